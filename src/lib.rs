@@ -1,1 +1,7 @@
 //! skeleton
+
+/// The generated messages, clients and services of package `latchkey.v1`.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod proto {
+    tonic::include_proto!("latchkey.v1");
+}

@@ -1,0 +1,159 @@
+//! What the rules can say no with. Closed on purpose: `grpc::status` maps it in one exhaustive match.
+
+use std::fmt;
+
+use super::id::TeamId;
+
+/// A field of the request that is wrong, by its path in the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// Such as `api_key.team_scope.team_ids[1]`.
+    pub field: String,
+    /// What is wrong and what would be right, for people. Never repeats a token.
+    pub description: String,
+}
+
+/// The kinds of object that can be absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// An account.
+    Account,
+    /// An API key.
+    ApiKey,
+    /// A team.
+    Team,
+    /// A role.
+    Role,
+    /// A user.
+    User,
+}
+
+/// A refusal by the rules. Its texts are public: they name rules, fields and ids, nothing internal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Fields are wrong, in the request alone or against the state.
+    #[error("invalid request: {}", Violations(.0))]
+    Invalid(Vec<FieldViolation>),
+    /// The caller may see it but lacks a permission (on a team).
+    #[error("{}", Missing(.permission, .team.as_ref()))]
+    PermissionMissing {
+        /// The missing permission's name.
+        permission: String,
+        /// The team it is missing on; `None` if it is missing account-wide.
+        team: Option<TeamId>,
+    },
+    /// The rules forbid this to the caller, whatever it holds.
+    #[error("{message} ({rule})")]
+    NotAllowed {
+        /// The rule's number, such as `M5`.
+        rule: &'static str,
+        /// What is forbidden, for people.
+        message: &'static str,
+    },
+    /// Absent, or invisible to the caller (M8).
+    #[error("{0} not found")]
+    NotFound(ObjectKind),
+    /// The etag is not the current one.
+    #[error("the etag is stale: read the object again and retry with its current etag")]
+    StaleEtag,
+    /// The object's state does not allow it.
+    #[error("{0}")]
+    WrongState(String),
+    /// Something still refers to the object.
+    #[error("{0}")]
+    InUse(String),
+    /// The id of a deleted account (A5).
+    #[error("the account was deleted, and account ids are never reused (A5): choose another id")]
+    IdNotReusable,
+    /// A limit on how many there may be.
+    #[error("quota reached: {quota} is limited to {limit}")]
+    QuotaExceeded {
+        /// What is limited, such as `api_keys_per_account`.
+        quota: &'static str,
+        /// How many are allowed.
+        limit: u32,
+    },
+}
+
+impl Error {
+    /// One wrong field.
+    #[must_use]
+    pub fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldViolation { field: field.into(), description: description.into() }])
+    }
+
+    /// A permission missing account-wide.
+    #[must_use]
+    pub fn missing(permission: &str) -> Self {
+        Self::PermissionMissing { permission: permission.to_owned(), team: None }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Account => "account",
+            Self::ApiKey => "API key",
+            Self::Team => "team",
+            Self::Role => "role",
+            Self::User => "user",
+        })
+    }
+}
+
+struct Violations<'a>(&'a [FieldViolation]);
+
+impl fmt::Display for Violations<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, violation) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            write!(f, "{separator}{}: {}", violation.field, violation.description)?;
+        }
+        Ok(())
+    }
+}
+
+struct Missing<'a>(&'a str, Option<&'a TeamId>);
+
+impl fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            None => write!(f, "permission `{}` is missing at account level", self.0),
+            Some(team) => write!(f, "permission `{}` is missing on team `{team}`", self.0),
+        }
+    }
+}
+
+/// Collects violations so that a caller learns of all of them at once.
+#[derive(Debug, Default)]
+pub struct Violated(Vec<FieldViolation>);
+
+impl Violated {
+    /// Notes one.
+    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(FieldViolation { field: field.into(), description: description.into() });
+    }
+
+    /// Takes over those of a failed check, and passes on what succeeded.
+    ///
+    /// # Errors
+    /// Whatever is not about fields ends the collection.
+    pub fn collect<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Invalid(violations)) => {
+                self.0.extend(violations);
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Ends the collection.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if anything was noted.
+    pub fn finish(self) -> Result<(), Error> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
+    }
+}
