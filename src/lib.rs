@@ -1,5 +1,10 @@
 //! skeleton
 
+#[cfg(feature = "server")]
+pub mod domain;
+#[cfg(feature = "server")]
+pub mod verify;
+
 /// The generated messages, clients and services of package `latchkey.v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto {

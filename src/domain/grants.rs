@@ -1,0 +1,198 @@
+//! What a key was granted, and what that amounts to under a catalogue (K1, K2, P2, P3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    catalogue::Catalogue,
+    error::{Error, Violated},
+    id::TeamId,
+    permission::{self, Bit, PermissionSet},
+};
+
+/// Teams one scope may name: a bound on what a key costs to keep and to judge.
+pub const TEAMS_MAX: usize = 1_000;
+/// Permission names one list may hold.
+const NAMES_MAX: usize = 512;
+
+/// Team scope: one permission set, the same on every team named. Neither list is ever empty (K2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TeamScope {
+    team_ids: BTreeSet<TeamId>,
+    permissions: BTreeSet<String>,
+}
+
+/// What a key was granted, by name (P1): account-level, team-scoped, both or nothing (K1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Held account-wide (P3).
+    pub account_permissions: BTreeSet<String>,
+    /// Held on some teams.
+    pub team_scope: Option<TeamScope>,
+}
+
+impl TeamScope {
+    /// A team scope of both lists.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming what is wrong below `field`: an empty list, a malformed or repeated
+    /// entry, too many entries.
+    pub fn parse(field: &str, team_ids: &[String], permissions: &[String]) -> Result<Self, Error> {
+        let mut problems = Violated::default();
+        if team_ids.is_empty() {
+            problems
+                .add(format!("{field}.team_ids"), "must not be empty: a team scope names teams and permissions (K2)");
+        }
+        if permissions.is_empty() {
+            let field = format!("{field}.permissions");
+            problems.add(field, "must not be empty: a team scope names teams and permissions (K2)");
+        }
+        let teams = problems.collect(parse_team_ids(&format!("{field}.team_ids"), team_ids))?;
+        let names = problems.collect(parse_names(&format!("{field}.permissions"), permissions))?;
+        problems.finish()?;
+        Ok(Self { team_ids: teams.unwrap_or_default(), permissions: names.unwrap_or_default() })
+    }
+
+    /// The team scope that the store holds; `None` if either list is empty (P4).
+    #[must_use]
+    pub fn from_stored(team_ids: BTreeSet<TeamId>, permissions: BTreeSet<String>) -> Option<Self> {
+        (!team_ids.is_empty() && !permissions.is_empty()).then_some(Self { team_ids, permissions })
+    }
+
+    /// The teams, never none.
+    #[must_use]
+    pub fn team_ids(&self) -> &BTreeSet<TeamId> {
+        &self.team_ids
+    }
+
+    /// The permissions by name, never none.
+    #[must_use]
+    pub fn permissions(&self) -> &BTreeSet<String> {
+        &self.permissions
+    }
+
+    /// The scope without a team; `None` if that was the last one (A5).
+    #[must_use]
+    pub fn without(mut self, team: &TeamId) -> Option<Self> {
+        self.team_ids.remove(team);
+        Self::from_stored(self.team_ids, self.permissions)
+    }
+}
+
+/// Checks a list of team ids: well-formed, none twice, at most [`TEAMS_MAX`].
+///
+/// # Errors
+/// [`Error::Invalid`] naming `field[i]`.
+pub fn parse_team_ids(field: &str, team_ids: &[String]) -> Result<BTreeSet<TeamId>, Error> {
+    parse_set(field, team_ids, TEAMS_MAX, TeamId::parse)
+}
+
+/// Checks a list of permission names: well-formed, none twice.
+///
+/// # Errors
+/// [`Error::Invalid`] naming `field[i]`.
+pub fn parse_names(field: &str, names: &[String]) -> Result<BTreeSet<String>, Error> {
+    parse_set(field, names, NAMES_MAX, |field, name| permission::check_name(field, name).map(|()| name.to_owned()))
+}
+
+fn parse_set<T: Ord>(
+    field: &str,
+    items: &[String],
+    max: usize,
+    parse: impl Fn(&str, &str) -> Result<T, Error>,
+) -> Result<BTreeSet<T>, Error> {
+    if items.len() > max {
+        return Err(Error::field(field, format!("must have at most {max} entries; this has {}", items.len())));
+    }
+    let mut problems = Violated::default();
+    let mut set = BTreeSet::new();
+    for (i, item) in items.iter().enumerate() {
+        let field = format!("{field}[{i}]");
+        if let Some(value) = problems.collect(parse(&field, item))?
+            && !set.insert(value)
+        {
+            problems.add(field, "is listed twice");
+        }
+    }
+    problems.finish()?;
+    Ok(set)
+}
+
+/// What a key's grants amount to: closed sets (P2). The one form in which authority is compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Account-wide, hence on every team (P3).
+    pub account: PermissionSet,
+    /// On single teams, beside `account`.
+    pub teams: BTreeMap<TeamId, PermissionSet>,
+}
+
+impl Held {
+    /// What grants amount to under a catalogue. In a team scope only team-scopable permissions
+    /// count (P5), whatever was stored.
+    #[must_use]
+    pub fn of(grants: &Grants, catalogue: &Catalogue) -> Self {
+        let account = catalogue.closed(grants.account_permissions.iter().map(String::as_str));
+        let teams = grants.team_scope.iter().flat_map(|scope| {
+            let names = scope.permissions.iter().map(String::as_str);
+            let closed = catalogue.closed(names).intersection(&catalogue.team_scopable());
+            scope.team_ids.iter().map(move |team| (team.clone(), closed))
+        });
+        Self { account, teams: teams.collect() }
+    }
+
+    /// Everything held on a team, the account-wide permissions included (P3).
+    #[must_use]
+    pub fn on(&self, team: &TeamId) -> PermissionSet {
+        self.teams.get(team).map_or(self.account, |set| self.account.union(set))
+    }
+
+    /// True if it is held account-wide or on any team.
+    #[must_use]
+    pub fn anywhere(&self, bit: Bit) -> bool {
+        self.account.contains(bit) || self.teams.values().any(|set| set.contains(bit))
+    }
+
+    /// The (scope, permission) pairs of `self` that `before` lacks: what an edit adds (M4).
+    #[must_use]
+    pub fn added_since(&self, before: &Self) -> Self {
+        let teams = self.teams.iter().filter_map(|(team, set)| {
+            let added = set.difference(&before.on(team));
+            (!added.is_empty()).then(|| (team.clone(), added))
+        });
+        Self { account: self.account.difference(&before.account), teams: teams.collect() }
+    }
+
+    /// True if there is no pair in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.account.is_empty() && self.teams.values().all(PermissionSet::is_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k2_a_team_scope_has_teams_and_permissions() {
+        let strings = |items: &[&str]| items.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        for (teams, names, field) in [
+            (strings(&[]), strings(&["a"]), "team_scope.team_ids"),
+            (strings(&["t"]), strings(&[]), "team_scope.permissions"),
+            (strings(&["t", "t"]), strings(&["a"]), "team_scope.team_ids[1]"),
+            (strings(&["t", "u u"]), strings(&["a"]), "team_scope.team_ids[1]"),
+            (strings(&["t"]), strings(&["a", "B"]), "team_scope.permissions[1]"),
+        ] {
+            let error = TeamScope::parse("team_scope", &teams, &names).expect_err(field);
+            assert!(error.to_string().contains(field), "{error}");
+        }
+        assert!(TeamScope::parse("team_scope", &strings(&["t"]), &strings(&["a"])).is_ok());
+    }
+
+    #[test]
+    fn a5_a_scope_without_its_last_team_is_none() {
+        let scope = TeamScope::parse("s", &["t".into(), "u".into()], &["a".into()]).expect("good");
+        let one = scope.without(&TeamId::from_stored("t")).expect("u is left");
+        assert_eq!(one.without(&TeamId::from_stored("u")), None);
+    }
+}

@@ -1,0 +1,233 @@
+//! Tokens (T1, T2): plaintext, parsed and hashed are three types, and only the hashed one is storable.
+//!
+//! `<prefix>_<43 base62><6 base62>`: 256 random bits and the CRC-32 of all that stands before it. The
+//! vectors in `tests/token_vectors.json` pin the format.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::error::Error;
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Digits that 256 bits need in base 62.
+const SECRET_CHARS: usize = 43;
+/// Digits that 32 bits need in base 62.
+const CHECKSUM_CHARS: usize = 6;
+const PREFIX_BYTES_MIN: usize = 2;
+const PREFIX_BYTES_MAX: usize = 12;
+const HINT_CHARS: usize = 4;
+/// The longest token: one compression of BLAKE3 takes 64 bytes.
+pub const TOKEN_BYTES_MAX: usize = PREFIX_BYTES_MAX + 1 + SECRET_CHARS + CHECKSUM_CHARS;
+
+const _: () = assert!(TOKEN_BYTES_MAX <= 64, "T1: a token is one BLAKE3 compression");
+
+/// A prefix for new tokens: 2-12 of `[a-z0-9]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// Parses a configured prefix.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming `field`.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
+        if prefix_ok(text.as_bytes()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::field(field, "must be 2-12 characters of a-z 0-9 (T1)"))
+        }
+    }
+}
+
+fn prefix_ok(prefix: &[u8]) -> bool {
+    (PREFIX_BYTES_MIN..=PREFIX_BYTES_MAX).contains(&prefix.len())
+        && prefix.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
+/// A token in clear. It exists to be shown once to whoever minted it (K4).
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct PlainToken(String);
+
+impl PlainToken {
+    /// Makes a token from 32 random bytes.
+    #[must_use]
+    pub fn mint(prefix: &Prefix, secret: &Zeroizing<[u8; 32]>) -> Self {
+        // Reserved in full: growing would leave copies of the secret behind.
+        let mut text = String::with_capacity(TOKEN_BYTES_MAX);
+        text.push_str(&prefix.0);
+        text.push('_');
+        push_base62(&mut text, secret);
+        let checksum = crc32fast::hash(text.as_bytes());
+        push_base62_u32(&mut text, checksum);
+        Self(text)
+    }
+
+    /// The text, to put into the response that minted it and nowhere else.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// What a stored key shows of it (K4): the prefix and the last four characters.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let prefix = self.0.split('_').next().unwrap_or_default();
+        format!("{prefix}_…{}", &self.0[self.0.len() - HINT_CHARS..])
+    }
+
+    /// The token as parsed, to hash it.
+    #[must_use]
+    pub fn parsed(&self) -> ParsedToken<'_> {
+        ParsedToken(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for PlainToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PlainToken(redacted)")
+    }
+}
+
+/// A token that someone presented, well-formed and with the right checksum. Not yet known to exist.
+#[derive(Clone, Copy)]
+pub struct ParsedToken<'a>(&'a [u8]);
+
+impl<'a> ParsedToken<'a> {
+    /// Parses what was presented; `None` means MALFORMED. Any valid prefix parses (T1).
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let prefix_len = bytes.len().checked_sub(1 + SECRET_CHARS + CHECKSUM_CHARS)?;
+        if !prefix_ok(&bytes[..prefix_len.min(PREFIX_BYTES_MAX + 1)]) || bytes[prefix_len] != b'_' {
+            return None;
+        }
+        let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM_CHARS);
+        if !body[prefix_len + 1..].iter().all(u8::is_ascii_alphanumeric) {
+            return None;
+        }
+        (decode_base62_u32(checksum)? == crc32fast::hash(body)).then_some(Self(bytes))
+    }
+
+    /// The digest under a pepper (T2).
+    #[must_use]
+    pub fn hash(&self, pepper: &Pepper) -> HashedToken {
+        HashedToken(*blake3::keyed_hash(&pepper.secret, self.0).as_bytes())
+    }
+}
+
+impl fmt::Debug for ParsedToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ParsedToken(redacted)")
+    }
+}
+
+/// What is stored of a token: its digest under a pepper. Compared in constant time.
+#[derive(Clone, Copy, Eq)]
+pub struct HashedToken([u8; 32]);
+
+impl HashedToken {
+    /// A digest that the store holds.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The digest's bytes, for the store.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PartialEq for HashedToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl std::hash::Hash for HashedToken {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // Digests are uniform: eight of their bytes are as good a hash as any.
+        state.write_u64(u64::from_le_bytes(std::array::from_fn(|i| self.0[i])));
+    }
+}
+
+impl fmt::Debug for HashedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashedToken(redacted)")
+    }
+}
+
+/// A secret that keys the digests; lives in memory only (T2).
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct Pepper {
+    #[zeroize(skip)]
+    id: String,
+    secret: [u8; 32],
+}
+
+impl Pepper {
+    /// A pepper under its id.
+    #[must_use]
+    pub fn new(id: String, secret: &Zeroizing<[u8; 32]>) -> Self {
+        Self { id, secret: **secret }
+    }
+
+    /// The id that secrets in the store carry.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A value that tells whether two holders of this id have the same secret, and nothing else.
+    #[must_use]
+    pub fn check_value(&self) -> [u8; 32] {
+        *blake3::keyed_hash(&self.secret, b"latchkey pepper check value v1").as_bytes()
+    }
+}
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pepper({}, redacted)", self.id)
+    }
+}
+
+/// Appends 256 bits as 43 base 62 digits, most significant first.
+fn push_base62(out: &mut String, secret: &Zeroizing<[u8; 32]>) {
+    let mut number = Zeroizing::new(**secret);
+    let mut digits = Zeroizing::new([0u8; SECRET_CHARS]);
+    for digit in digits.iter_mut().rev() {
+        let mut remainder = 0u32;
+        for byte in number.iter_mut() {
+            let value = remainder << 8 | u32::from(*byte);
+            *byte = u8::try_from(value / 62).expect("the remainder is below 62, so the quotient fits a byte");
+            remainder = value % 62;
+        }
+        *digit = BASE62[remainder as usize];
+    }
+    digits.iter().for_each(|&digit| out.push(char::from(digit)));
+}
+
+fn push_base62_u32(out: &mut String, value: u32) {
+    let digit = |i: u32| BASE62[(value / 62u32.pow(i) % 62) as usize];
+    (0..CHECKSUM_CHARS as u32).rev().for_each(|i| out.push(char::from(digit(i))));
+}
+
+fn decode_base62_u32(digits: &[u8]) -> Option<u32> {
+    let value = digits.iter().try_fold(0u64, |value, &digit| Some(value * 62 + u64::from(base62_value(digit)?)))?;
+    u32::try_from(value).ok()
+}
+
+fn base62_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'Z' => Some(digit - b'A' + 10),
+        b'a'..=b'z' => Some(digit - b'a' + 36),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+//! What a token is good for, from values alone: outcome, precedence, requirement.
+
+use std::sync::Arc;
+
+use super::{
+    api_key::ApiKeyState,
+    authority::TokenRole,
+    id::{AccountId, KeyId, TeamId},
+    permission::{Bit, PermissionSet},
+    time::Timestamp,
+};
+
+/// What a verification found. Declared in order of precedence; everything but VALID means no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Not of the token format (T1).
+    Malformed,
+    /// Well-formed, not on record.
+    Unknown,
+    /// The key was deleted (K6).
+    Deleted,
+    /// Rotated out, its grace over (K8).
+    Rotated,
+    /// The account is suspended (A2).
+    AccountSuspended,
+    /// The key is disabled (K6).
+    Disabled,
+    /// The key's expiry passed (K7).
+    Expired,
+    /// Good, but not for the requirement.
+    PermissionDenied,
+    /// Good.
+    Valid,
+}
+
+impl Outcome {
+    /// Every outcome, in order of precedence.
+    pub const ALL: [Self; 9] = [
+        Self::Malformed,
+        Self::Unknown,
+        Self::Deleted,
+        Self::Rotated,
+        Self::AccountSuspended,
+        Self::Disabled,
+        Self::Expired,
+        Self::PermissionDenied,
+        Self::Valid,
+    ];
+}
+
+/// All that a verification needs to know of a token on record, with closures worked out (P2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// The key.
+    pub key_id: KeyId,
+    /// Its account.
+    pub account_id: AccountId,
+    /// Whether the account is suspended.
+    pub account_suspended: bool,
+    /// The key's state.
+    pub state: ApiKeyState,
+    /// The key's expiry.
+    pub expire_time: Option<Timestamp>,
+    /// When this token ends because a newer one replaced it; `None` for the current one.
+    pub token_end_time: Option<Timestamp>,
+    /// Closed.
+    pub account_permissions: PermissionSet,
+    /// Closed; the same on every team of `team_ids`; empty without a team scope.
+    pub team_permissions: PermissionSet,
+    /// Sorted.
+    pub team_ids: Arc<[TeamId]>,
+}
+
+/// What the token must be good for, its permission looked up.
+#[derive(Clone, Debug)]
+pub struct Requirement {
+    /// The account that owns the resource.
+    pub account_id: AccountId,
+    /// The permission needed.
+    pub permission: Bit,
+    /// The teams that own the resource; empty: only an account-level holding satisfies.
+    pub team_ids: Vec<TeamId>,
+}
+
+impl TokenFacts {
+    /// The outcome at a moment of database time: the first that applies.
+    #[must_use]
+    pub fn outcome(&self, now: Timestamp, requirement: Option<&Requirement>) -> Outcome {
+        let over = |end: Option<Timestamp>| end.is_some_and(|end| now >= end);
+        if self.state == ApiKeyState::Deleted {
+            Outcome::Deleted
+        } else if over(self.token_end_time) {
+            Outcome::Rotated
+        } else if self.account_suspended {
+            Outcome::AccountSuspended
+        } else if self.state == ApiKeyState::Disabled {
+            Outcome::Disabled
+        } else if over(self.expire_time) {
+            Outcome::Expired
+        } else if requirement.is_some_and(|requirement| !self.meets(requirement)) {
+            Outcome::PermissionDenied
+        } else {
+            Outcome::Valid
+        }
+    }
+
+    fn meets(&self, requirement: &Requirement) -> bool {
+        if requirement.account_id != self.account_id {
+            return false;
+        }
+        if self.account_permissions.contains(requirement.permission) {
+            return true;
+        }
+        self.team_permissions.contains(requirement.permission)
+            && requirement.team_ids.iter().any(|team| self.team_ids.binary_search(team).is_ok())
+    }
+
+    /// When this token stops working if nothing changes before.
+    #[must_use]
+    pub fn end_time(&self) -> Option<Timestamp> {
+        match (self.expire_time, self.token_end_time) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Which of the key's tokens it is.
+    #[must_use]
+    pub fn role(&self) -> TokenRole {
+        if self.token_end_time.is_none() { TokenRole::Current } else { TokenRole::Retiring }
+    }
+}
+
+#[cfg(test)]
+#[path = "verification_tests.rs"]
+mod tests;
