@@ -1,0 +1,61 @@
+//! What a use-case can fail with. `grpc::status` maps it, exhaustively, in one place.
+
+use crate::{domain, domain::verification::Outcome, verify::primary::Unavailable};
+
+/// The store failed. `Display` is for logs and never prints its source; nothing of it is public.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Cannot be reached, timed out, or is shutting down: nothing was changed.
+    #[error("the store is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A deadlock, a serialisation failure or a lost race for a unique key: run the mutation again.
+    #[error("the transaction lost a conflict")]
+    Conflict(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The notification queue is full: run the mutation again without the hint.
+    #[error("the notification could not be queued")]
+    NotifyFailed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The connection broke during COMMIT: the change may or may not have been made.
+    #[error("the outcome of the commit is unknown")]
+    OutcomeUnknown(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Anything else, such as a constraint that refused an impossible row: a bug.
+    #[error("the store refused a statement")]
+    Bug(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The rules say no.
+    #[error(transparent)]
+    Rule(#[from] domain::Error),
+    /// No bearer token, or one that is not VALID now; the outcome tells why, for its holder.
+    #[error("the bearer token is not a live token")]
+    BadCredentials(Outcome),
+    /// The user acted for is unknown or deactivated (A6).
+    #[error("the user named by latchkey-on-behalf-of is unknown or deactivated")]
+    BadUser,
+    /// The caller's account is suspended (A2).
+    #[error("the caller's account is suspended")]
+    AccountSuspended,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// `min_revision` was not reached in time.
+    #[error("the revision asked for was not reached in time")]
+    RevisionNotReached,
+    /// More work is under way than the configured bound allows.
+    #[error("overloaded")]
+    Overloaded,
+    /// This release does not offer it.
+    #[error("{0} is not offered by this release")]
+    NotImplemented(&'static str),
+    /// A bug.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+impl From<Unavailable> for Error {
+    fn from(error: Unavailable) -> Self {
+        Self::Store(StoreError::Unavailable(error.0))
+    }
+}

@@ -1,0 +1,5 @@
+//! skeleton
+
+pub mod error;
+pub mod ports;
+pub mod types;

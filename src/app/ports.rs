@@ -1,0 +1,283 @@
+//! What the use-cases ask of the store: ports, carried out by `store`.
+//!
+//! A mutation is one transaction ([`Tx`]): lock, judge, change, append, commit (design, section 2).
+//! A read is one snapshot ([`Reader`]).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::error::StoreError;
+use crate::domain::{
+    api_key::{ApiKey, ApiKeyState},
+    authority::Managed,
+    catalogue::{Catalogue, Permission},
+    directory::{Account, AccountState, Role, RolePermissions, Team, User, UserState},
+    event::{Event, EventDraft, EventKind, Hash},
+    id::{AccountId, KeyId, RoleId, TeamId, UserId},
+    revision::Revision,
+    time::Timestamp,
+    token::HashedToken,
+    verification::TokenFacts,
+};
+
+/// The result of asking the store.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// The store.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Opens one snapshot for reading (REPEATABLE READ, read only, on the primary).
+    async fn snapshot(&self) -> StoreResult<Box<dyn Reader>>;
+
+    /// Opens a mutation's transaction (READ COMMITTED, `synchronous_commit` at least `on`). With
+    /// `notify`, its commit wakes the followers. Dropped without commit, it changes nothing.
+    async fn begin(&self, name: &'static str, notify: bool) -> StoreResult<Box<dyn Tx>>;
+
+    /// Writes a batch of usage marks, sorted by digest; never touches a row that authority locks (K9).
+    async fn record_usage(&self, batch: &[UsageMark]) -> StoreResult<()>;
+
+    /// Forgets digests of tokens that ended before `before` (T3), at most `limit`; how many it did.
+    async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32>;
+}
+
+/// One token's use (K9).
+#[derive(Clone, Copy, Debug)]
+pub struct UsageMark {
+    /// The token.
+    pub digest: HashedToken,
+    /// Its key.
+    pub key_id: KeyId,
+    /// When it last answered VALID.
+    pub last_used_time: Timestamp,
+}
+
+/// A user as the judge sees it.
+#[derive(Clone, Debug)]
+pub struct UserPrincipal {
+    /// The user's state.
+    pub state: UserState,
+    /// The state of its account.
+    pub account_state: AccountState,
+    /// Its roles' permissions, each with the team it is held on, if any.
+    pub roles: Vec<(RolePermissions, Option<TeamId>)>,
+}
+
+/// Which keys a list wants.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeyFilter {
+    /// Keys whose team scope names it.
+    pub team_id: Option<TeamId>,
+    /// Keys that were granted it by name, at either scope.
+    pub permission: Option<String>,
+    /// Keys in one of these states; empty means any.
+    pub states: BTreeSet<ApiKeyState>,
+    /// Include deleted keys.
+    pub show_deleted: bool,
+}
+
+/// Which events a list wants.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Events of one account.
+    pub account_id: Option<AccountId>,
+    /// Events of these kinds; empty means any.
+    pub kinds: BTreeSet<EventKind>,
+    /// Events whose target or affected keys include it.
+    pub key_id: Option<KeyId>,
+}
+
+/// A stored event with its link, as the log has it.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    /// The number in the row's own column.
+    pub number: i64,
+    /// The exact hashed bytes.
+    pub payload: Vec<u8>,
+    /// The link.
+    pub hash: Hash,
+    /// The event decoded from the bytes; `None` if this build cannot read its format.
+    pub event: Option<Event>,
+    /// True if every indexed column equals what the bytes say.
+    pub columns_match: bool,
+}
+
+/// A page of a list: how many, after which id.
+#[derive(Clone, Debug)]
+pub struct Page<Cursor> {
+    /// How many at most; the store is asked for one more than the caller's page to see whether
+    /// another follows.
+    pub limit: u32,
+    /// Only what comes after it in the list's order; `None` for the first page.
+    pub after: Option<Cursor>,
+}
+
+/// Reads of one snapshot, or of a transaction that holds its locks.
+#[async_trait]
+pub trait Reader: Send {
+    /// The head of the log.
+    async fn head(&mut self) -> StoreResult<Revision>;
+    /// The head's hash and number.
+    async fn head_hash(&mut self) -> StoreResult<(Revision, Hash)>;
+    /// The database's clock, now (not the transaction's start).
+    async fn now(&mut self) -> StoreResult<Timestamp>;
+    /// The catalogue.
+    async fn catalogue(&mut self) -> StoreResult<Arc<Catalogue>>;
+    /// The roles that a new account starts with, in order of id.
+    async fn default_roles(&mut self) -> StoreResult<Vec<Role>>;
+    /// Which of these permission names a key's team scope or a team role names.
+    async fn held_on_teams(&mut self, names: &BTreeSet<String>) -> StoreResult<BTreeSet<String>>;
+    /// A token on record, closed under [`Self::catalogue`].
+    async fn token(&mut self, digest: &HashedToken) -> StoreResult<Option<TokenFacts>>;
+    /// A user as the judge sees it; `None` if unknown, or if its account is deleted.
+    async fn user_principal(&mut self, account: &AccountId, user: &UserId) -> StoreResult<Option<UserPrincipal>>;
+    /// An account, deleted ones included.
+    async fn account(&mut self, account: &AccountId) -> StoreResult<Option<Account>>;
+    /// Accounts that are not deleted, `system` excluded, in order of id.
+    async fn accounts(&mut self, page: &Page<AccountId>) -> StoreResult<Vec<Account>>;
+    /// A key, deleted ones included, with its last use.
+    async fn api_key(&mut self, account: &AccountId, key: KeyId) -> StoreResult<Option<ApiKey>>;
+    /// Keys that `visible` lets see (M3), filtered after, newest first, with their last use.
+    async fn api_keys(
+        &mut self,
+        account: &AccountId,
+        visible: &Managed,
+        filter: &ApiKeyFilter,
+        page: &Page<KeyId>,
+    ) -> StoreResult<Vec<ApiKey>>;
+    /// Not-deleted keys whose team scope names a team: how many.
+    async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<u32>;
+    /// A team.
+    async fn team(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<Option<Team>>;
+    /// Teams in order of id.
+    async fn teams(&mut self, account: &AccountId, page: &Page<TeamId>) -> StoreResult<Vec<Team>>;
+    /// Those of some teams that the account does not have.
+    async fn missing_teams(&mut self, account: &AccountId, teams: &BTreeSet<TeamId>) -> StoreResult<BTreeSet<TeamId>>;
+    /// A role.
+    async fn role(&mut self, account: &AccountId, role: &RoleId) -> StoreResult<Option<Role>>;
+    /// Roles in order of id.
+    async fn roles(&mut self, account: &AccountId, page: &Page<RoleId>) -> StoreResult<Vec<Role>>;
+    /// True if a user has the role.
+    async fn role_in_use(&mut self, account: &AccountId, role: &RoleId) -> StoreResult<bool>;
+    /// A user.
+    async fn user(&mut self, account: &AccountId, user: &UserId) -> StoreResult<Option<User>>;
+    /// Users in order of id.
+    async fn users(&mut self, account: &AccountId, page: &Page<UserId>) -> StoreResult<Vec<User>>;
+    /// Events in order of number, with their links.
+    async fn events(&mut self, filter: &EventFilter, page: &Page<i64>) -> StoreResult<Vec<StoredEvent>>;
+}
+
+/// What a transaction locks before it judges, always in this order: the catalogue, then accounts in
+/// order of id. Every change of an account's keys, teams, roles or users holds its row exclusively;
+/// every judge holds at least the shared lock of each account that its caller's authority lives in.
+#[derive(Clone, Debug, Default)]
+pub struct Locks {
+    /// The catalogue for a change; otherwise it is locked against one.
+    pub catalogue_exclusive: bool,
+    /// Accounts that the caller's authority lives in.
+    pub shared: BTreeSet<AccountId>,
+    /// Accounts that will change.
+    pub exclusive: BTreeSet<AccountId>,
+}
+
+/// A token about to be stored.
+#[derive(Clone, Debug)]
+pub struct NewSecret {
+    /// Its digest.
+    pub digest: HashedToken,
+    /// Under which pepper.
+    pub pepper_id: String,
+}
+
+/// An object whose revision (hence etag) an event sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// Keys of an account.
+    ApiKeys(AccountId, Vec<KeyId>),
+    /// An account.
+    Account(AccountId),
+    /// A team.
+    Team(AccountId, TeamId),
+    /// A role.
+    Role(AccountId, RoleId),
+    /// Roles of an account, all of them: a new account's.
+    Roles(AccountId),
+    /// A user.
+    User(AccountId, UserId),
+    /// Users of an account.
+    Users(AccountId, Vec<UserId>),
+    /// The catalogue.
+    Catalogue,
+}
+
+/// One event to append, and the objects that it stamps with its revision.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The event.
+    pub draft: EventDraft,
+    /// What it stamps.
+    pub stamps: Vec<Stamp>,
+}
+
+/// What a deleted team was taken from (A5).
+#[derive(Clone, Debug, Default)]
+pub struct TeamRemoval {
+    /// Keys, deleted ones included, in order.
+    pub key_ids: Vec<KeyId>,
+    /// Users, in order.
+    pub user_ids: Vec<UserId>,
+}
+
+/// A mutation's transaction. Reads after [`Self::lock`] see the state that the locks hold still.
+#[async_trait]
+pub trait Tx: Reader {
+    /// Takes the locks. Accounts that do not exist are skipped.
+    async fn lock(&mut self, locks: &Locks) -> StoreResult<()>;
+
+    /// Stores a new key with its first token, and counts it.
+    async fn insert_api_key(&mut self, key: &ApiKey, secret: &NewSecret) -> StoreResult<()>;
+    /// Replaces a key's content, state and times; a key becoming DELETED is no longer counted.
+    /// Leaves its tokens alone.
+    async fn update_api_key(&mut self, before: &ApiKey, after: &ApiKey) -> StoreResult<()>;
+    /// Replaces a key's current token: any retiring one ends now at the latest, the current one at
+    /// `retiring_end` (K8).
+    async fn rotate_api_key(
+        &mut self,
+        after: &ApiKey,
+        secret: &NewSecret,
+        now: Timestamp,
+        retiring_end: Timestamp,
+    ) -> StoreResult<()>;
+    /// Ends a key's retiring tokens no later than a moment: its revocation, or an earlier expiry.
+    async fn end_retiring_tokens(&mut self, key: KeyId, end: Timestamp) -> StoreResult<()>;
+    /// Notes that an ended token was presented; false if that was noted within the last hour (K8).
+    async fn note_presented(&mut self, digest: &HashedToken, now: Timestamp) -> StoreResult<bool>;
+
+    /// Creates or replaces an account's row, but never its key count.
+    async fn put_account(&mut self, account: &Account) -> StoreResult<()>;
+    /// Marks an account deleted, its keys too (and takes their team scopes), and removes its users,
+    /// roles and teams; the ids of keys that were not deleted before, in order.
+    async fn delete_account(&mut self, account: &AccountId, now: Timestamp) -> StoreResult<Vec<KeyId>>;
+    /// Creates or replaces teams.
+    async fn put_teams(&mut self, account: &AccountId, teams: &[Team]) -> StoreResult<()>;
+    /// Removes a team from all keys and users, then the team (A5).
+    async fn delete_team(&mut self, account: &AccountId, team: &TeamId, now: Timestamp) -> StoreResult<TeamRemoval>;
+    /// Creates or replaces roles.
+    async fn put_roles(&mut self, account: &AccountId, roles: &[Role]) -> StoreResult<()>;
+    /// Removes a role that no user has.
+    async fn delete_role(&mut self, account: &AccountId, role: &RoleId) -> StoreResult<()>;
+    /// Creates or replaces users with all their roles.
+    async fn put_users(&mut self, account: &AccountId, users: &[User]) -> StoreResult<()>;
+    /// Removes a user with its roles.
+    async fn delete_user(&mut self, account: &AccountId, user: &UserId) -> StoreResult<()>;
+    /// Replaces the catalogue and the default roles.
+    async fn put_catalogue(&mut self, permissions: &[Permission], default_roles: &[Role]) -> StoreResult<()>;
+
+    /// Takes the head, appends the events in order, stamps their objects: the last step before
+    /// commit. The revisions, one an event.
+    async fn append(&mut self, appends: Vec<Append>) -> StoreResult<Vec<Revision>>;
+    /// Commits.
+    async fn commit(self: Box<Self>) -> StoreResult<()>;
+    /// Gives up; nothing was changed.
+    async fn rollback(self: Box<Self>) -> StoreResult<()>;
+}

@@ -1,0 +1,185 @@
+//! What goes into the use-cases and what comes out: domain values, already parsed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::domain::{
+    api_key::ApiKey,
+    catalogue::{Catalogue, PermissionSpec},
+    directory::Role,
+    grants::{Grants, Held, TeamScope},
+    id::{AccountId, TeamId, UserId},
+    permission::PermissionSet,
+    revision::{Etag, Revision},
+    time::{Span, Timestamp},
+    token::PlainToken,
+};
+
+/// The user that a service's key acts for (A6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnBehalfOf {
+    /// The user's account.
+    pub account_id: AccountId,
+    /// The user.
+    pub user_id: UserId,
+}
+
+/// When a key is to expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Never.
+    Never,
+    /// At a moment, which must lie in the future.
+    At(Timestamp),
+    /// This long after the call is judged.
+    In(Span),
+}
+
+/// A key to mint.
+#[derive(Clone, Debug)]
+pub struct ApiKeyDraft {
+    /// Checked for shape.
+    pub name: String,
+    /// Checked for shape.
+    pub comment: String,
+    /// Checked for shape.
+    pub metadata: BTreeMap<String, String>,
+    /// Checked for shape; names may be unknown.
+    pub grants: Grants,
+    /// When it expires.
+    pub expiry: Expiry,
+}
+
+/// An edit of a key's team scope.
+#[derive(Clone, Debug)]
+pub enum TeamScopeEdit {
+    /// Replace it, or take it away.
+    Whole(Option<TeamScope>),
+    /// Replace one list or both; the key must end up with both non-empty or both empty (K2).
+    Parts {
+        /// The new teams.
+        team_ids: Option<BTreeSet<TeamId>>,
+        /// The new permissions.
+        permissions: Option<BTreeSet<String>>,
+    },
+}
+
+/// An edit of a key: what is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeyEdit {
+    /// Checked for shape.
+    pub name: Option<String>,
+    /// Checked for shape.
+    pub comment: Option<String>,
+    /// Checked for shape.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Checked for shape; names may be unknown.
+    pub account_permissions: Option<BTreeSet<String>>,
+    /// Checked for shape; names may be unknown.
+    pub team_scope: Option<TeamScopeEdit>,
+    /// The new expiry.
+    pub expiry: Option<Expiry>,
+}
+
+/// How a key's state is to change (K6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateChange {
+    /// ACTIVE to DISABLED.
+    Disable,
+    /// DISABLED to ACTIVE.
+    Enable,
+    /// To DELETED, for good.
+    Delete,
+}
+
+/// What every mutating call takes beside its own arguments.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Go on only if the object still has this etag.
+    pub etag: Option<Etag>,
+    /// Judge and validate, change nothing.
+    pub validate_only: bool,
+}
+
+/// The outcome of a mutation.
+#[derive(Clone, Debug)]
+pub struct Changed<T> {
+    /// The object after it.
+    pub value: T,
+    /// The revision of the mutation's last event, or the current one if nothing changed.
+    pub revision: Revision,
+}
+
+/// A minted key: the one place where a token leaves (K4).
+#[derive(Debug)]
+pub struct Minted {
+    /// The key.
+    pub key: ApiKey,
+    /// Its token; `None` when nothing was minted because the call only validated.
+    pub token: Option<PlainToken>,
+    /// The revision of the mutation's event.
+    pub revision: Revision,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub struct Listed<T> {
+    /// The page's items.
+    pub items: Vec<T>,
+    /// Whether another page follows.
+    pub more: bool,
+}
+
+/// The catalogue with the roles that new accounts start with.
+#[derive(Clone, Debug)]
+pub struct CatalogueView {
+    /// The permissions.
+    pub catalogue: Arc<Catalogue>,
+    /// In order of id.
+    pub default_roles: Vec<Role>,
+}
+
+/// A catalogue to apply.
+#[derive(Clone, Debug)]
+pub struct CatalogueSpec {
+    /// All of them, retired ones included.
+    pub permissions: Vec<PermissionSpec>,
+    /// Their revisions are ignored.
+    pub default_roles: Vec<Role>,
+}
+
+/// What the bearer, or the user it acts for, is and may do.
+#[derive(Clone, Debug)]
+pub struct IdentityView {
+    /// The account whose permissions follow.
+    pub account_id: AccountId,
+    /// The bearer's key; `None` for a user.
+    pub key: Option<ApiKey>,
+    /// The user acted for.
+    pub user_id: Option<UserId>,
+    /// What it holds.
+    pub held: Held,
+    /// What it may put into keys that it makes, account-wide.
+    pub grantable_account: PermissionSet,
+    /// The same on single teams.
+    pub grantable_teams: BTreeMap<TeamId, PermissionSet>,
+    /// To print the sets' names.
+    pub catalogue: Arc<Catalogue>,
+    /// The state that this was judged on.
+    pub revision: Revision,
+}
+
+/// What a verification of the chain found (V6).
+#[derive(Clone, Debug)]
+pub struct ChainReport {
+    /// How many events were verified.
+    pub verified_events: u32,
+    /// The last one verified.
+    pub verified_through: Revision,
+    /// Where to go on; `None` when the head was reached or the chain is broken.
+    pub next_start_number: Option<i64>,
+    /// The first event that does not fit, and what is wrong with it, for people.
+    pub broken: Option<(i64, String)>,
+}
