@@ -1,1 +1,5 @@
 //! skeleton
+#[cfg(feature = "server")]
+pub mod settings;
+#[cfg(feature = "server")]
+pub mod telemetry;
