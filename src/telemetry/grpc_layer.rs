@@ -1,0 +1,172 @@
+//! The tower layer that observes every RPC of a tonic server.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tonic::Code;
+use tower::{Layer, Service};
+
+use super::rpc::Rpc;
+use super::{MethodTable, Metrics};
+
+/// Makes one span and one measurement of each RPC: `Server::builder().layer(GrpcLayer::new(methods, metrics))`.
+///
+/// The span is current while the handler runs and while a stream's messages are made. The status comes from headers or
+/// trailers. No header, metadata or body is recorded.
+#[derive(Debug, Clone)]
+pub struct GrpcLayer {
+    methods: Arc<MethodTable>,
+    metrics: Arc<Metrics>,
+}
+
+/// A service that [`GrpcLayer`] observes.
+#[derive(Debug, Clone)]
+pub struct GrpcService<S> {
+    inner: S,
+    layer: GrpcLayer,
+}
+
+pin_project! {
+    /// The future of an observed RPC's response.
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        rpc: Option<Rpc>,
+    }
+}
+
+pin_project! {
+    /// The body of an observed RPC's response. Dropped before its end, it counts as unfinished.
+    #[derive(Debug)]
+    pub struct ObservedBody<B> {
+        #[pin]
+        inner: B,
+        rpc: Option<Rpc>,
+    }
+}
+
+// === impl GrpcLayer ===
+
+impl GrpcLayer {
+    /// Observes RPCs under the names in `methods`.
+    pub fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>) -> Self {
+        Self { methods, metrics }
+    }
+}
+
+impl<S> Layer<S> for GrpcLayer {
+    type Service = GrpcService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GrpcService {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+// === impl GrpcService ===
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for GrpcService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
+{
+    type Response = Response<ObservedBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let label = self.layer.methods.get(request.uri().path());
+        let rpc = Rpc::start(label, request.headers(), Arc::clone(&self.layer.metrics));
+        let inner = rpc.span().in_scope(|| self.inner.call(request));
+        ResponseFuture { inner, rpc: Some(rpc) }
+    }
+}
+
+// === impl ResponseFuture ===
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<ObservedBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let polled = {
+            let _entered = this.rpc.as_ref().map(|rpc| rpc.span().enter());
+            this.inner.poll(context)
+        };
+        let response = match ready!(polled) {
+            Ok(response) => response,
+            Err(error) => {
+                finish(this.rpc, Code::Unknown);
+                return Poll::Ready(Err(error));
+            }
+        };
+        // An error without messages has its status in the headers, and nobody polls the body after that.
+        match Rpc::status_in(response.headers()) {
+            Some(code) => finish(this.rpc, code),
+            None if response.body().is_end_stream() => finish(this.rpc, Code::Unknown),
+            None => {}
+        }
+        let rpc = this.rpc.take();
+        Poll::Ready(Ok(response.map(|inner| ObservedBody { inner, rpc })))
+    }
+}
+
+/// Records the end and lets go of the span, so that it is exported now and not when the connection lets go of the body.
+fn finish(rpc: &mut Option<Rpc>, code: Code) {
+    if let Some(mut rpc) = rpc.take() {
+        rpc.finish(code);
+    }
+}
+
+// === impl ObservedBody ===
+
+impl<B: Body> Body for ObservedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let polled = {
+            let _entered = this.rpc.as_ref().map(|rpc| rpc.span().enter());
+            this.inner.poll_frame(context)
+        };
+        let frame = ready!(polled);
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    finish(this.rpc, Rpc::status_in(trailers).unwrap_or(Code::Unknown));
+                }
+            }
+            // An end without a status is what a gRPC client reports as UNKNOWN.
+            Some(Err(_)) | None => finish(this.rpc, Code::Unknown),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
