@@ -18,6 +18,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tower::{Layer, ServiceExt};
+use tracing::instrument::WithSubscriber;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use self::otlp_collector::{OtlpCollector, points, texts};
@@ -135,6 +137,7 @@ async fn spans_and_metrics_arrive_and_no_header_with_them() {
     drop(watch);
     until(|| metrics.rpcs_unfinished() == 1).await;
 
+    tracing::info!("all RPCs are done");
     metrics.verification("VALID");
     metrics.cache_lookup(CacheLookup::Hit);
     metrics.mutation("create_api_key", true, 2, Duration::from_millis(3));
@@ -176,7 +179,83 @@ async fn spans_and_metrics_arrive_and_no_header_with_them() {
     let logs = captured.0.lock().unwrap().clone();
     assert!(!contains(&logs, SECRET), "{}", String::from_utf8_lossy(&logs));
     assert!(!contains(&collector.everything(), SECRET));
-    assert!(contains(&collector.everything(), TRACE_ID) || !collector.everything().is_empty());
+    // The search can find what is there.
+    assert!(contains(&collector.everything(), CHECK) && contains(&logs, "all RPCs are done"));
+}
+
+/// A service whose handler opens a span of ours and one of a library's.
+async fn handler_with_spans(_: http::Request<String>) -> Result<http::Response<String>, std::convert::Infallible> {
+    let ours = tracing::info_span!(target: "latchkey::store", "transaction");
+    let library = ours.in_scope(|| tracing::info_span!(target: "tokio_postgres", "query", sql = SECRET));
+    tokio::task::yield_now().await;
+    tracing::warn!("half way");
+    drop(library);
+    drop(ours);
+    Ok(http::Response::builder()
+        .header("grpc-status", "0")
+        .body(String::new())
+        .unwrap())
+}
+
+/// Calls that handler once through the layer, exports to `endpoint`, and returns what was logged.
+async fn call_once(endpoint: &str, traceparent: Option<&str>) -> String {
+    let (captured, metrics) = (Captured::default(), Arc::new(Metrics::new()));
+    let mut log = log_all(&captured);
+    log.filter = "info".to_owned();
+    let (dispatch, guard) = telemetry::build(log, &Otlp::to(endpoint), &metrics).unwrap();
+    let methods = Arc::new(MethodTable::new(["a.B/C"]));
+    let layered = GrpcLayer::new(methods, metrics).layer(tower::service_fn(handler_with_spans));
+    let mut request = http::Request::builder().uri("/a.B/C");
+    if let Some(traceparent) = traceparent {
+        request = request.header("traceparent", traceparent);
+    }
+    let call = layered.oneshot(request.body(String::new()).unwrap());
+    let response = call.with_subscriber(dispatch).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "0");
+    guard.shutdown().await;
+    let bytes = captured.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn spans_inside_an_rpc_are_its_children_and_libraries_spans_stay_here() {
+    let collector = OtlpCollector::start().await;
+    let logged = call_once(collector.endpoint(), None).await;
+    let spans = collector.spans();
+    let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names, ["transaction", "a.B/C"]);
+    assert_eq!(spans[0].parent_span_id, spans[1].span_id);
+    assert_eq!(spans[0].trace_id, spans[1].trace_id);
+    assert!(spans[1].parent_span_id.is_empty(), "no traceparent, no parent");
+    let line: serde_json::Value = serde_json::from_str(&logged).unwrap();
+    assert_eq!(line["message"], "half way");
+    assert_eq!(line["span"]["rpc.method"], "a.B/C");
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_sample_is_heeded() {
+    let collector = OtlpCollector::start().await;
+    call_once(collector.endpoint(), Some(&format!("00-{TRACE_ID}-{PARENT_ID}-00"))).await;
+    assert!(collector.spans().is_empty());
+}
+
+#[tokio::test]
+async fn a_traceparent_that_is_none_begins_a_new_trace() {
+    let collector = OtlpCollector::start().await;
+    call_once(collector.endpoint(), Some(SECRET)).await;
+    assert_eq!(collector.spans().len(), 2);
+    assert!(!contains(&collector.everything(), SECRET));
+}
+
+#[tokio::test]
+async fn a_collector_that_is_gone_changes_nothing() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let call = call_once(&endpoint, None);
+    tokio::time::timeout(2 * telemetry::SHUTDOWN_TIMEOUT, call)
+        .await
+        .expect("served, and stopped in time");
 }
 
 fn assert_metrics(collector: &OtlpCollector) {

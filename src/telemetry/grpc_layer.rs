@@ -17,7 +17,8 @@ use super::{MethodTable, Metrics};
 /// Makes one span and one measurement of each RPC: `Server::builder().layer(GrpcLayer::new(methods, metrics))`.
 ///
 /// The span is current while the handler runs and while a stream's messages are made. The status comes from headers or
-/// trailers. No header, metadata or body is recorded.
+/// trailers. No header, metadata or body is recorded. An RPC dropped before its end counts as unfinished and CANCELLED:
+/// its client went away, its handler panicked, or a layer outside of this one (such as tonic's own time limit) gave up.
 #[derive(Debug, Clone)]
 pub struct GrpcLayer {
     methods: Arc<MethodTable>,

@@ -3,7 +3,6 @@
 use std::env;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry::trace::TracerProvider;
@@ -19,9 +18,6 @@ use tracing_subscriber::{Layer, Registry};
 use super::{InitError, Metrics, SHUTDOWN_TIMEOUT};
 
 const NAME: &str = "latchkey";
-
-/// Longest that one export may take. The SDK's default of 10 s would outlast a shutdown.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is exported, and where to.
 #[derive(Debug, Clone)]
@@ -159,7 +155,7 @@ fn tracer_provider(target: &OtlpTarget) -> Result<Option<SdkTracerProvider>, Ini
     let exporter = match target {
         OtlpTarget::Off => return Ok(None),
         OtlpTarget::Environment => builder.build()?,
-        OtlpTarget::Endpoint(endpoint) => builder.with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build()?,
+        OtlpTarget::Endpoint(endpoint) => builder.with_endpoint(endpoint).build()?,
     };
     Ok(Some(
         SdkTracerProvider::builder()
@@ -174,7 +170,7 @@ fn meter_provider(target: &OtlpTarget) -> Result<Option<SdkMeterProvider>, InitE
     let exporter = match target {
         OtlpTarget::Off => return Ok(None),
         OtlpTarget::Environment => builder.build()?,
-        OtlpTarget::Endpoint(endpoint) => builder.with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build()?,
+        OtlpTarget::Endpoint(endpoint) => builder.with_endpoint(endpoint).build()?,
     };
     Ok(Some(
         SdkMeterProvider::builder()
