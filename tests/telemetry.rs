@@ -48,12 +48,7 @@ impl Write for Captured {
 fn log_all(captured: &Captured) -> LogOptions {
     let captured = captured.clone();
     let writer = BoxMakeWriter::new(move || captured.clone());
-    LogOptions {
-        format: LogFormat::Json,
-        filter: "trace".to_owned(),
-        writer,
-        ansi: false,
-    }
+    LogOptions { format: LogFormat::Json, filter: "trace".to_owned(), writer, ansi: false }
 }
 
 /// The health service behind the layer.
@@ -71,9 +66,7 @@ async fn serve(metrics: &Arc<Metrics>) -> Channel {
 
 /// A request with secrets wherever a header may hold them.
 fn request(service: &str) -> Request<HealthCheckRequest> {
-    let mut request = Request::new(HealthCheckRequest {
-        service: service.to_owned(),
-    });
+    let mut request = Request::new(HealthCheckRequest { service: service.to_owned() });
     let headers = request.metadata_mut();
     headers.insert("authorization", format!("Bearer {SECRET}").parse().unwrap());
     headers.insert("traceparent", format!("00-{TRACE_ID}-{PARENT_ID}-01").parse().unwrap());
@@ -108,9 +101,7 @@ fn hex(bytes: &[u8]) -> String {
 fn find<'a>(spans: &'a [Span], name: &str, status: &str) -> (&'a Span, BTreeMap<String, String>) {
     let found = spans.iter().map(|span| (span, texts(&span.attributes)));
     let mut found = found.filter(|(span, texts)| span.name == name && texts["rpc.response.status_code"] == status);
-    found
-        .next()
-        .unwrap_or_else(|| panic!("no span {name} {status} in {spans:#?}"))
+    found.next().unwrap_or_else(|| panic!("no span {name} {status} in {spans:#?}"))
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
@@ -126,10 +117,7 @@ async fn spans_and_metrics_arrive_and_no_header_with_them() {
     let mut client = HealthClient::new(channel.clone());
 
     client.check(request("")).await.unwrap();
-    assert_eq!(
-        client.check(request("no such service")).await.unwrap_err().code(),
-        Code::NotFound
-    );
+    assert_eq!(client.check(request("no such service")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(call_nobody(&channel).await, Code::Unimplemented);
     let mut watch = client.watch(request("")).await.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
@@ -147,25 +135,15 @@ async fn spans_and_metrics_arrive_and_no_header_with_them() {
     guard.shutdown().await;
 
     let spans = collector.spans();
-    assert_eq!(
-        spans.len(),
-        4,
-        "the four RPCs served and nothing of the export itself: {spans:#?}"
-    );
+    assert_eq!(spans.len(), 4, "the four RPCs served and nothing of the export itself: {spans:#?}");
     let (check, attributes) = find(&spans, CHECK, "OK");
-    assert_eq!(
-        (hex(&check.trace_id), hex(&check.parent_span_id)),
-        (TRACE_ID.to_owned(), PARENT_ID.to_owned())
-    );
+    assert_eq!((hex(&check.trace_id), hex(&check.parent_span_id)), (TRACE_ID.to_owned(), PARENT_ID.to_owned()));
     assert_eq!(check.kind, SpanKind::Server as i32);
     assert_eq!(attributes["rpc.system.name"], "grpc");
     assert_eq!(attributes["rpc.service"], "grpc.health.v1.Health");
     assert_eq!(attributes["rpc.method"], CHECK);
     let (refused, attributes) = find(&spans, CHECK, "NOT_FOUND");
-    assert_ne!(
-        refused.status.clone().unwrap_or_default().code,
-        status::StatusCode::Error as i32
-    );
+    assert_ne!(refused.status.clone().unwrap_or_default().code, status::StatusCode::Error as i32);
     assert!(!attributes.contains_key("error.type"));
     let (nobody, attributes) = find(&spans, "_OTHER", "UNIMPLEMENTED");
     assert_eq!(nobody.status.as_ref().unwrap().code, status::StatusCode::Error as i32);
@@ -191,10 +169,7 @@ async fn handler_with_spans(_: http::Request<String>) -> Result<http::Response<S
     tracing::warn!("half way");
     drop(library);
     drop(ours);
-    Ok(http::Response::builder()
-        .header("grpc-status", "0")
-        .body(String::new())
-        .unwrap())
+    Ok(http::Response::builder().header("grpc-status", "0").body(String::new()).unwrap())
 }
 
 /// Calls that handler once through the layer, exports to `endpoint`, and returns what was logged.
@@ -253,38 +228,26 @@ async fn a_collector_that_is_gone_changes_nothing() {
     let endpoint = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
     let call = call_once(&endpoint, None);
-    tokio::time::timeout(2 * telemetry::SHUTDOWN_TIMEOUT, call)
-        .await
-        .expect("served, and stopped in time");
+    tokio::time::timeout(2 * telemetry::SHUTDOWN_TIMEOUT, call).await.expect("served, and stopped in time");
 }
 
 fn assert_metrics(collector: &OtlpCollector) {
     let metrics = collector.metrics();
     let value = |name: &str, label: &str, wanted: &str| {
         let found = points(metrics.get(name).unwrap_or_else(|| panic!("no metric {name}")));
-        let mut found = found
-            .into_iter()
-            .filter(|(texts, _)| texts.get(label).map(String::as_str).unwrap_or("") == wanted);
-        found
-            .next()
-            .unwrap_or_else(|| panic!("{name} has no {label}={wanted}"))
-            .1
+        let mut found =
+            found.into_iter().filter(|(texts, _)| texts.get(label).map(String::as_str).unwrap_or("") == wanted);
+        found.next().unwrap_or_else(|| panic!("{name} has no {label}={wanted}")).1
     };
     assert_eq!(value("latchkey.verifications", "latchkey.outcome", "VALID"), 1);
     assert_eq!(value("latchkey.verifications", "latchkey.outcome", "ROTATED"), 0);
     assert_eq!(value("latchkey.cache.lookups", "latchkey.cache.result", "hit"), 1);
     assert_eq!(value("latchkey.cache.miss.duration", "", ""), 1);
-    assert_eq!(
-        value("latchkey.mutation.duration", "latchkey.mutation.name", "create_api_key"),
-        1
-    );
+    assert_eq!(value("latchkey.mutation.duration", "latchkey.mutation.name", "create_api_key"), 1);
     assert_eq!(value("latchkey.mutation.retries", "", ""), 2);
     assert_eq!(value("latchkey.revision.applied", "", ""), 42);
     assert_eq!(value("latchkey.records.dropped", "latchkey.record.kind", "usage"), 5);
     assert_eq!(value("latchkey.rpc.unfinished", "rpc.method", WATCH), 1);
-    assert_eq!(
-        value("rpc.server.call.duration", "rpc.response.status_code", "NOT_FOUND"),
-        1
-    );
+    assert_eq!(value("rpc.server.call.duration", "rpc.response.status_code", "NOT_FOUND"), 1);
     assert_eq!(value("rpc.server.call.duration", "rpc.method", "_OTHER"), 1);
 }

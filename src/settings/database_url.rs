@@ -45,10 +45,7 @@ impl DatabaseUrl {
     /// tell password from address, masks the whole.
     pub fn redacted(&self) -> String {
         let text = self.0.trim();
-        let Some((scheme, rest)) = SCHEMES
-            .iter()
-            .find_map(|scheme| Some((*scheme, text.strip_prefix(scheme)?)))
-        else {
+        let Some((scheme, rest)) = SCHEMES.iter().find_map(|scheme| Some((*scheme, text.strip_prefix(scheme)?))) else {
             return MASK.to_owned();
         };
         let (base, query) = match rest.split_once('?') {
@@ -79,26 +76,17 @@ fn redact_base(base: &str) -> Option<String> {
     if !hosts.split(',').all(host_is_plain) {
         return None;
     }
-    Some(
-        match user_info.map(|user_info| {
-            user_info
-                .split_once(':')
-                .map_or((user_info, None), |(u, p)| (u, Some(p)))
-        }) {
-            None => address.to_owned(),
-            Some((user, None)) => format!("{user}@{address}"),
-            Some((user, Some(_))) => format!("{user}:{MASK}@{address}"),
-        },
-    )
+    Some(match user_info.map(|user_info| user_info.split_once(':').map_or((user_info, None), |(u, p)| (u, Some(p)))) {
+        None => address.to_owned(),
+        Some((user, None)) => format!("{user}@{address}"),
+        Some((user, Some(_))) => format!("{user}:{MASK}@{address}"),
+    })
 }
 
 /// Whether what follows a host's colon is a port, and so cannot be a password whose `@` was forgotten.
 fn host_is_plain(host: &str) -> bool {
-    let after_literal = if host.starts_with('[') {
-        host.split_once(']').map_or(host, |(_, after)| after)
-    } else {
-        host
-    };
+    let after_literal =
+        if host.starts_with('[') { host.split_once(']').map_or(host, |(_, after)| after) } else { host };
     match after_literal.split_once(':') {
         None => true,
         Some((_, port)) => port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()),
@@ -121,14 +109,10 @@ impl Parse for DatabaseUrl {
             return Err(vec!["must start with postgres:// or postgresql://".to_owned()]);
         };
         if rest.is_empty() {
-            return Err(vec![
-                "names no host: postgres://user:password@host:5432/database is the shape".to_owned(),
-            ]);
+            return Err(vec!["names no host: postgres://user:password@host:5432/database is the shape".to_owned()]);
         }
         if text.contains(|character: char| character.is_whitespace() || character.is_control()) {
-            return Err(vec![
-                "holds white space or a control character: percent-encode it".to_owned(),
-            ]);
+            return Err(vec!["holds white space or a control character: percent-encode it".to_owned()]);
         }
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
@@ -160,14 +144,8 @@ mod tests {
 
     #[test]
     fn an_ordinary_address_keeps_all_but_its_password() {
-        assert_eq!(
-            redacted("postgres://u:hunter2@db:5432/latchkey"),
-            "postgres://u:****@db:5432/latchkey"
-        );
-        assert_eq!(
-            redacted("postgresql://db/latchkey?sslmode=require"),
-            "postgresql://db/latchkey?sslmode=require"
-        );
+        assert_eq!(redacted("postgres://u:hunter2@db:5432/latchkey"), "postgres://u:****@db:5432/latchkey");
+        assert_eq!(redacted("postgresql://db/latchkey?sslmode=require"), "postgresql://db/latchkey?sslmode=require");
         assert_eq!(redacted("postgres://u@[::1]:5432/x"), "postgres://u@[::1]:5432/x");
         assert_eq!(
             redacted("postgres:///x?host=/run/pg&password=hunter2&user=u"),

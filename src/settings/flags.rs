@@ -46,12 +46,7 @@ pub fn flags() -> impl Iterator<Item = Arg> {
         .value_parser(ValueParser::path_buf())
         .help("TOML file to read settings from [env: LATCHKEY_CONFIG]")
         .help_heading(HEADING);
-    std::iter::once(config).chain(
-        SETTINGS
-            .iter()
-            .zip(NAMES.iter())
-            .map(|(setting, name)| flag(setting, name)),
-    )
+    std::iter::once(config).chain(SETTINGS.iter().zip(NAMES.iter()).map(|(setting, name)| flag(setting, name)))
 }
 
 fn flag(setting: &'static Setting, name: &'static str) -> Arg {
@@ -60,21 +55,14 @@ fn flag(setting: &'static Setting, name: &'static str) -> Arg {
         Fallback::Value(_) | Fallback::Chosen { .. } => format!("default: {}", setting.default_shown()),
     };
     // Other users of the machine can read a command line, and it stays in the shell's history.
-    let warning = if setting.secret {
-        " Visible in the process list as a flag: prefer the file or variable."
-    } else {
-        ""
-    };
+    let warning =
+        if setting.secret { " Visible in the process list as a flag: prefer the file or variable." } else { "" };
     Arg::new(setting.key)
         .long(name)
         .value_name(setting.value_name)
         .value_parser(ValueParser::string())
         .action(ArgAction::Set)
-        .help(format!(
-            "{}.{warning} [{default}] [env: {}]",
-            setting.doc_with_range(),
-            setting.variable()
-        ))
+        .help(format!("{}.{warning} [{default}] [env: {}]", setting.doc_with_range(), setting.variable()))
         .help_heading(HEADING)
 }
 

@@ -26,23 +26,15 @@ struct Layer(Map<String, Value>);
 
 /// Merges the layers, adding to `problems` what is wrong with their names and forms.
 pub(super) fn merge(flags: &Flags, environment: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Merged {
-    let variable = environment
-        .get(CONFIG_VARIABLE)
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from);
+    let variable = environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     let file = match flags.config_file.clone().or(variable) {
         Some(path) => file_layer(&path, problems),
         None => Layer::default(),
     };
     let variables = variables_layer(environment);
-    let builder = Config::builder()
-        .add_source(defaults_layer())
-        .add_source(file)
-        .add_source(variables);
-    let merged = flags_layer(flags)
-        .0
-        .into_iter()
-        .try_fold(builder, |builder, (key, value)| builder.set_override(key, value));
+    let builder = Config::builder().add_source(defaults_layer()).add_source(file).add_source(variables);
+    let merged =
+        flags_layer(flags).0.into_iter().try_fold(builder, |builder, (key, value)| builder.set_override(key, value));
     let merged = merged
         .and_then(ConfigBuilder::<DefaultState>::build)
         .and_then(|config| config.collect())
@@ -59,9 +51,7 @@ fn defaults_layer() -> Layer {
             Fallback::Chosen { choose, .. } => choose(),
             Fallback::Required => continue,
         };
-        layer
-            .0
-            .insert(setting.key.to_owned(), Value::new(Some(&"default".to_owned()), text));
+        layer.0.insert(setting.key.to_owned(), Value::new(Some(&"default".to_owned()), text));
     }
     layer
 }
@@ -69,11 +59,7 @@ fn defaults_layer() -> Layer {
 fn file_layer(path: &Path, problems: &mut Vec<Problem>) -> Layer {
     let origin = format!("file {}", path.display());
     let mut problem = |setting: &str, message: String| {
-        problems.push(Problem {
-            setting: setting.to_owned(),
-            source: Some(origin.clone()),
-            message,
-        });
+        problems.push(Problem { setting: setting.to_owned(), source: Some(origin.clone()), message });
     };
     let mut layer = Layer::default();
     let text = match std::fs::read_to_string(path) {
@@ -94,10 +80,7 @@ fn file_layer(path: &Path, problems: &mut Vec<Problem>) -> Layer {
         if find(&key).is_some() {
             layer.0.insert(key, Value::new(Some(&origin), value.kind));
         } else {
-            problem(
-                &key,
-                unknown("setting", nearest(&key, SETTINGS.iter().map(|setting| setting.key))),
-            );
+            problem(&key, unknown("setting", nearest(&key, SETTINGS.iter().map(|setting| setting.key))));
         }
     }
     layer
@@ -127,9 +110,7 @@ fn variables_layer(environment: &HashMap<String, String>) -> Layer {
         .prefix_separator("_")
         .ignore_empty(true)
         .source(Some(known.collect()));
-    let collected = source
-        .collect()
-        .expect("texts are collected as they are, without parsing");
+    let collected = source.collect().expect("texts are collected as they are, without parsing");
     let with_origin = collected.into_iter().map(|(key, value)| {
         let origin = format!("environment {PREFIX}{}", key.to_ascii_uppercase());
         (key, Value::new(Some(&origin), value.kind))
@@ -150,10 +131,7 @@ fn report_unknown_variables(
     merged: &Map<String, Value>,
     problems: &mut Vec<Problem>,
 ) {
-    let peppers = merged
-        .get("peppers")
-        .and_then(|value| text_of(value).ok())
-        .unwrap_or_default();
+    let peppers = merged.get("peppers").and_then(|value| text_of(value).ok()).unwrap_or_default();
     let known: Vec<String> = SETTINGS.iter().map(super::Setting::variable).collect();
     let is_known = |name: &str| {
         known.iter().any(|variable| variable == name)
@@ -163,10 +141,8 @@ fn report_unknown_variables(
             })
             || Peppers::variables_in(&peppers).any(|variable| variable == name)
     };
-    let mut unknown_names: Vec<&String> = environment
-        .keys()
-        .filter(|name| name.starts_with(PREFIX) && !is_known(name))
-        .collect();
+    let mut unknown_names: Vec<&String> =
+        environment.keys().filter(|name| name.starts_with(PREFIX) && !is_known(name)).collect();
     unknown_names.sort();
     for name in unknown_names {
         problems.push(Problem {
@@ -202,11 +178,9 @@ fn text_of(value: &Value) -> Result<String, String> {
         ValueKind::U128(number) => Ok(number.to_string()),
         ValueKind::Float(number) => Ok(number.to_string()),
         ValueKind::Boolean(answer) => Ok(answer.to_string()),
-        ValueKind::Array(items) => items
-            .iter()
-            .map(text_of)
-            .collect::<Result<Vec<_>, _>>()
-            .map(|items| items.join(",")),
+        ValueKind::Array(items) => {
+            items.iter().map(text_of).collect::<Result<Vec<_>, _>>().map(|items| items.join(","))
+        }
         ValueKind::Nil | ValueKind::Table(_) => Err("must be one value, not a table".to_owned()),
     }
 }

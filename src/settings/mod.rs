@@ -122,10 +122,7 @@ pub static OTHER_VARIABLES: &[(&str, &str)] = &[
     ("LATCHKEY_CONFIG", "the settings file, as `--config`"),
     ("LATCHKEY_ADDRESS", "the server that client commands call"),
     ("LATCHKEY_TOKEN", "the token that client commands present"),
-    (
-        "LATCHKEY_POSTGRES_BIN",
-        "the folder of the PostgreSQL programs that `latchkey dev` starts",
-    ),
+    ("LATCHKEY_POSTGRES_BIN", "the folder of the PostgreSQL programs that `latchkey dev` starts"),
     ("LATCHKEY_TEST_*", "for the tests"),
     ("LATCHKEY_SIM_*", "for the simulation"),
 ];
@@ -158,12 +155,7 @@ pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (String, String
     let environment: HashMap<String, String> = environment.into_iter().collect();
     let mut problems = Vec::new();
     let merged = layers::merge(flags, &environment, &mut problems);
-    let mut reader = Reader {
-        merged: &merged,
-        environment: &environment,
-        problems,
-        effective: Vec::new(),
-    };
+    let mut reader = Reader { merged: &merged, environment: &environment, problems, effective: Vec::new() };
     let settings = Settings::read(&mut reader);
     let mut problems = reader.problems;
     if let Some(settings) = &settings {
@@ -182,10 +174,7 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
 
 /// The settings as a Markdown table, as the README has it.
 pub fn markdown() -> String {
-    let mut lines = vec![
-        "| setting | default | what it is |".to_owned(),
-        "|---|---|---|".to_owned(),
-    ];
+    let mut lines = vec!["| setting | default | what it is |".to_owned(), "|---|---|---|".to_owned()];
     lines.extend(SETTINGS.iter().map(|setting| {
         let default = match setting.fallback {
             Fallback::Value(text) => format!("`{text}`"),
@@ -229,16 +218,10 @@ impl Reader<'_> {
             self.report(setting, None, missing(setting));
             return None;
         };
-        let parsed = text
-            .map_err(|problem| vec![problem])
-            .and_then(|text| T::parse(&text, setting, self.environment));
+        let parsed = text.map_err(|problem| vec![problem]).and_then(|text| T::parse(&text, setting, self.environment));
         match parsed {
             Ok(value) => {
-                self.effective.push(Effective {
-                    key,
-                    value: value.shown(),
-                    source,
-                });
+                self.effective.push(Effective { key, value: value.shown(), source });
                 Some(value)
             }
             Err(messages) => {
@@ -251,11 +234,7 @@ impl Reader<'_> {
     }
 
     fn report(&mut self, setting: &Setting, source: Option<String>, message: String) {
-        self.problems.push(Problem {
-            setting: setting.key.to_owned(),
-            source,
-            message,
-        });
+        self.problems.push(Problem { setting: setting.key.to_owned(), source, message });
     }
 }
 

@@ -53,8 +53,7 @@ impl Peppers {
 
     /// The names of the variables that a `peppers` text refers to, so that they are not taken for misspelt settings.
     pub(super) fn variables_in(text: &str) -> impl Iterator<Item = &str> {
-        text.split(',')
-            .filter_map(|item| item.trim().split_once('=')?.1.trim().strip_prefix("env:"))
+        text.split(',').filter_map(|item| item.trim().split_once('=')?.1.trim().strip_prefix("env:"))
     }
 }
 
@@ -76,11 +75,7 @@ impl Parse for Peppers {
                 },
             }
         }
-        if problems.is_empty() {
-            Ok(Self(peppers))
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(Self(peppers)) } else { Err(problems) }
     }
 
     fn shown(&self) -> String {
@@ -96,48 +91,29 @@ fn clash(one: &Pepper, other: &Pepper) -> bool {
 /// Reads one `id=file:/path` or `id=env:VARIABLE`. The item is echoed only as far as it is known to be no secret:
 /// somebody may have written the secret itself where its place belongs.
 fn parse_item(item: &str, environment: &HashMap<String, String>) -> Result<Pepper, String> {
-    let (id, place) = item
-        .split_once('=')
-        .ok_or("is not of the form id=file:/path or id=env:VARIABLE (its text is withheld)")?;
+    let (id, place) =
+        item.split_once('=').ok_or("is not of the form id=file:/path or id=env:VARIABLE (its text is withheld)")?;
     let (id, place) = (id.trim(), place.trim());
     let is_id_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     if !(1..=32).contains(&id.len()) || !id.bytes().all(is_id_byte) {
         return Err("has an id that is not 1 to 32 characters of a-z, 0-9, `_` and `-`".to_owned());
     }
     let (source, text) = if let Some(path) = place.strip_prefix("file:") {
-        (
-            PepperSource::File(PathBuf::from(path)),
-            read_file(Path::new(path)).map_err(|why| format!("({id}): {why}"))?,
-        )
+        (PepperSource::File(PathBuf::from(path)), read_file(Path::new(path)).map_err(|why| format!("({id}): {why}"))?)
     } else if let Some(variable) = place.strip_prefix("env:") {
         if decode(variable).is_some() {
-            return Err(format!(
-                "({id}) holds the secret itself where a variable's name belongs; change the secret"
-            ));
+            return Err(format!("({id}) holds the secret itself where a variable's name belongs; change the secret"));
         }
-        let text = environment
-            .get(variable)
-            .ok_or_else(|| format!("({id}): the variable {variable:?} is not set"))?;
-        (
-            PepperSource::Variable(variable.to_owned()),
-            Zeroizing::new(text.clone()),
-        )
+        let text = environment.get(variable).ok_or_else(|| format!("({id}): the variable {variable:?} is not set"))?;
+        (PepperSource::Variable(variable.to_owned()), Zeroizing::new(text.clone()))
     } else {
-        return Err(format!(
-            "({id}) must name its place as file:/path or env:VARIABLE (its text is withheld)"
-        ));
+        return Err(format!("({id}) must name its place as file:/path or env:VARIABLE (its text is withheld)"));
     };
     let secret = decode(text.trim()).ok_or_else(|| format!("({id}): the content of {source} {SHAPE}"))?;
     if secret.iter().all(|byte| *byte == secret[0]) {
-        return Err(format!(
-            "({id}): the content of {source} is one byte repeated, a placeholder and not a secret"
-        ));
+        return Err(format!("({id}): the content of {source} is one byte repeated, a placeholder and not a secret"));
     }
-    Ok(Pepper {
-        id: id.to_owned(),
-        source,
-        secret,
-    })
+    Ok(Pepper { id: id.to_owned(), source, secret })
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
@@ -158,11 +134,7 @@ fn decode(text: &str) -> Option<Zeroizing<[u8; 32]>> {
     if digits.len() != 64 {
         return None;
     }
-    let nibble = |digit: u8| {
-        char::from(digit)
-            .to_digit(16)
-            .and_then(|value| u8::try_from(value).ok())
-    };
+    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let mut secret = Zeroizing::new([0; 32]);
     for (byte, pair) in secret.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
@@ -173,10 +145,7 @@ fn decode(text: &str) -> Option<Zeroizing<[u8; 32]>> {
 impl fmt::Debug for Pepper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, source, secret: _ } = self;
-        f.debug_struct("Pepper")
-            .field("id", id)
-            .field("source", source)
-            .finish_non_exhaustive()
+        f.debug_struct("Pepper").field("id", id).field("source", source).finish_non_exhaustive()
     }
 }
 

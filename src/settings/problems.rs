@@ -20,11 +20,7 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     /// `None` if there are none.
     pub(super) fn of(problems: Vec<Problem>) -> Option<Self> {
-        if problems.is_empty() {
-            None
-        } else {
-            Some(Self(problems))
-        }
+        if problems.is_empty() { None } else { Some(Self(problems)) }
     }
 
     /// The problems, in the order of the table.

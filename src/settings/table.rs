@@ -28,10 +28,7 @@ pub enum Fallback {
     /// Nothing: the setting must be given.
     Required,
     /// Chosen from the circumstances of the process; the text says how.
-    Chosen {
-        how: &'static str,
-        choose: fn() -> &'static str,
-    },
+    Chosen { how: &'static str, choose: fn() -> &'static str },
 }
 
 impl Setting {
@@ -104,11 +101,7 @@ impl Parse for usize {
 
 impl Parse for SocketAddr {
     fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
-        let wrong = || {
-            vec![format!(
-                "{text:?} is not an IP address and port, such as 127.0.0.1:50051 or [::]:50051"
-            )]
-        };
+        let wrong = || vec![format!("{text:?} is not an IP address and port, such as 127.0.0.1:50051 or [::]:50051")];
         text.trim().parse().map_err(|_| wrong())
     }
 

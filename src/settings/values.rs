@@ -36,11 +36,7 @@ impl TokenPrefix {
 impl Parse for TokenPrefix {
     fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
         let right_length = (2..=12).contains(&text.len());
-        if right_length
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-        {
+        if right_length && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
             return Ok(Self(text.to_owned()));
         }
         Err(vec![format!("{text:?} is not 2 to 12 characters of a-z and 0-9")])
@@ -56,11 +52,7 @@ impl Parse for TokenPrefix {
 impl LogFormat {
     /// The default's name: pretty when somebody is likely to be looking.
     pub(super) fn for_this_process() -> &'static str {
-        if std::io::stderr().is_terminal() {
-            "pretty"
-        } else {
-            "json"
-        }
+        if std::io::stderr().is_terminal() { "pretty" } else { "json" }
     }
 }
 
@@ -94,9 +86,7 @@ impl Parse for LogFilter {
     fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
         match EnvFilter::builder().parse(text) {
             Ok(_) => Ok(Self(text.to_owned())),
-            Err(error) => Err(vec![format!(
-                "{text:?} is not a log filter such as `info,latchkey=debug`: {error}"
-            )]),
+            Err(error) => Err(vec![format!("{text:?} is not a log filter such as `info,latchkey=debug`: {error}")]),
         }
     }
 

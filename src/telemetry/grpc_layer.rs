@@ -65,10 +65,7 @@ impl<S> Layer<S> for GrpcLayer {
     type Service = GrpcService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GrpcService {
-            inner,
-            layer: self.clone(),
-        }
+        GrpcService { inner, layer: self.clone() }
     }
 }
 
@@ -169,5 +166,69 @@ impl<B: Body> Body for ObservedBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tower::{ServiceExt, service_fn};
+
+    use super::super::{LogOptions, Otlp, build};
+    use super::*;
+    use crate::settings::LogFormat;
+
+    fn layer(metrics: &Arc<Metrics>) -> GrpcLayer {
+        let methods = MethodTable::new(["a.B/C", MethodTable::HOT[0]]);
+        GrpcLayer::new(Arc::new(methods), Arc::clone(metrics))
+    }
+
+    fn request(method: &str) -> Request<String> {
+        Request::builder().uri(format!("/{method}")).body(String::new()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_call_dropped_before_its_answer_is_unfinished() {
+        let metrics = Arc::new(Metrics::new());
+        let never = service_fn(|_: Request<String>| std::future::pending::<Result<Response<String>, Infallible>>());
+        let call = layer(&metrics).layer(never).oneshot(request("a.B/C"));
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(1), call).await.is_err());
+        assert_eq!(metrics.rpcs_unfinished(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_dropped_before_its_end_is_unfinished_and_one_that_ended_is_not() {
+        let metrics = Arc::new(Metrics::new());
+        let answer = |text: &'static str| {
+            let respond = move |_: Request<String>| async move { Ok::<_, Infallible>(Response::new(text.to_owned())) };
+            layer(&metrics).layer(service_fn(respond)).oneshot(request("a.B/C"))
+        };
+        drop(answer("").await.unwrap());
+        assert_eq!(metrics.rpcs_unfinished(), 0, "nothing was to come");
+        let mut body = std::pin::pin!(answer("message").await.unwrap().into_body());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(matches!(body.as_mut().poll_frame(&mut context), Poll::Ready(Some(Ok(_)))));
+        assert!(matches!(body.as_mut().poll_frame(&mut context), Poll::Ready(None)));
+        assert_eq!(metrics.rpcs_unfinished(), 0, "it was read to its end");
+        drop(answer("message").await.unwrap());
+        assert_eq!(metrics.rpcs_unfinished(), 1, "nobody read it");
+    }
+
+    #[test]
+    fn at_the_default_level_hot_methods_have_no_span_and_others_do() {
+        let metrics = Arc::new(Metrics::new());
+        let (dispatch, _guard) = build(LogOptions::to_stderr(LogFormat::Json, "info"), &Otlp::off(), &metrics).unwrap();
+        tracing::dispatcher::with_default(&dispatch, || {
+            let has_span = |method: &str| {
+                let label = layer(&metrics).methods.get(&format!("/{method}"));
+                let mut rpc = Rpc::start(label, &http::HeaderMap::new(), Arc::clone(&metrics));
+                rpc.finish(Code::Ok);
+                !rpc.span().is_disabled()
+            };
+            assert!(has_span("a.B/C"));
+            assert!(!has_span(MethodTable::HOT[0]));
+            assert!(!has_span("no.Such/method"));
+        });
     }
 }

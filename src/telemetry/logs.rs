@@ -27,12 +27,7 @@ impl LogOptions {
     /// Logs to standard error, coloured if that is a terminal.
     pub fn to_stderr(format: LogFormat, filter: impl Into<String>) -> Self {
         let ansi = std::io::stderr().is_terminal();
-        Self {
-            format,
-            filter: filter.into(),
-            writer: BoxMakeWriter::new(std::io::stderr),
-            ansi,
-        }
+        Self { format, filter: filter.into(), writer: BoxMakeWriter::new(std::io::stderr), ansi }
     }
 }
 
@@ -41,22 +36,16 @@ pub(super) fn layer(options: LogOptions) -> Result<Box<dyn Layer<Registry> + Sen
     let layer = fmt::layer().with_writer(options.writer).with_span_events(FmtSpan::NONE);
     Ok(match options.format {
         LogFormat::Pretty => layer.with_ansi(options.ansi).with_filter(filter).boxed(),
-        LogFormat::Json => layer
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .with_filter(filter)
-            .boxed(),
+        LogFormat::Json => {
+            layer.json().flatten_event(true).with_current_span(true).with_span_list(false).with_filter(filter).boxed()
+        }
     })
 }
 
 /// The most that a filter can ask for. Below INFO, h2 and hyper print header values and the database driver prints
 /// statements: what an operator turns on for our own code must not turn those on.
 fn ceiling() -> Targets {
-    Targets::new()
-        .with_default(LevelFilter::INFO)
-        .with_target("latchkey", LevelFilter::TRACE)
+    Targets::new().with_default(LevelFilter::INFO).with_target("latchkey", LevelFilter::TRACE)
 }
 
 #[cfg(test)]
@@ -85,12 +74,7 @@ mod tests {
         let captured = Captured::default();
         let writer = captured.clone();
         let writer = BoxMakeWriter::new(move || writer.clone());
-        let options = LogOptions {
-            format,
-            filter: filter.to_owned(),
-            writer,
-            ansi: false,
-        };
+        let options = LogOptions { format, filter: filter.to_owned(), writer, ansi: false };
         let (dispatch, _guard) = build(options, &Otlp::off(), &Arc::new(Metrics::new())).unwrap();
         tracing::dispatcher::with_default(&dispatch, log);
         let bytes = captured.0.lock().unwrap().clone();

@@ -22,11 +22,7 @@ pub struct MethodTable(HashMap<&'static str, MethodLabel>);
 
 impl MethodTable {
     /// The label of whatever is not in a table. A path that nobody serves may hold anything, a token too.
-    pub const OTHER: MethodLabel = MethodLabel {
-        service: "_OTHER",
-        method: "_OTHER",
-        hot: true,
-    };
+    pub const OTHER: MethodLabel = MethodLabel { service: "_OTHER", method: "_OTHER", hot: true };
 
     /// RPCs whose spans are of level DEBUG, the rest being INFO: those on the verification path, and health checks.
     pub const HOT: [&'static str; 5] = [
@@ -70,14 +66,7 @@ impl MethodTable {
             let path: &'static str = Box::leak(format!("/{method}").into_boxed_str());
             let name = path.trim_start_matches('/');
             let service = name.split_once('/').map_or(name, |(service, _)| service);
-            self.0.insert(
-                path,
-                MethodLabel {
-                    service,
-                    method: name,
-                    hot: Self::HOT.contains(&name),
-                },
-            );
+            self.0.insert(path, MethodLabel { service, method: name, hot: Self::HOT.contains(&name) });
         }
     }
 

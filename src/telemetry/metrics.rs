@@ -65,9 +65,8 @@ const DROPPED_KINDS: [&str; 2] = ["usage", "late_token"];
 const INVARIANTS: [&str; 7] = ["V1", "V2", "V3", "V4", "V5", "V6", "OTHER"];
 
 /// Seconds, as the semantic conventions advise for RPCs, with finer steps below for what the cache answers.
-const BOUNDARIES_S: [f64; 16] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
-];
+const BOUNDARIES_S: [f64; 16] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 
 /// A counter with a cache line to itself: neighbours are written by other cores.
 #[derive(Debug, Default)]
@@ -155,9 +154,7 @@ impl Metrics {
     pub(super) fn rpc_unfinished(&self, label: MethodLabel) {
         self.rpcs_unfinished.add(1);
         if let Some(instruments) = self.instruments.get() {
-            instruments
-                .rpc_unfinished
-                .add(1, &[KeyValue::new("rpc.method", label.method)]);
+            instruments.rpc_unfinished.add(1, &[KeyValue::new("rpc.method", label.method)]);
         }
     }
 
@@ -199,10 +196,7 @@ impl Metrics {
                 .u64_counter("latchkey.rpc.unfinished")
                 .with_description("RPCs that went away without an end")
                 .build(),
-            miss: histogram(
-                "latchkey.cache.miss.duration",
-                "Time for the database to answer a cache miss",
-            ),
+            miss: histogram("latchkey.cache.miss.duration", "Time for the database to answer a cache miss"),
             mutation: histogram("latchkey.mutation.duration", "Duration of mutations, retries included"),
         };
         if self.instruments.set(instruments).is_ok() {
@@ -245,11 +239,7 @@ impl Family<'_> {
                 observer.observe(count.get(), &[KeyValue::new(label, *value)]);
             }
         };
-        self.meter
-            .u64_observable_counter(name)
-            .with_description(doc)
-            .with_callback(observe)
-            .build();
+        self.meter.u64_observable_counter(name).with_description(doc).with_callback(observe).build();
     }
 
     fn counter(&self, name: &'static str, doc: &'static str, count: fn(&Metrics) -> &Count) {
@@ -259,11 +249,7 @@ impl Family<'_> {
                 observer.observe(count(&metrics).get(), &[]);
             }
         };
-        self.meter
-            .u64_observable_counter(name)
-            .with_description(doc)
-            .with_callback(observe)
-            .build();
+        self.meter.u64_observable_counter(name).with_description(doc).with_callback(observe).build();
     }
 
     fn gauge(&self, name: &'static str, doc: &'static str, value: fn(&Metrics) -> &Count) {
@@ -273,11 +259,7 @@ impl Family<'_> {
                 observer.observe(value(&metrics).get(), &[]);
             }
         };
-        self.meter
-            .u64_observable_gauge(name)
-            .with_description(doc)
-            .with_callback(observe)
-            .build();
+        self.meter.u64_observable_gauge(name).with_description(doc).with_callback(observe).build();
     }
 }
 
@@ -297,10 +279,7 @@ impl Count {
 
 /// Where a label is, the last place being for those that are none.
 fn index(labels: &[&str], label: &str) -> usize {
-    labels
-        .iter()
-        .position(|known| *known == label)
-        .unwrap_or(labels.len() - 1)
+    labels.iter().position(|known| *known == label).unwrap_or(labels.len() - 1)
 }
 
 #[cfg(test)]
@@ -313,10 +292,7 @@ mod tests {
         metrics.verification("VALID");
         metrics.verification("ROTATED");
         metrics.verification("no such outcome");
-        assert_eq!(
-            [metrics.verifications("VALID"), metrics.verifications("ROTATED")],
-            [1, 1]
-        );
+        assert_eq!([metrics.verifications("VALID"), metrics.verifications("ROTATED")], [1, 1]);
         assert_eq!(metrics.verifications("OTHER"), 1);
         metrics.cache_lookup(CacheLookup::FenceRefused);
         assert_eq!(CACHE_RESULTS[CacheLookup::FenceRefused as usize], "fence_refused");

@@ -92,9 +92,7 @@ impl TelemetryGuard {
     /// Exports what there is and stops exporting, within [`SHUTDOWN_TIMEOUT`] whether the collector answers or not.
     pub async fn shutdown(self) {
         if let Some(exporters) = self.exporters
-            && tokio::time::timeout(SHUTDOWN_TIMEOUT, exporters.shutdown())
-                .await
-                .is_err()
+            && tokio::time::timeout(SHUTDOWN_TIMEOUT, exporters.shutdown()).await.is_err()
         {
             tracing::warn!("the telemetry collector does not answer: the last traces and metrics are lost");
         }

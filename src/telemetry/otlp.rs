@@ -52,19 +52,13 @@ pub(super) struct Exporters {
 impl Otlp {
     /// Nothing is exported.
     pub fn off() -> Self {
-        Self {
-            traces: OtlpTarget::Off,
-            metrics: OtlpTarget::Off,
-        }
+        Self { traces: OtlpTarget::Off, metrics: OtlpTarget::Off }
     }
 
     /// Everything is exported to one collector.
     pub fn to(endpoint: impl Into<String>) -> Self {
         let target = OtlpTarget::Endpoint(endpoint.into());
-        Self {
-            traces: target.clone(),
-            metrics: target,
-        }
+        Self { traces: target.clone(), metrics: target }
     }
 
     /// What the process's variables say: a kind of telemetry is exported if `OTEL_EXPORTER_OTLP_ENDPOINT` or its own
@@ -80,16 +74,9 @@ impl Otlp {
         let target = |kind: &str| {
             let named = is_set("OTEL_EXPORTER_OTLP_ENDPOINT") || is_set(&format!("OTEL_EXPORTER_OTLP_{kind}_ENDPOINT"));
             let declined = is("OTEL_SDK_DISABLED", "true") || is(&format!("OTEL_{kind}_EXPORTER"), "none");
-            if named && !declined {
-                OtlpTarget::Environment
-            } else {
-                OtlpTarget::Off
-            }
+            if named && !declined { OtlpTarget::Environment } else { OtlpTarget::Off }
         };
-        Self {
-            traces: target("TRACES"),
-            metrics: target("METRICS"),
-        }
+        Self { traces: target("TRACES"), metrics: target("METRICS") }
     }
 }
 
@@ -110,11 +97,7 @@ impl Exporters {
         if let Some(meters) = &meters {
             metrics.export(&meters.meter(NAME));
         }
-        Ok(Some(Self {
-            traces,
-            metrics: meters,
-            thread,
-        }))
+        Ok(Some(Self { traces, metrics: meters, thread }))
     }
 
     /// The layer that turns this crate's spans into exported ones. The exporter's own gRPC calls have spans too, of
@@ -136,11 +119,7 @@ impl Exporters {
 
     /// Exports the rest and stops. May take as long as a collector is slow: the caller sets the bound.
     pub(super) async fn shutdown(self) {
-        let Self {
-            traces,
-            metrics,
-            thread,
-        } = self;
+        let Self { traces, metrics, thread } = self;
         let traces = on_a_thread(move || traces.map(|traces| traces.shutdown_with_timeout(SHUTDOWN_TIMEOUT)));
         let metrics = on_a_thread(move || metrics.map(|metrics| metrics.shutdown_with_timeout(SHUTDOWN_TIMEOUT)));
         // A lost sender means that there was no thread to be had: nothing more can be done about it.
@@ -157,12 +136,7 @@ fn tracer_provider(target: &OtlpTarget) -> Result<Option<SdkTracerProvider>, Ini
         OtlpTarget::Environment => builder.build()?,
         OtlpTarget::Endpoint(endpoint) => builder.with_endpoint(endpoint).build()?,
     };
-    Ok(Some(
-        SdkTracerProvider::builder()
-            .with_resource(resource())
-            .with_batch_exporter(exporter)
-            .build(),
-    ))
+    Ok(Some(SdkTracerProvider::builder().with_resource(resource()).with_batch_exporter(exporter).build()))
 }
 
 fn meter_provider(target: &OtlpTarget) -> Result<Option<SdkMeterProvider>, InitError> {
@@ -172,21 +146,14 @@ fn meter_provider(target: &OtlpTarget) -> Result<Option<SdkMeterProvider>, InitE
         OtlpTarget::Environment => builder.build()?,
         OtlpTarget::Endpoint(endpoint) => builder.with_endpoint(endpoint).build()?,
     };
-    Ok(Some(
-        SdkMeterProvider::builder()
-            .with_resource(resource())
-            .with_periodic_exporter(exporter)
-            .build(),
-    ))
+    Ok(Some(SdkMeterProvider::builder().with_resource(resource()).with_periodic_exporter(exporter).build()))
 }
 
 /// `service.name` is ours unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says otherwise.
 fn resource() -> Resource {
     let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let detected = Resource::builder().build();
-    let name = detected
-        .get(&opentelemetry::Key::from_static_str("service.name"))
-        .map(|name| name.to_string());
+    let name = detected.get(&opentelemetry::Key::from_static_str("service.name")).map(|name| name.to_string());
     let builder = Resource::builder().with_attribute(version);
     match name {
         Some(name) if !name.starts_with("unknown_service") => builder.build(),
@@ -230,12 +197,7 @@ mod tests {
     use super::*;
 
     fn from(variables: &[(&str, &str)]) -> (bool, bool) {
-        let find = |name: &str| {
-            variables
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
+        let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let otlp = Otlp::from_variables(find);
         (otlp.traces != OtlpTarget::Off, otlp.metrics != OtlpTarget::Off)
     }
@@ -248,10 +210,7 @@ mod tests {
         assert_eq!(from(&[endpoint]), (true, true));
         assert_eq!(from(&[endpoint, ("OTEL_SDK_DISABLED", "true")]), (false, false));
         assert_eq!(from(&[endpoint, ("OTEL_METRICS_EXPORTER", "none")]), (true, false));
-        assert_eq!(
-            from(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")]),
-            (true, false)
-        );
+        assert_eq!(from(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")]), (true, false));
     }
 
     #[test]
@@ -259,10 +218,7 @@ mod tests {
         // A listener that accepts by its backlog alone and never speaks.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", silent.local_addr().unwrap());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let log = super::super::LogOptions::to_stderr(crate::settings::LogFormat::Json, "off");
         let (dispatch, guard) = super::super::build(log, &Otlp::to(endpoint), &Arc::new(Metrics::new())).unwrap();
         tracing::dispatcher::with_default(&dispatch, || {

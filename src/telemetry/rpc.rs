@@ -40,13 +40,7 @@ impl Rpc {
         }
         // A clock reading is the dearest thing here: none unless somebody wants the duration.
         let stopwatch = metrics.is_exported().then(Stopwatch::start);
-        Self {
-            span,
-            label,
-            metrics,
-            stopwatch,
-            finished: false,
-        }
+        Self { span, label, metrics, stopwatch, finished: false }
     }
 
     /// The span that the RPC's work happens in.
@@ -56,9 +50,7 @@ impl Rpc {
 
     /// The status that these headers or trailers carry. Its message is left alone: it may quote the request.
     pub(super) fn status_in(headers: &HeaderMap) -> Option<Code> {
-        headers
-            .get("grpc-status")
-            .map(|status| Code::from_bytes(status.as_bytes()))
+        headers.get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()))
     }
 
     /// Records the end, once.
@@ -110,11 +102,7 @@ fn span(label: MethodLabel) -> Span {
             )
         };
     }
-    if label.hot {
-        span_at!(tracing::Level::DEBUG)
-    } else {
-        span_at!(tracing::Level::INFO)
-    }
+    if label.hot { span_at!(tracing::Level::DEBUG) } else { span_at!(tracing::Level::INFO) }
 }
 
 /// Gives the propagator `traceparent` and nothing else. `tracestate` is free text of the caller's, and would be
@@ -123,11 +111,7 @@ struct TraceParent<'a>(&'a HeaderMap);
 
 impl Extractor for TraceParent<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        if key == TRACEPARENT {
-            self.0.get(TRACEPARENT)?.to_str().ok()
-        } else {
-            None
-        }
+        if key == TRACEPARENT { self.0.get(TRACEPARENT)?.to_str().ok() } else { None }
     }
 
     fn keys(&self) -> Vec<&str> {

@@ -44,11 +44,7 @@ impl OtlpCollector {
             .add_service(MetricsServiceServer::new(received.clone()));
         let serving = router.serve_with_incoming(TcpListenerStream::new(listener));
         let server = tokio::spawn(async move { serving.await.unwrap() });
-        Self {
-            endpoint,
-            received,
-            server,
-        }
+        Self { endpoint, received, server }
     }
 
     /// What `OTEL_EXPORTER_OTLP_ENDPOINT` would be.
@@ -60,10 +56,7 @@ impl OtlpCollector {
     pub fn spans(&self) -> Vec<Span> {
         let requests = self.received.traces.lock().unwrap();
         let resources = requests.iter().flat_map(|request| &request.resource_spans);
-        resources
-            .flat_map(|resource| &resource.scope_spans)
-            .flat_map(|scope| scope.spans.clone())
-            .collect()
+        resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| scope.spans.clone()).collect()
     }
 
     /// The attributes of the resource that the spans belong to.
@@ -80,9 +73,7 @@ impl OtlpCollector {
     pub fn metrics(&self) -> BTreeMap<String, Metric> {
         let requests = self.received.metrics.lock().unwrap();
         let resources = requests.iter().flat_map(|request| &request.resource_metrics);
-        let metrics = resources
-            .flat_map(|resource| &resource.scope_metrics)
-            .flat_map(|scope| &scope.metrics);
+        let metrics = resources.flat_map(|resource| &resource.scope_metrics).flat_map(|scope| &scope.metrics);
         metrics.map(|metric| (metric.name.clone(), metric.clone())).collect()
     }
 
@@ -91,10 +82,7 @@ impl OtlpCollector {
         let traces = self.received.traces.lock().unwrap();
         let metrics = self.received.metrics.lock().unwrap();
         let traces = traces.iter().map(Message::encode_to_vec);
-        traces
-            .chain(metrics.iter().map(Message::encode_to_vec))
-            .flatten()
-            .collect()
+        traces.chain(metrics.iter().map(Message::encode_to_vec)).flatten().collect()
     }
 }
 
@@ -106,10 +94,7 @@ impl Drop for OtlpCollector {
 
 /// Attributes as texts.
 pub fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
-    attributes
-        .iter()
-        .map(|pair| (pair.key.clone(), text(pair.value.as_ref())))
-        .collect()
+    attributes.iter().map(|pair| (pair.key.clone(), text(pair.value.as_ref()))).collect()
 }
 
 fn text(value: Option<&AnyValue>) -> String {
@@ -126,19 +111,14 @@ pub fn points(metric: &Metric) -> Vec<(BTreeMap<String, String>, u64)> {
             Some(number_data_point::Value::AsInt(value)) => u64::try_from(*value).unwrap(),
             other => panic!("not a count: {other:?}"),
         };
-        points
-            .iter()
-            .map(|point| (texts(&point.attributes), value(&point.value)))
-            .collect()
+        points.iter().map(|point| (texts(&point.attributes), value(&point.value))).collect()
     };
     match metric.data.as_ref().unwrap() {
         metric::Data::Sum(sum) => number(&sum.data_points),
         metric::Data::Gauge(gauge) => number(&gauge.data_points),
-        metric::Data::Histogram(histogram) => histogram
-            .data_points
-            .iter()
-            .map(|point| (texts(&point.attributes), point.count))
-            .collect(),
+        metric::Data::Histogram(histogram) => {
+            histogram.data_points.iter().map(|point| (texts(&point.attributes), point.count)).collect()
+        }
         other => panic!("not made here: {other:?}"),
     }
 }
