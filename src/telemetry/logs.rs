@@ -48,16 +48,30 @@ fn ceiling() -> Targets {
     Targets::new().with_default(LevelFilter::INFO).with_target("latchkey", LevelFilter::TRACE)
 }
 
+/// A log kept in memory.
 #[cfg(test)]
-mod tests {
+pub(super) mod captured {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use super::super::{Metrics, Otlp, Redacted, build};
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Captured(Arc<Mutex<Vec<u8>>>);
+    pub(in super::super) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        /// Options to log here, without colour.
+        pub(in super::super) fn options(&self, format: LogFormat, filter: &str) -> LogOptions {
+            let captured = self.clone();
+            let writer = BoxMakeWriter::new(move || captured.clone());
+            LogOptions { format, filter: filter.to_owned(), writer, ansi: false }
+        }
+
+        /// What was logged so far.
+        pub(in super::super) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl Write for Captured {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -69,16 +83,22 @@ mod tests {
             Ok(())
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Metrics, Otlp, Redacted, build};
+    use super::captured::Captured;
+    use super::*;
 
     fn logged(format: LogFormat, filter: &str, log: impl FnOnce()) -> String {
         let captured = Captured::default();
-        let writer = captured.clone();
-        let writer = BoxMakeWriter::new(move || writer.clone());
-        let options = LogOptions { format, filter: filter.to_owned(), writer, ansi: false };
+        let options = captured.options(format, filter);
         let (dispatch, _guard) = build(options, &Otlp::off(), &Arc::new(Metrics::new())).unwrap();
         tracing::dispatcher::with_default(&dispatch, log);
-        let bytes = captured.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        captured.text()
     }
 
     #[test]
