@@ -5,6 +5,10 @@ pub mod app;
 #[cfg(feature = "server")]
 pub mod domain;
 #[cfg(feature = "server")]
+pub mod settings;
+#[cfg(feature = "server")]
+pub mod telemetry;
+#[cfg(feature = "server")]
 pub mod verify;
 
 /// The generated messages, clients and services of package `latchkey.v1`.

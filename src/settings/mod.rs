@@ -1,0 +1,249 @@
+//! Settings: one table, four layers, every problem at once.
+//!
+//! A setting comes from its default, the TOML file, the environment or a flag, each winning over those before it. The
+//! table below is the only place that names a setting: the struct, the flags, `--help`, `check-config` and the README
+//! are made from it. This module must not know what a setting is used for.
+
+mod database_url;
+mod flags;
+mod layers;
+mod peppers;
+mod problems;
+mod table;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+pub use self::database_url::DatabaseUrl;
+pub use self::flags::{Flags, flags};
+pub use self::peppers::{Pepper, PepperSource, Peppers};
+pub use self::problems::{Problem, Problems};
+pub use self::table::{Fallback, Setting};
+pub use self::values::{LogFilter, LogFormat, TokenPrefix};
+
+use self::Fallback::{Chosen, Required, Value};
+use self::layers::Merged;
+use self::table::Parse;
+
+/// Makes, of one table: the struct, the descriptors, and the code that reads one into the other.
+macro_rules! settings {
+    ($(
+        $key:ident: $type:ty, $value_name:literal $([$min:literal, $max:expr])?, $fallback:expr, $(secret $secret:literal,)? $doc:literal;
+    )*) => {
+        /// The settings, checked. Names end in their unit.
+        #[derive(Debug, Clone)]
+        pub struct Settings {
+            $(
+                #[doc = $doc]
+                pub $key: $type,
+            )*
+            effective: Vec<Effective>,
+        }
+
+        /// Every setting, in the order that documentation lists them.
+        pub static SETTINGS: &[Setting] = &[$(
+            Setting {
+                key: stringify!($key),
+                doc: $doc,
+                value_name: $value_name,
+                range: settings!(@range $($min, $max)?),
+                fallback: $fallback,
+                secret: settings!(@secret $($secret)?),
+            },
+        )*];
+
+        impl Settings {
+            fn read(reader: &mut Reader<'_>) -> Option<Self> {
+                // All are read before any is missed, so that every problem is found.
+                $(let $key = reader.read::<$type>(stringify!($key));)*
+                Some(Self { $($key: $key?,)* effective: std::mem::take(&mut reader.effective) })
+            }
+        }
+    };
+    (@range) => { None };
+    (@range $min:literal, $max:expr) => { Some(($min, $max)) };
+    (@secret) => { false };
+    (@secret $secret:literal) => { $secret };
+}
+
+settings! {
+    listen_address: SocketAddr, "ADDRESS", Value("127.0.0.1:50051"),
+        "IP address and port to serve gRPC on; port 0 takes any free one";
+    database_url: DatabaseUrl, "URL", Required, secret true,
+        "Address of the PostgreSQL primary, `postgres://user:password@host:5432/name`";
+    database_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("8"),
+        "Most database connections for mutations, lists and the log";
+    verify_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("4"),
+        "Most database connections for verifications that miss the cache";
+    database_timeout_ms: u64, "MS" [1, 600_000], Value("3000"),
+        "Time limit for connecting to the database and for each statement";
+    peppers: Peppers, "LIST", Required,
+        "Secrets that key the stored digests, as a list of `id=file:/path` or `id=env:VARIABLE`, each 64 hex digits; the first mints, all verify";
+    token_prefix: TokenPrefix, "PREFIX", Value("lk"),
+        "Prefix of newly minted tokens, 2 to 12 of a-z and 0-9";
+    cache_keys_max: usize, "KEYS" [1, 100_000_000], Value("100000"),
+        "Most tokens held in the cache";
+    negative_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
+        "Most unknown digests remembered as unknown";
+    misses_in_flight_max: usize, "MISSES" [1, 1_000_000], Value("1024"),
+        "Most cache misses waiting for the database at one time; more are answered UNAVAILABLE";
+    lease_ms: u64, "MS" [1_000, 600_000], Value("10000"),
+        "How long a replica may answer from its cache without hearing from the database, and so the longest a revocation can wait for a lost replica";
+    poll_interval_ms: u64, "MS" [10, 600_000], Value("1000"),
+        "How often the log is polled when no notification comes; must be less than `lease_ms`";
+    api_keys_per_account_max: u64, "KEYS" [1, 10_000_000], Value("5000"),
+        "Most keys, not counting deleted ones, that an account may have";
+    api_keys_per_team_max: u64, "KEYS" [0, 10_000_000], Value("0"),
+        "Most keys, not counting deleted ones, scoped to one team; 0 for no limit";
+    ended_token_retention_days: u64, "DAYS" [1, 36_500], Value("400"),
+        "How long an ended token is still told from an unknown one";
+    request_bytes_max: usize, "BYTES" [1_024, 1_073_741_824], Value("4194304"),
+        "Largest request message accepted";
+    stream_in_flight_max: usize, "MESSAGES" [1, 1_000_000], Value("256"),
+        "Most unanswered messages on one verification stream";
+    connection_age_max_s: u64, "SECONDS" [1, 31_536_000], Value("3600"),
+        "Age at which a connection is asked to end, so that clients spread over new replicas";
+    connection_age_grace_s: u64, "SECONDS" [1, 86_400], Value("30"),
+        "Time given to a connection's calls after that before it is cut";
+    drain_timeout_s: u64, "SECONDS" [0, 86_400], Value("20"),
+        "Time given to running calls when the server stops";
+    log_format: LogFormat, "FORMAT",
+        Chosen { how: "pretty if standard error is a terminal, else json", choose: LogFormat::for_this_process },
+        "How log lines look: pretty or json";
+    log_filter: LogFilter, "FILTER", Value("info"),
+        "Which events are logged, such as `info,latchkey=debug`";
+}
+
+/// Variables that start with `LATCHKEY_` and are no settings, with what they are for. `*` stands for any ending.
+pub static OTHER_VARIABLES: &[(&str, &str)] = &[
+    ("LATCHKEY_CONFIG", "the settings file, as `--config`"),
+    ("LATCHKEY_ADDRESS", "the server that client commands call"),
+    ("LATCHKEY_TOKEN", "the token that client commands present"),
+    ("LATCHKEY_POSTGRES_BIN", "the folder of the PostgreSQL programs that `latchkey dev` starts"),
+    ("LATCHKEY_TEST_*", "for the tests"),
+    ("LATCHKEY_SIM_*", "for the simulation"),
+];
+
+/// One setting as it is in force, fit to print.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// The setting's name.
+    pub key: &'static str,
+    /// Its value, secrets redacted.
+    pub value: String,
+    /// Where it came from: `default`, `file …`, `environment …` or `flag …`.
+    pub source: String,
+}
+
+impl Settings {
+    /// Every setting as it is in force, in the table's order, secrets redacted.
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+}
+
+/// Reads and checks all settings. `environment` is the process's, or a test's own: see [`process_environment`].
+///
+/// Reads the settings file and the files of peppers.
+///
+/// # Errors
+/// Every problem there is, not only the first; none holds a secret.
+pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<Settings, Problems> {
+    let environment: HashMap<String, String> = environment.into_iter().collect();
+    let mut problems = Vec::new();
+    let merged = layers::merge(flags, &environment, &mut problems);
+    let mut reader = Reader { merged: &merged, environment: &environment, problems, effective: Vec::new() };
+    let settings = Settings::read(&mut reader);
+    let mut problems = reader.problems;
+    if let Some(settings) = &settings {
+        check_together(settings, &mut problems);
+    }
+    match (settings, Problems::of(problems)) {
+        (_, Some(problems)) => Err(problems),
+        (settings, None) => Ok(settings.expect("a setting that cannot be read leaves a problem")),
+    }
+}
+
+/// The process's environment, less what is not Unicode: no setting's value could be.
+pub fn process_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// The settings as a Markdown table, as the README has it.
+pub fn markdown() -> String {
+    let mut lines = vec!["| setting | default | what it is |".to_owned(), "|---|---|---|".to_owned()];
+    lines.extend(SETTINGS.iter().map(|setting| {
+        let default = match setting.fallback {
+            Fallback::Value(text) => format!("`{text}`"),
+            Fallback::Required | Fallback::Chosen { .. } => setting.default_shown().to_owned(),
+        };
+        format!("| `{}` | {default} | {} |", setting.key, setting.doc_with_range())
+    }));
+    lines.join("\n")
+}
+
+fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// What no setting alone can be judged on.
+fn check_together(settings: &Settings, problems: &mut Vec<Problem>) {
+    if settings.poll_interval_ms >= settings.lease_ms {
+        problems.push(Problem {
+            setting: "poll_interval_ms".to_owned(),
+            source: None,
+            message: format!(
+                "{} is not less than lease_ms ({}): a quiet replica would lose its lease between polls",
+                settings.poll_interval_ms, settings.lease_ms
+            ),
+        });
+    }
+}
+
+/// Turns merged texts into values, collecting problems.
+struct Reader<'a> {
+    merged: &'a Merged,
+    environment: &'a HashMap<String, String>,
+    problems: Vec<Problem>,
+    effective: Vec<Effective>,
+}
+
+impl Reader<'_> {
+    fn read<T: Parse>(&mut self, key: &'static str) -> Option<T> {
+        let setting = find(key).expect("the table that names the key describes it");
+        let Some((text, source)) = self.merged.text(key) else {
+            self.report(setting, None, missing(setting));
+            return None;
+        };
+        let parsed = text.map_err(|problem| vec![problem]).and_then(|text| T::parse(&text, setting, self.environment));
+        match parsed {
+            Ok(value) => {
+                self.effective.push(Effective { key, value: value.shown(), source });
+                Some(value)
+            }
+            Err(messages) => {
+                for message in messages {
+                    self.report(setting, Some(source.clone()), message);
+                }
+                None
+            }
+        }
+    }
+
+    fn report(&mut self, setting: &Setting, source: Option<String>, message: String) {
+        self.problems.push(Problem { setting: setting.key.to_owned(), source, message });
+    }
+}
+
+fn missing(setting: &Setting) -> String {
+    format!(
+        "is required: set `{}` in the file, {} in the environment, or --{} {}",
+        setting.key,
+        setting.variable(),
+        setting.flag(),
+        setting.value_name
+    )
+}

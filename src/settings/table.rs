@@ -1,0 +1,111 @@
+//! What a setting is: the shape of one line of the table in `mod.rs`, and how its text becomes a value.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// One line of the table. Parsing, flags, `--help`, `check-config` and the README all read this and nothing else.
+#[derive(Debug)]
+pub struct Setting {
+    /// The name in the file. `LATCHKEY_<KEY>` in the environment and `--<key-with-dashes>` as a flag follow from it.
+    pub key: &'static str,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+    /// The unit or shape of the value, as `--help` prints it.
+    pub value_name: &'static str,
+    /// The least and the greatest integer accepted, for settings that are integers.
+    pub range: Option<(u64, u64)>,
+    /// What holds when nobody sets it.
+    pub fallback: Fallback,
+    /// Whether the value may hold a secret: never printed as given, never echoed in a problem.
+    pub secret: bool,
+}
+
+/// What holds when nobody sets a setting.
+#[derive(Debug, Clone, Copy)]
+pub enum Fallback {
+    /// This text, parsed like any other.
+    Value(&'static str),
+    /// Nothing: the setting must be given.
+    Required,
+    /// Chosen from the circumstances of the process; the text says how.
+    Chosen { how: &'static str, choose: fn() -> &'static str },
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("LATCHKEY_{}", self.key.to_ascii_uppercase())
+    }
+
+    /// The flag that sets it, without the leading dashes.
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The default as documentation shows it.
+    pub fn default_shown(&self) -> &'static str {
+        match self.fallback {
+            Fallback::Value(text) => text,
+            Fallback::Required => "required",
+            Fallback::Chosen { how, .. } => how,
+        }
+    }
+
+    /// The doc with its bounds, as `--help` and the README show it.
+    pub fn doc_with_range(&self) -> String {
+        match self.range {
+            None => self.doc.to_owned(),
+            Some((min, u64::MAX)) => format!("{} ({min} or more)", self.doc),
+            Some((min, max)) => format!("{} ({min} to {max})", self.doc),
+        }
+    }
+}
+
+/// A type that a setting may have.
+///
+/// An error is a list of messages, for people, that never echo the value of a secret setting.
+pub(super) trait Parse: Sized {
+    /// Reads the text. `environment` is for values that name a variable.
+    fn parse(text: &str, setting: &Setting, environment: &HashMap<String, String>) -> Result<Self, Vec<String>>;
+
+    /// The value as `check-config` prints it, secrets redacted.
+    fn shown(&self) -> String;
+}
+
+impl Parse for u64 {
+    fn parse(text: &str, setting: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
+        let (min, max) = setting.range.unwrap_or((0, u64::MAX));
+        match text.trim().parse::<u64>() {
+            Ok(value) if value < min => Err(vec![format!("{value} is below the least value, {min}")]),
+            Ok(value) if value > max => Err(vec![format!("{value} is above the greatest value, {max}")]),
+            Ok(value) => Ok(value),
+            Err(_) => Err(vec![format!("{text:?} is not a whole number of digits 0-9")]),
+        }
+    }
+
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Parse for usize {
+    fn parse(text: &str, setting: &Setting, environment: &HashMap<String, String>) -> Result<Self, Vec<String>> {
+        let value = u64::parse(text, setting, environment)?;
+        usize::try_from(value).map_err(|_| vec![format!("{value} is more than this machine can address")])
+    }
+
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Parse for SocketAddr {
+    fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
+        let wrong = || vec![format!("{text:?} is not an IP address and port, such as 127.0.0.1:50051 or [::]:50051")];
+        text.trim().parse().map_err(|_| wrong())
+    }
+
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}

@@ -1,0 +1,304 @@
+//! What is counted. Counting is a relaxed add to an atomic that the exporter reads when it likes; only durations, which
+//! are off the verification path or of whole RPCs, go through OpenTelemetry as they happen.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+
+use super::MethodLabel;
+
+/// All measurements. One per server; they count whether exported or not.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    verifications: [Count; OUTCOMES.len()],
+    cache_lookups: [Count; CACHE_RESULTS.len()],
+    invariants_broken: [Count; INVARIANTS.len()],
+    dropped: [Count; DROPPED_KINDS.len()],
+    mutation_retries: Count,
+    rpcs_unfinished: Count,
+    epoch: Count,
+    revision: Count,
+    instruments: OnceLock<Instruments>,
+}
+
+/// What the cache said to a look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheLookup {
+    /// It had an entry that every fence let pass.
+    Hit,
+    /// It had none.
+    Miss,
+    /// It had one that a fence refused.
+    FenceRefused,
+}
+
+/// A record given up rather than let it slow a verification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DroppedRecord {
+    /// That a token was used (K9).
+    Usage,
+    /// That a token was presented after its end (K8).
+    LateToken,
+}
+
+/// The outcomes of a verification, as the API names them. Any other text counts as the last.
+const OUTCOMES: [&str; 10] = [
+    "VALID",
+    "MALFORMED",
+    "UNKNOWN",
+    "DELETED",
+    "ROTATED",
+    "ACCOUNT_SUSPENDED",
+    "DISABLED",
+    "EXPIRED",
+    "PERMISSION_DENIED",
+    "OTHER",
+];
+/// In the order of [`CacheLookup`].
+const CACHE_RESULTS: [&str; 3] = ["hit", "miss", "fence_refused"];
+/// In the order of [`DroppedRecord`].
+const DROPPED_KINDS: [&str; 2] = ["usage", "late_token"];
+/// Any other text counts as the last.
+const INVARIANTS: [&str; 7] = ["V1", "V2", "V3", "V4", "V5", "V6", "OTHER"];
+
+/// Seconds, as the semantic conventions advise for RPCs, with finer steps below for what the cache answers.
+const BOUNDARIES_S: [f64; 16] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
+
+/// A counter with a cache line to itself: neighbours are written by other cores.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Count(AtomicU64);
+
+/// What goes through OpenTelemetry as it happens.
+#[derive(Debug)]
+struct Instruments {
+    rpc: Histogram<f64>,
+    rpc_unfinished: Counter<u64>,
+    miss: Histogram<f64>,
+    mutation: Histogram<f64>,
+}
+
+impl Metrics {
+    /// Everything at zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A verification ended with this outcome, named as in the API.
+    pub fn verification(&self, outcome: &'static str) {
+        self.verifications[index(&OUTCOMES, outcome)].add(1);
+    }
+
+    /// How many verifications ended with this outcome.
+    pub fn verifications(&self, outcome: &str) -> u64 {
+        self.verifications[index(&OUTCOMES, outcome)].get()
+    }
+
+    /// The cache was asked.
+    pub fn cache_lookup(&self, result: CacheLookup) {
+        self.cache_lookups[result as usize].add(1);
+    }
+
+    /// How often the cache gave this result.
+    pub fn cache_lookups(&self, result: CacheLookup) -> u64 {
+        self.cache_lookups[result as usize].get()
+    }
+
+    /// A cache miss was answered by the database.
+    pub fn miss_duration(&self, duration: Duration) {
+        if let Some(instruments) = self.instruments.get() {
+            instruments.miss.record(duration.as_secs_f64(), &[]);
+        }
+    }
+
+    /// A mutation's transaction ended, after so many retries, in success or not.
+    pub fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration) {
+        self.mutation_retries.add(u64::from(retries));
+        if let Some(instruments) = self.instruments.get() {
+            let result = if succeeded { "committed" } else { "failed" };
+            let attributes = [
+                KeyValue::new("latchkey.mutation.name", name),
+                KeyValue::new("latchkey.mutation.result", result),
+                KeyValue::new("latchkey.mutation.retries", i64::from(retries)),
+            ];
+            instruments.mutation.record(duration.as_secs_f64(), &attributes);
+        }
+    }
+
+    /// The follower has applied the log up to this revision.
+    pub fn applied_revision(&self, epoch: u64, number: u64) {
+        self.epoch.set(epoch);
+        self.revision.set(number);
+    }
+
+    /// So many records were given up.
+    pub fn dropped(&self, kind: DroppedRecord, count: u64) {
+        self.dropped[kind as usize].add(count);
+    }
+
+    /// How many records of this kind were given up.
+    pub fn dropped_count(&self, kind: DroppedRecord) -> u64 {
+        self.dropped[kind as usize].get()
+    }
+
+    /// An invariant, `V1` to `V6`, was seen broken. Should stay at zero for ever: alert on it.
+    pub fn invariant_broken(&self, id: &'static str) {
+        self.invariants_broken[index(&INVARIANTS, id)].add(1);
+    }
+
+    /// An RPC went away without an end.
+    pub(super) fn rpc_unfinished(&self, label: MethodLabel) {
+        self.rpcs_unfinished.add(1);
+        if let Some(instruments) = self.instruments.get() {
+            instruments.rpc_unfinished.add(1, &[KeyValue::new("rpc.method", label.method)]);
+        }
+    }
+
+    /// How many RPCs went away without an end.
+    pub fn rpcs_unfinished(&self) -> u64 {
+        self.rpcs_unfinished.get()
+    }
+
+    pub(super) fn rpc_duration(&self, label: MethodLabel, status: &'static str, duration: Duration) {
+        if let Some(instruments) = self.instruments.get() {
+            let attributes = [
+                KeyValue::new("rpc.system.name", "grpc"),
+                KeyValue::new("rpc.service", label.service),
+                KeyValue::new("rpc.method", label.method),
+                KeyValue::new("rpc.response.status_code", status),
+            ];
+            instruments.rpc.record(duration.as_secs_f64(), &attributes);
+        }
+    }
+
+    /// Whether anybody collects durations.
+    pub(super) fn is_exported(&self) -> bool {
+        self.instruments.get().is_some()
+    }
+
+    /// Has the meter's readers read these from now on. Once; later calls change nothing.
+    pub(super) fn export(self: &Arc<Self>, meter: &Meter) {
+        let histogram = |name: &'static str, doc: &'static str| {
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_description(doc)
+                .with_boundaries(BOUNDARIES_S.to_vec())
+                .build()
+        };
+        let instruments = Instruments {
+            rpc: histogram("rpc.server.call.duration", "Duration of RPCs"),
+            rpc_unfinished: meter
+                .u64_counter("latchkey.rpc.unfinished")
+                .with_description("RPCs that went away without an end")
+                .build(),
+            miss: histogram("latchkey.cache.miss.duration", "Time for the database to answer a cache miss"),
+            mutation: histogram("latchkey.mutation.duration", "Duration of mutations, retries included"),
+        };
+        if self.instruments.set(instruments).is_ok() {
+            self.observe(meter);
+        }
+    }
+
+    #[rustfmt::skip] // One line per instrument reads as the list it is.
+    fn observe(self: &Arc<Self>, meter: &Meter) {
+        let family = Family { metrics: self, meter };
+        family.counters("latchkey.verifications", "Verifications", "latchkey.outcome", &OUTCOMES, |metrics| &metrics.verifications);
+        family.counters("latchkey.cache.lookups", "Cache look-ups", "latchkey.cache.result", &CACHE_RESULTS, |metrics| &metrics.cache_lookups);
+        family.counters("latchkey.records.dropped", "Records given up", "latchkey.record.kind", &DROPPED_KINDS, |metrics| &metrics.dropped);
+        family.counters("latchkey.invariants.broken", "Invariants seen broken", "latchkey.invariant", &INVARIANTS, |metrics| &metrics.invariants_broken);
+        family.counter("latchkey.mutation.retries", "Mutations tried again", |metrics| &metrics.mutation_retries);
+        family.gauge("latchkey.revision.epoch", "Epoch of the applied revision", |metrics| &metrics.epoch);
+        family.gauge("latchkey.revision.applied", "Number of the applied revision", |metrics| &metrics.revision);
+    }
+}
+
+/// Makes instruments that read the counts. They hold no reference that would keep the counts alive.
+struct Family<'a> {
+    metrics: &'a Arc<Metrics>,
+    meter: &'a Meter,
+}
+
+impl Family<'_> {
+    fn counters<const N: usize>(
+        &self,
+        name: &'static str,
+        doc: &'static str,
+        label: &'static str,
+        values: &'static [&'static str; N],
+        counts: fn(&Metrics) -> &[Count; N],
+    ) {
+        let metrics = Arc::downgrade(self.metrics);
+        let observe = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
+            let Some(metrics) = metrics.upgrade() else { return };
+            for (value, count) in values.iter().zip(counts(&metrics)) {
+                observer.observe(count.get(), &[KeyValue::new(label, *value)]);
+            }
+        };
+        self.meter.u64_observable_counter(name).with_description(doc).with_callback(observe).build();
+    }
+
+    fn counter(&self, name: &'static str, doc: &'static str, count: fn(&Metrics) -> &Count) {
+        let metrics = Arc::downgrade(self.metrics);
+        let observe = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
+            if let Some(metrics) = metrics.upgrade() {
+                observer.observe(count(&metrics).get(), &[]);
+            }
+        };
+        self.meter.u64_observable_counter(name).with_description(doc).with_callback(observe).build();
+    }
+
+    fn gauge(&self, name: &'static str, doc: &'static str, value: fn(&Metrics) -> &Count) {
+        let metrics = Arc::downgrade(self.metrics);
+        let observe = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
+            if let Some(metrics) = metrics.upgrade() {
+                observer.observe(value(&metrics).get(), &[]);
+            }
+        };
+        self.meter.u64_observable_gauge(name).with_description(doc).with_callback(observe).build();
+    }
+}
+
+impl Count {
+    fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Where a label is, the last place being for those that are none.
+fn index(labels: &[&str], label: &str) -> usize {
+    labels.iter().position(|known| *known == label).unwrap_or(labels.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_go_where_they_belong_and_strangers_to_the_last() {
+        let metrics = Metrics::new();
+        metrics.verification("VALID");
+        metrics.verification("ROTATED");
+        metrics.verification("no such outcome");
+        assert_eq!([metrics.verifications("VALID"), metrics.verifications("ROTATED")], [1, 1]);
+        assert_eq!(metrics.verifications("OTHER"), 1);
+        metrics.cache_lookup(CacheLookup::FenceRefused);
+        assert_eq!(CACHE_RESULTS[CacheLookup::FenceRefused as usize], "fence_refused");
+        assert_eq!(metrics.cache_lookups(CacheLookup::FenceRefused), 1);
+        metrics.dropped(DroppedRecord::LateToken, 3);
+        assert_eq!(DROPPED_KINDS[DroppedRecord::LateToken as usize], "late_token");
+        assert_eq!(metrics.dropped_count(DroppedRecord::LateToken), 3);
+    }
+}
