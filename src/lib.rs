@@ -1,1 +1,4 @@
 //! skeleton
+
+#[cfg(feature = "server")]
+pub mod private_postgres;
