@@ -22,7 +22,9 @@ as_root() {
 apt_install() {
     say "installing with apt-get: $*"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null >&2
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2
+    # The last two: a settings file that is there already (we may have made one) stays, and nothing is asked.
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null >&2
 }
 
 ensure_cargo() {
@@ -95,6 +97,13 @@ ensure_postgres() {
             ;;
     esac
     have_postgres || die "PostgreSQL was installed, but no version from 14 to 18 is there"
+}
+
+# Looks for processes that are left behind; minimal containers lack it.
+ensure_ps() {
+    if command -v ps >/dev/null; then return; fi
+    command -v apt-get >/dev/null || die "ps is missing: install procps"
+    apt_install procps
 }
 
 ensure_all() {
