@@ -114,7 +114,7 @@ pub enum Error {
         file: PathBuf,
     },
 
-    /// A helper program could not be started.
+    /// A program could not be started.
     #[error("cannot start {}{}", program.display(), hint(source))]
     Spawn {
         /// The program.

@@ -20,7 +20,7 @@ use rustix::process::{Pid, test_kill_process};
 use super::Error;
 use super::error::at;
 
-/// How long to wait for the helpers of a killed owner to let go of the folder.
+/// How long to wait for the janitor of a killed owner to let go of the folder.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of PostgreSQL's log that an error shows.
@@ -33,7 +33,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if need be and takes its lock. Waits for helpers of an owner that was killed, not for an
+    /// Makes the folder if need be and takes its lock. Waits for the janitor of an owner that was killed, not for an
     /// owner that lives.
     pub(super) async fn open(path: &Path) -> Result<Self, Error> {
         let waiting = tokio::time::timeout(LOCK_WAIT, async {

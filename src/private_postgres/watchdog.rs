@@ -71,7 +71,7 @@ impl Watchdog {
         })
     }
 
-    /// Something for a helper (initdb) to hold open, so that the janitor waits for it too.
+    /// Something for initdb to hold open, so that the janitor waits for it too.
     pub(super) fn hold(&self) -> Result<Stdio, Error> {
         let hold = self.hold.as_ref().expect("only stopping drops it");
         Ok(hold.try_clone().map_err(spawn_error)?.into())
