@@ -1,0 +1,158 @@
+//! Makes the cluster once, and starts PostgreSQL on a free port each time.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::binaries::Binaries;
+use super::error::at;
+use super::folder::{Folder, last_lines, write_secret};
+use super::identity::Identity;
+use super::watchdog::Watchdog;
+use super::{Durability, Error, Options, SUPERUSER};
+
+/// A free port may be lost between finding it and PostgreSQL's taking it.
+const PORT_ATTEMPTS_MAX: u32 = 5;
+/// Crash recovery of a large cluster takes its time.
+const READY_WAIT: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Settings that make PostgreSQL fast and forgetful.
+const THROWAWAY: [&str; 6] = [
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "wal_init_zero=off",
+];
+
+/// Settings of every private server. No statement text is ever logged: it may hold a role's password.
+const ALWAYS: [&str; 7] = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "timezone=UTC",
+    "log_timezone=UTC",
+    "log_checkpoints=off",
+    "log_statement=none",
+    "log_min_error_statement=panic",
+];
+
+/// Runs `initdb`, unless the folder holds a cluster already.
+pub(super) async fn ensure_cluster(
+    folder: &Folder,
+    identity: &Identity,
+    binaries: &Binaries,
+    durability: Durability,
+    watchdog: &Watchdog,
+    password: &str,
+) -> Result<(), Error> {
+    if folder.cluster_major()?.is_some() {
+        return Ok(());
+    }
+    tracing::info!(major = binaries.major, folder = %folder.path().display(), "initialising PostgreSQL");
+    let home = folder.cluster_home();
+    let (new, password_file) = (home.join("data.new"), home.join("initdb.password"));
+    if new.exists() {
+        std::fs::remove_dir_all(&new).map_err(at("remove", &new))?;
+    }
+    write_secret(&password_file, password)?;
+    identity.give(&password_file)?;
+
+    let program = binaries.program("initdb");
+    let mut command = identity.command(&program);
+    command
+        .arg("-D")
+        .arg(&new)
+        .args(["-U", SUPERUSER, "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"]);
+    command.arg("--pwfile").arg(&password_file);
+    match durability {
+        Durability::Durable => command.arg("--data-checksums"),
+        Durability::Throwaway => command.arg("--no-sync"),
+    };
+    command
+        .stdin(watchdog.hold()?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = tokio::process::Command::from(command).output().await;
+    // Whatever became of it; a left-over copy of the password is worse than a failed removal's report.
+    let removed = std::fs::remove_file(&password_file);
+    let output = output.map_err(|source| Error::Spawn { program, source })?;
+    removed.map_err(at("remove", &password_file))?;
+    if !output.status.success() {
+        let said = last_lines(&String::from_utf8_lossy(&output.stderr));
+        return Err(Error::Initdb {
+            folder: folder.path().to_owned(),
+            said,
+        });
+    }
+    // The rename is what makes it a cluster: a kill before it leaves nothing that looks like one.
+    std::fs::rename(&new, folder.cluster()).map_err(at("rename", &new))
+}
+
+/// Starts PostgreSQL and waits until it takes connections. Returns its port on 127.0.0.1.
+pub(super) async fn run(
+    folder: &Folder,
+    identity: &Identity,
+    binaries: &Binaries,
+    options: &Options,
+    watchdog: &mut Watchdog,
+) -> Result<u16, Error> {
+    folder.rotate_log();
+    let mut attempt = 1;
+    loop {
+        let port = free_port()?;
+        let arguments = arguments(&folder.cluster(), port, options);
+        tracing::info!(major = binaries.major, port, "starting PostgreSQL");
+        watchdog.start(identity, &binaries.program("postgres"), &arguments, folder.open_log()?)?;
+        let Err(why) = ready(folder, watchdog).await else {
+            return Ok(port);
+        };
+        let (log, tail) = folder.log_tail();
+        let port_lost = tail.contains("could not bind") || tail.contains("could not create any TCP/IP sockets");
+        if !(port_lost && watchdog.postgres_ended() && attempt < PORT_ATTEMPTS_MAX) {
+            return Err(Error::NotStarted { why, log, tail });
+        }
+        tracing::info!(port, "the port was taken by another program, trying another one");
+        attempt += 1;
+    }
+}
+
+async fn ready(folder: &Folder, watchdog: &mut Watchdog) -> Result<(), String> {
+    let waited = tokio::time::timeout(READY_WAIT, async {
+        while !folder.postmaster_ready() {
+            if watchdog.postgres_ended() {
+                return Err("it ended".to_owned());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    });
+    waited
+        .await
+        .unwrap_or_else(|_elapsed| Err(format!("it was not ready within {} s", READY_WAIT.as_secs())))
+}
+
+/// `-D` comes first: the janitor knows the postmaster by it.
+fn arguments(cluster: &Path, port: u16, options: &Options) -> Vec<String> {
+    let mut settings: Vec<String> = ALWAYS.iter().map(ToString::to_string).collect();
+    settings.push(format!("port={port}"));
+    settings.push(format!("max_connections={}", options.max_connections));
+    if options.durability == Durability::Throwaway {
+        settings.extend(THROWAWAY.iter().map(ToString::to_string));
+    }
+    settings.extend(options.settings.iter().map(|(name, value)| format!("{name}={value}")));
+    let mut arguments = vec!["-D".to_owned(), cluster.to_string_lossy().into_owned()];
+    for setting in settings {
+        arguments.extend(["-c".to_owned(), setting]);
+    }
+    arguments
+}
+
+fn free_port() -> Result<u16, Error> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    Ok(listener
+        .map_err(at("find a free port on", Path::new("127.0.0.1")))?
+        .port())
+}
