@@ -107,6 +107,13 @@ impl Catalogue {
         })
     }
 
+    /// What holding these names on a single team amounts to. A name that is not team-scopable grants
+    /// nothing there, nor does anything it implies (P5).
+    pub fn closed_on_team<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> PermissionSet {
+        let scopable = |name: &&str| self.bit(name).is_some_and(|bit| self.team_scopable.contains(bit));
+        self.closed(names.into_iter().filter(scopable)).intersection(&self.team_scopable)
+    }
+
     /// The names in a set, in bit order.
     #[must_use]
     pub fn names(&self, set: &PermissionSet) -> Vec<String> {

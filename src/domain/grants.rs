@@ -134,7 +134,7 @@ impl Held {
         let account = catalogue.closed(grants.account_permissions.iter().map(String::as_str));
         let teams = grants.team_scope.iter().flat_map(|scope| {
             let names = scope.permissions.iter().map(String::as_str);
-            let closed = catalogue.closed(names).intersection(&catalogue.team_scopable());
+            let closed = catalogue.closed_on_team(names);
             scope.team_ids.iter().map(move |team| (team.clone(), closed))
         });
         Self { account, teams: teams.collect() }
