@@ -1,4 +1,4 @@
-//! The rules M1-M8, A3 and A4, each with what it allows and what it refuses.
+//! The rules M1-M8, A3 and A4, each with what it allows and what it refuses; then the theorem.
 
 use uuid::Uuid;
 
@@ -16,8 +16,14 @@ mod calls;
 mod confinement;
 #[path = "authority_tests/managing.rs"]
 mod managing;
+#[path = "authority_tests/model.rs"]
+mod model;
+#[path = "authority_tests/oracle.rs"]
+mod oracle;
 #[path = "authority_tests/system.rs"]
 mod system;
+#[path = "authority_tests/theorem.rs"]
+mod theorem;
 
 const REVISION: Revision = Revision { epoch: 1, number: 1 };
 const MINUTE: Span = Span::from_secs(60);

@@ -185,7 +185,7 @@ pub fn plan(current: &Catalogue, next: Vec<PermissionSpec>, usage: &dyn Usage) -
     next.into_iter()
         .map(|spec| {
             let known = current.bits.get(&spec.name).copied();
-            let bit = known.or_else(|| free.next()).ok_or_else(|| too_many())?;
+            let bit = known.or_else(|| free.next()).ok_or_else(too_many)?;
             Ok(Permission { spec, bit })
         })
         .collect()
