@@ -207,7 +207,7 @@ fn check_specs(specs: &[PermissionSpec]) -> Result<(), Error> {
         if is_system(&spec.name) {
             problems.add(field, "`system.` permissions are built in (A4)");
         } else if by_name.insert(spec.name.as_str(), spec).is_some() {
-            problems.add(field, format!("`{}` is named twice", spec.name));
+            problems.add(field, "is named twice");
         }
         if spec.description.chars().count() > DESCRIPTION_CHARS_MAX || spec.description.contains('\0') {
             let field = format!("catalogue.permissions[{i}].description");
@@ -226,10 +226,10 @@ fn check_specs(specs: &[PermissionSpec]) -> Result<(), Error> {
 
 fn implied_problem(spec: &PermissionSpec, implied: &str, by_name: &BTreeMap<&str, &PermissionSpec>) -> Option<String> {
     if implied == MANAGE || implied == ROTATE_SELF || is_system(implied) {
-        return Some(format!("no permission may imply `{implied}` (P5)"));
+        return Some(format!("no permission may imply `{MANAGE}`, `{ROTATE_SELF}` or a `system.` one (P5)"));
     }
     match by_name.get(implied) {
-        None => Some(format!("`{implied}` is not in the catalogue")),
+        None => Some("is not in the catalogue".to_owned()),
         Some(target) if target.retired && !spec.retired => Some(format!("`{implied}` is retired")),
         Some(target) if spec.team_scopable && !target.team_scopable => {
             Some(format!("`{}` is team-scopable, so `{implied}` must be too (P5)", spec.name))
