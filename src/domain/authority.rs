@@ -85,13 +85,14 @@ impl Caller {
     /// True if it holds the break-glass permission (A3).
     #[must_use]
     pub fn operates(&self) -> bool {
-        self.held.account.contains(SystemPermission::Operate.bit())
+        self.holds(SystemPermission::Operate)
     }
 
-    /// True if it holds a built-in permission.
+    /// True if it holds a built-in permission, which counts only in account `system` (A4), whatever
+    /// was stored elsewhere.
     #[must_use]
     pub fn holds(&self, permission: SystemPermission) -> bool {
-        self.held.account.contains(permission.bit())
+        self.account_id.is_system() && self.held.account.contains(permission.bit())
     }
 
     /// A caller's authority ends at its own account, unless it operates (A4).
@@ -129,31 +130,27 @@ impl Caller {
         if teams.is_empty() { Managed::Nothing } else { Managed::Teams(teams) }
     }
 
-    /// Everything it can hand out on a team (or, without one, account-wide), before M5.
+    /// Everything it can hand out on a team (or, without one, account-wide), before M5. Never
+    /// `system.operate`, which nobody can (A4).
     #[must_use]
     pub fn can_confer(&self, team: Option<&TeamId>, catalogue: &Catalogue) -> PermissionSet {
-        let held = team.map_or(self.held.account, |team| self.held.on(team));
+        let mut held = team.map_or(self.held.account, |team| self.held.on(team));
         if self.operates() {
-            let system = SystemPermission::ALL.into_iter().filter(|p| *p != SystemPermission::Operate);
-            held.union(&catalogue.everything()).union(&system.map(SystemPermission::bit).collect())
-        } else {
-            held
+            let system = SystemPermission::ALL.into_iter().map(SystemPermission::bit).collect();
+            held = held.union(&catalogue.everything()).union(&system);
         }
+        held.difference(&PermissionSet::of(SystemPermission::Operate.bit()))
     }
 
-    /// Confinement (M4): every pair must be held by the caller. `system.operate` is conferred by
-    /// nobody (A4).
+    /// Confinement (M4): every pair must be held by the caller.
     fn covers(&self, pairs: &Held, catalogue: &Catalogue) -> Result<(), Error> {
-        let confinable = |team: Option<&TeamId>| {
-            let mut set = self.can_confer(team, catalogue);
-            set = set.difference(&PermissionSet::of(SystemPermission::Operate.bit()));
-            set
-        };
         let lacking = |set: &PermissionSet, team: Option<&TeamId>| {
-            let missing = set.difference(&confinable(team));
-            catalogue
-                .first_name(&missing)
-                .map(|permission| Error::PermissionMissing { permission, team: team.cloned() })
+            let missing = set.difference(&self.can_confer(team, catalogue));
+            (!missing.is_empty()).then(|| Error::PermissionMissing {
+                // A set without a name is refused too: only its absence may let a pair pass.
+                permission: catalogue.first_name(&missing).unwrap_or_default(),
+                team: team.cloned(),
+            })
         };
         let account = lacking(&pairs.account, None);
         let teams = || pairs.teams.iter().find_map(|(team, set)| lacking(set, Some(team)));
@@ -286,7 +283,8 @@ impl Managed {
 
 // === the calls ===
 
-/// Absent or invisible is the same answer (M8).
+/// Absent or invisible is the same answer (M8). Every check of a call on a key begins with it, so that
+/// no refusal tells of a key that the caller may not view.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -308,7 +306,7 @@ pub fn check_create(caller: &Caller, new: &Subject, catalogue: &Catalogue) -> Re
 /// Editing a key, judged as it was and as it will be (M2, M4-M7).
 ///
 /// # Errors
-/// [`Error::PermissionMissing`] or [`Error::NotAllowed`].
+/// [`Error::NotFound`] if it is invisible; [`Error::PermissionMissing`] or [`Error::NotAllowed`].
 pub fn check_update(
     caller: &Caller,
     key_id: KeyId,
@@ -317,6 +315,7 @@ pub fn check_update(
     catalogue: &Catalogue,
 ) -> Result<(), Error> {
     let managed = caller.managed(catalogue);
+    check_visible(caller, before, catalogue)?;
     managed.may_manage(&before.grants)?;
     if caller.is_key(key_id) {
         return Err(Error::NotAllowed { rule: "M6", message: "a key cannot edit itself" });
@@ -342,8 +341,9 @@ fn extends(before: Option<Timestamp>, after: Option<Timestamp>) -> bool {
 /// Enabling a key (M4-M6).
 ///
 /// # Errors
-/// [`Error::PermissionMissing`] or [`Error::NotAllowed`].
+/// [`Error::NotFound`] if it is invisible; [`Error::PermissionMissing`] or [`Error::NotAllowed`].
 pub fn check_enable(caller: &Caller, key_id: KeyId, key: &Subject, catalogue: &Catalogue) -> Result<(), Error> {
+    check_visible(caller, key, catalogue)?;
     caller.managed(catalogue).may_manage(&key.grants)?;
     if caller.is_key(key_id) {
         return Err(Error::NotAllowed { rule: "M6", message: "a key cannot enable itself" });
@@ -354,8 +354,9 @@ pub fn check_enable(caller: &Caller, key_id: KeyId, key: &Subject, catalogue: &C
 /// Taking authority away: disabling and deleting need no more than managing (M7).
 ///
 /// # Errors
-/// [`Error::PermissionMissing`].
+/// [`Error::NotFound`] if it is invisible; [`Error::PermissionMissing`].
 pub fn check_narrow(caller: &Caller, key: &Subject, catalogue: &Catalogue) -> Result<(), Error> {
+    check_visible(caller, key, catalogue)?;
     caller.managed(catalogue).may_manage(&key.grants)
 }
 

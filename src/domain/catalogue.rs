@@ -107,6 +107,13 @@ impl Catalogue {
         })
     }
 
+    /// What holding these names on a single team amounts to. A name that is not team-scopable grants
+    /// nothing there, nor does anything it implies (P5).
+    pub fn closed_on_team<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> PermissionSet {
+        let scopable = |name: &&str| self.bit(name).is_some_and(|bit| self.team_scopable.contains(bit));
+        self.closed(names.into_iter().filter(scopable)).intersection(&self.team_scopable)
+    }
+
     /// The names in a set, in bit order.
     #[must_use]
     pub fn names(&self, set: &PermissionSet) -> Vec<String> {
@@ -178,7 +185,7 @@ pub fn plan(current: &Catalogue, next: Vec<PermissionSpec>, usage: &dyn Usage) -
     next.into_iter()
         .map(|spec| {
             let known = current.bits.get(&spec.name).copied();
-            let bit = known.or_else(|| free.next()).ok_or_else(|| too_many())?;
+            let bit = known.or_else(|| free.next()).ok_or_else(too_many)?;
             Ok(Permission { spec, bit })
         })
         .collect()
@@ -200,7 +207,7 @@ fn check_specs(specs: &[PermissionSpec]) -> Result<(), Error> {
         if is_system(&spec.name) {
             problems.add(field, "`system.` permissions are built in (A4)");
         } else if by_name.insert(spec.name.as_str(), spec).is_some() {
-            problems.add(field, format!("`{}` is named twice", spec.name));
+            problems.add(field, "is named twice");
         }
         if spec.description.chars().count() > DESCRIPTION_CHARS_MAX || spec.description.contains('\0') {
             let field = format!("catalogue.permissions[{i}].description");
@@ -219,10 +226,10 @@ fn check_specs(specs: &[PermissionSpec]) -> Result<(), Error> {
 
 fn implied_problem(spec: &PermissionSpec, implied: &str, by_name: &BTreeMap<&str, &PermissionSpec>) -> Option<String> {
     if implied == MANAGE || implied == ROTATE_SELF || is_system(implied) {
-        return Some(format!("no permission may imply `{implied}` (P5)"));
+        return Some(format!("no permission may imply `{MANAGE}`, `{ROTATE_SELF}` or a `system.` one (P5)"));
     }
     match by_name.get(implied) {
-        None => Some(format!("`{implied}` is not in the catalogue")),
+        None => Some("is not in the catalogue".to_owned()),
         Some(target) if target.retired && !spec.retired => Some(format!("`{implied}` is retired")),
         Some(target) if spec.team_scopable && !target.team_scopable => {
             Some(format!("`{}` is team-scopable, so `{implied}` must be too (P5)", spec.name))

@@ -137,12 +137,24 @@ pub struct User {
 }
 
 impl RolePermissions {
-    /// What they amount to (P2).
+    /// What they amount to account-wide (P2). Never a `system.` permission, which only keys of
+    /// account `system` hold (A4), whatever was stored.
     #[must_use]
     pub fn closed(&self, catalogue: &Catalogue) -> PermissionSet {
         match self {
             Self::Everything => catalogue.everything(),
-            Self::Named(names) => catalogue.closed(names.iter().map(String::as_str)),
+            Self::Named(names) => {
+                catalogue.closed(names.iter().map(String::as_str)).intersection(&catalogue.everything())
+            }
+        }
+    }
+
+    /// What they amount to on a single team (P5).
+    #[must_use]
+    pub fn closed_on_team(&self, catalogue: &Catalogue) -> PermissionSet {
+        match self {
+            Self::Everything => catalogue.team_scopable(),
+            Self::Named(names) => catalogue.closed_on_team(names.iter().map(String::as_str)),
         }
     }
 }
@@ -155,12 +167,11 @@ impl RolePermissions {
 pub fn user_held(roles: &[(RolePermissions, Option<TeamId>)], catalogue: &Catalogue) -> Held {
     let mut held = Held { account: PermissionSet::EMPTY, teams: BTreeMap::new() };
     for (permissions, team) in roles {
-        let closed = permissions.closed(catalogue);
         match team {
-            None => held.account = held.account.union(&closed),
+            None => held.account = held.account.union(&permissions.closed(catalogue)),
             Some(team) => {
                 let set = held.teams.entry(team.clone()).or_default();
-                *set = set.union(&closed.intersection(&catalogue.team_scopable()));
+                *set = set.union(&permissions.closed_on_team(catalogue));
             }
         }
     }

@@ -124,14 +124,19 @@ impl fmt::Display for Missing<'_> {
     }
 }
 
-/// Collects violations so that a caller learns of all of them at once.
+/// Violations that one answer names: it travels in a trailer, which clients bound.
+const VIOLATIONS_MAX: usize = 20;
+
+/// Collects violations so that a caller learns of them at once: the first [`VIOLATIONS_MAX`].
 #[derive(Debug, Default)]
 pub struct Violated(Vec<FieldViolation>);
 
 impl Violated {
     /// Notes one.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(FieldViolation { field: field.into(), description: description.into() });
+        if self.0.len() < VIOLATIONS_MAX {
+            self.0.push(FieldViolation { field: field.into(), description: description.into() });
+        }
     }
 
     /// Takes over those of a failed check, and passes on what succeeded.
@@ -142,7 +147,7 @@ impl Violated {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(Error::Invalid(violations)) => {
-                self.0.extend(violations);
+                violations.into_iter().for_each(|violation| self.add(violation.field, violation.description));
                 Ok(None)
             }
             Err(other) => Err(other),
@@ -155,5 +160,19 @@ impl Violated {
     /// [`Error::Invalid`] if anything was noted.
     pub fn finish(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_names_a_bounded_number_of_violations() {
+        let mut problems = Violated::default();
+        (0..1_000).for_each(|i| problems.add(format!("f[{i}]"), "wrong"));
+        assert_eq!(problems.collect::<()>(Err(Error::field("one", "more"))), Ok(None));
+        let Err(Error::Invalid(violations)) = problems.finish() else { panic!("there were violations") };
+        assert_eq!((violations.len(), violations[0].field.as_str()), (VIOLATIONS_MAX, "f[0]"));
     }
 }

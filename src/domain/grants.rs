@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     catalogue::Catalogue,
     error::{Error, Violated},
-    id::TeamId,
+    id::{AccountId, TeamId},
     permission::{self, Bit, PermissionSet},
 };
 
@@ -70,11 +70,55 @@ impl TeamScope {
         &self.permissions
     }
 
+    /// The names that are new on some team.
+    fn added_names<'a>(&'a self, before: Option<&'a Self>) -> impl Iterator<Item = &'a String> {
+        let kept = before.filter(|before| self.team_ids.is_subset(&before.team_ids));
+        self.permissions.iter().filter(move |name| kept.is_none_or(|kept| !kept.permissions.contains(*name)))
+    }
+
     /// The scope without a team; `None` if that was the last one (A5).
     #[must_use]
     pub fn without(mut self, team: &TeamId) -> Option<Self> {
         self.team_ids.remove(team);
         Self::from_stored(self.team_ids, self.permissions)
+    }
+}
+
+impl Grants {
+    /// Refuses what an edit adds but nobody can grant: names that are unknown, retired, not
+    /// team-scopable (P1, P5), or of account `system` elsewhere (A4). Such a name confers nothing now, so
+    /// confinement lets it pass; it would awake with a later catalogue. What `before` had may stay
+    /// where it is. A new key has no grants before. This is validation against state: after authority (M8).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the lists below `field`.
+    pub fn check_grantable(
+        &self,
+        field: &str,
+        before: &Self,
+        account_id: &AccountId,
+        catalogue: &Catalogue,
+    ) -> Result<(), Error> {
+        let mut problems = Violated::default();
+        for name in self.account_permissions.difference(&before.account_permissions) {
+            let list = format!("{field}.account_permissions");
+            if super::catalogue::is_system(name) && !account_id.is_system() {
+                problems.add(list, format!("`{name}` is held only by keys of account `system` (A4)"));
+            } else if catalogue.bit(name).is_none() {
+                problems.add(list, format!("`{name}` is not in the catalogue, or retired (P1)"));
+            }
+        }
+        let scopable = catalogue.names(&catalogue.team_scopable());
+        for name in self.team_scope.iter().flat_map(|scope| scope.added_names(before.team_scope.as_ref())) {
+            if !scopable.contains(name) {
+                let list = format!("{field}.team_scope.permissions");
+                problems.add(
+                    list,
+                    format!("`{name}` cannot be granted on teams: unknown, retired or for accounts only (P5)"),
+                );
+            }
+        }
+        problems.finish()
     }
 }
 
@@ -134,7 +178,7 @@ impl Held {
         let account = catalogue.closed(grants.account_permissions.iter().map(String::as_str));
         let teams = grants.team_scope.iter().flat_map(|scope| {
             let names = scope.permissions.iter().map(String::as_str);
-            let closed = catalogue.closed(names).intersection(&catalogue.team_scopable());
+            let closed = catalogue.closed_on_team(names);
             scope.team_ids.iter().map(move |team| (team.clone(), closed))
         });
         Self { account, teams: teams.collect() }
@@ -187,6 +231,53 @@ mod tests {
             assert!(error.to_string().contains(field), "{error}");
         }
         assert!(TeamScope::parse("team_scope", &strings(&["t"]), &strings(&["a"])).is_ok());
+    }
+
+    #[test]
+    fn p1_a_name_that_nobody_can_grant_may_stay_but_not_be_added() {
+        use crate::domain::{
+            catalogue::{Permission, PermissionSpec},
+            revision::Revision,
+        };
+        let permission = |(i, (name, team_scopable, retired)): (usize, (&str, bool, bool))| Permission {
+            spec: PermissionSpec {
+                name: name.into(),
+                description: String::new(),
+                team_scopable,
+                implies: vec![],
+                retired,
+            },
+            bit: Bit::catalogue(i as u16).expect("few"),
+        };
+        let all = [("wide", false, false), ("narrow", true, false), ("old", true, true)];
+        let permissions = all.into_iter().enumerate().map(permission).collect();
+        let catalogue = Catalogue::new(Revision { epoch: 1, number: 1 }, permissions);
+        let strings = |items: &[&str]| items.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let grants = |account: &[&str], teams: &[&str], names: &[&str]| Grants {
+            account_permissions: strings(account).into_iter().collect(),
+            team_scope: TeamScope::parse("s", &strings(teams), &strings(names)).ok(),
+        };
+        let check = |account: &str, before: &Grants, after: &Grants| {
+            after.check_grantable("api_key", before, &AccountId::from_stored(account), &catalogue).is_ok()
+        };
+        let none = Grants::default();
+        assert!(check("acme", &none, &grants(&["wide", "narrow"], &["t"], &["narrow"])));
+        assert!(check("system", &none, &grants(&["system.verify"], &[], &[])));
+        assert!(!check("acme", &none, &grants(&["system.verify"], &[], &[])));
+        assert!(!check("system", &none, &grants(&["system.other"], &[], &[])));
+        for name in ["old", "unknown"] {
+            assert!(!check("acme", &none, &grants(&[name], &[], &[])), "{name}");
+            // It may stay where it is, or go, but not to another team or scope.
+            let before = grants(&[name], &["t", "u"], &[name, "narrow"]);
+            assert!(check("acme", &before, &before));
+            assert!(check("acme", &before, &grants(&["wide"], &["t"], &[name])));
+            assert!(!check("acme", &before, &grants(&[], &["t", "v"], &[name])));
+            assert!(!check("acme", &grants(&[name], &[], &[]), &grants(&[], &["t"], &[name])));
+            assert!(!check("acme", &grants(&[], &["t"], &[name]), &grants(&[name], &[], &[])));
+        }
+        for name in ["wide", "system.verify", "unknown", "old"] {
+            assert!(!check("system", &none, &grants(&[], &["t"], &[name])), "{name}");
+        }
     }
 
     #[test]

@@ -86,3 +86,31 @@ fn k4_a_hint_is_the_prefix_and_the_last_four_characters() {
     assert!(token.reveal().ends_with(hint.trim_start_matches("lk_…")));
     assert_eq!(hint.chars().count(), 8);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        failure_persistence: None,
+        ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    #[test]
+    fn t1_nothing_presented_makes_the_parser_panic(bytes in proptest::collection::vec(0u8..=255, 0..90)) {
+        proptest::prop_assert!(ParsedToken::parse(&bytes).is_none(), "a guessed checksum");
+    }
+
+    #[test]
+    fn t1_a_token_cut_or_extended_anywhere_is_malformed(byte: u8, cut in 0..51usize, tail in "[a-z0-9_é]{1,20}") {
+        let token = minted(byte);
+        let text = token.reveal();
+        let longer = [format!("{text}{tail}"), format!("{tail}é{text}")];
+        proptest::prop_assert!(ParsedToken::parse(&text.as_bytes()[..cut]).is_none());
+        proptest::prop_assert!(longer.iter().all(|text| ParsedToken::parse(text.as_bytes()).is_none()));
+    }
+
+    #[test]
+    fn an_id_of_any_text_is_refused_or_reads_back(text in "(key_)?.{0,30}") {
+        if let Ok(id) = crate::domain::id::KeyId::parse("key_id", &text) {
+            proptest::prop_assert_eq!(id.to_string(), text);
+        }
+    }
+}
