@@ -177,10 +177,10 @@ async fn v2_a_fill_from_a_history_that_went_back_is_no_answer() {
     world.primary.disable(1);
     world.round().await;
     // A standby that never heard of the revocation has become the primary; no round has noticed yet.
-    let mut database = world.primary.database();
-    database.log.truncate(1);
-    database.tokens.insert(token.parsed().hash(&pepper(1)), facts(1));
-    drop(database);
+    world.primary.change(|database| {
+        database.log.truncate(1);
+        database.tokens.insert(token.parsed().hash(&pepper(1)), facts(1));
+    });
     let answer = world.verifier.verify(token.reveal().as_bytes(), None).await;
     assert_eq!(answer.map(|a| a.outcome()), Err(VerifyError::Unavailable));
 }

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use quick_cache::{UnitWeighter, sync::Cache};
+use quick_cache::{
+    UnitWeighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use super::entry::Entry;
 use crate::domain::token::HashedToken;
@@ -43,7 +46,7 @@ impl EntryCache {
     /// An empty cache of about `entries_max`.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
-        let (hasher, lifecycle) = (BuildDigestHasher::default(), Default::default());
+        let (hasher, lifecycle) = (BuildDigestHasher::default(), DefaultLifecycle::default());
         Self(Cache::with(entries_max, entries_max as u64, UnitWeighter, hasher, lifecycle))
     }
 

@@ -11,8 +11,8 @@ pub trait Clock: Send + Sync {
     fn boot_micros(&self) -> i64;
 }
 
-/// The operating system's: CLOCK_BOOTTIME on Linux, because a lease must also lapse while the machine
-/// is suspended; CLOCK_MONOTONIC elsewhere.
+/// The operating system's: `CLOCK_BOOTTIME` on Linux, because a lease must also lapse while the machine
+/// is suspended; `CLOCK_MONOTONIC` elsewhere.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BootClock;
 

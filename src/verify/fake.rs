@@ -132,6 +132,11 @@ impl FakePrimary {
         self.database.lock().expect("no test panics while it holds this")
     }
 
+    /// What a fault, or another replica, does in one step.
+    pub fn change(&self, change: impl FnOnce(&mut Database)) {
+        change(&mut self.database());
+    }
+
     pub fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.clock.boot_micros() + self.database().skew)
     }

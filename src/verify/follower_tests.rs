@@ -121,10 +121,10 @@ async fn a_follower_diverges_when_another_history_has_the_same_length() {
     let mut world = World::new();
     world.primary.mint(1, facts(1));
     world.round().await;
-    let mut database = world.primary.database();
-    database.log.clear();
-    database.append(Some(EventKind::ApiKeyDeleted), 9);
-    drop(database);
+    world.primary.change(|database| {
+        database.log.clear();
+        database.append(Some(EventKind::ApiKeyDeleted), 9);
+    });
     assert_eq!(diverged(world.follower.round().await), Divergence::Fork { number: 1 });
 }
 
@@ -133,11 +133,11 @@ async fn a_follower_diverges_when_another_history_is_longer() {
     let mut world = World::new();
     world.primary.mint(1, facts(1));
     world.round().await;
-    let mut database = world.primary.database();
-    database.log.clear();
-    database.append(Some(EventKind::ApiKeyDeleted), 9);
-    database.append(Some(EventKind::ApiKeyUpdated), 9);
-    drop(database);
+    world.primary.change(|database| {
+        database.log.clear();
+        database.append(Some(EventKind::ApiKeyDeleted), 9);
+        database.append(Some(EventKind::ApiKeyUpdated), 9);
+    });
     assert_eq!(diverged(world.follower.round().await), Divergence::Fork { number: 2 });
 }
 
@@ -152,10 +152,10 @@ async fn a_follower_diverges_when_an_operator_starts_a_new_epoch() {
 async fn v2_another_histories_head_does_not_set_the_time() {
     let mut world = World::started().await;
     let before = world.verifier.database_time();
-    let mut database = world.primary.database();
-    database.epoch = 2;
-    database.skew += 1_000_000;
-    drop(database);
+    world.primary.change(|database| {
+        database.epoch = 2;
+        database.skew += 1_000_000;
+    });
     diverged(world.follower.round().await);
     assert_eq!(world.verifier.database_time(), before);
 }

@@ -4,7 +4,10 @@
 //! unknown tokens evicts only unknown tokens. What is remembered here is a database's answer; absence is
 //! never inferred (V2).
 
-use quick_cache::{UnitWeighter, sync::Cache};
+use quick_cache::{
+    UnitWeighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use super::cache::BuildDigestHasher;
 use crate::domain::token::HashedToken;
@@ -16,7 +19,7 @@ impl NegativeCache {
     /// An empty one of about `digests_max`.
     #[must_use]
     pub fn new(digests_max: usize) -> Self {
-        let (hasher, lifecycle) = (BuildDigestHasher::default(), Default::default());
+        let (hasher, lifecycle) = (BuildDigestHasher::default(), DefaultLifecycle::default());
         Self(Cache::with(digests_max, digests_max as u64, UnitWeighter, hasher, lifecycle))
     }
 

@@ -110,10 +110,10 @@ async fn unknown_is_remembered_under_its_own_fence() {
     assert_eq!(outcome(&world, &unknown).await, Outcome::Unknown);
     assert_eq!(cached(&world, &unknown), Some(Outcome::Unknown));
     // An event of a kind that this build does not know may have put it on record.
-    let mut database = world.primary.database();
-    database.tokens.insert(unknown.parsed().hash(&pepper(1)), facts(9));
-    database.append(None, 9);
-    drop(database);
+    world.primary.change(|database| {
+        database.tokens.insert(unknown.parsed().hash(&pepper(1)), facts(9));
+        database.append(None, 9);
+    });
     world.round().await;
     assert_eq!(cached(&world, &unknown), None);
     assert_eq!(outcome(&world, &unknown).await, Outcome::Valid);
