@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::{
-    domain::verification::TokenFacts,
+    domain::{event::EventKind, verification::TokenFacts},
     verify::fake::{FakePrimary, World, facts, pepper, token},
 };
 
@@ -210,4 +210,67 @@ async fn v1_a_stream_is_good_only_while_its_callers_entry_is() {
     assert!(world.verifier.still_good(&third));
     world.clock.advance(LEASE_MICROS);
     assert!(!world.verifier.still_good(&third));
+}
+
+#[tokio::test]
+async fn without_a_lease_those_who_wait_together_share_the_query_of_after_their_arrival() {
+    let mut world = World::new();
+    let token = world.primary.mint(1, facts(1));
+    world.round().await;
+    world.clock.advance(LEASE_MICROS);
+    let held = world.primary.hold();
+    let leader = verifying(&world, &token);
+    FakePrimary::settle().await;
+    let waiters = [verifying(&world, &token), verifying(&world, &token), verifying(&world, &token)];
+    FakePrimary::settle().await;
+    held.add_permits(100);
+    for answer in [leader].into_iter().chain(waiters) {
+        assert_eq!(answer.await.expect("no panic").map(|a| a.outcome()), Ok(Outcome::Valid));
+    }
+    assert_eq!(world.primary.fills(), 2);
+}
+
+#[tokio::test]
+async fn v1_a_flight_of_before_the_start_answers_nobody_who_came_after_it() {
+    let mut world = World::new();
+    let token = world.primary.mint(1, facts(1));
+    // The head that sets the time comes before the fill; the fill is held.
+    let held = world.primary.hold();
+    held.add_permits(1);
+    let leader = verifying(&world, &token);
+    FakePrimary::settle().await;
+    world.primary.database().hold = None;
+    world.round().await;
+    let waiter = verifying(&world, &token);
+    FakePrimary::settle().await;
+    assert_eq!(world.primary.fills(), 1);
+    held.add_permits(1);
+    for answer in [leader, waiter] {
+        assert_eq!(answer.await.expect("no panic").map(|a| a.outcome()), Ok(Outcome::Valid));
+    }
+    assert_eq!(world.primary.fills(), 2);
+}
+
+#[tokio::test]
+async fn v2_a_divergence_that_is_found_while_a_fill_is_under_way_spoils_it() {
+    let mut world = World::new();
+    let token = world.primary.mint(1, facts(1));
+    world.round().await;
+    let held = world.primary.hold();
+    let asking = verifying(&world, &token);
+    FakePrimary::settle().await;
+    // Another history, longer than the one followed: the fill alone cannot tell.
+    world.primary.change(|database| {
+        database.hold = None;
+        database.log.clear();
+        database.append(Some(EventKind::ApiKeyUpdated), 8);
+        database.append(Some(EventKind::ApiKeyUpdated), 8);
+    });
+    assert!(world.follower.round().await.is_err());
+    held.add_permits(1);
+    assert_eq!(asking.await.expect("no panic").map(|a| a.outcome()), Err(VerifyError::Unavailable));
+    // And the database is not asked again.
+    let answer = world.verifier.verify(token.reveal().as_bytes(), None).await;
+    assert_eq!(answer.map(|a| a.outcome()), Err(VerifyError::Unavailable));
+    assert_eq!(world.primary.fills(), 1);
 }

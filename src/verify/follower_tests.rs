@@ -206,3 +206,19 @@ fn the_back_off_is_bounded() {
     assert_eq!(back_off(2), BACK_OFF_MIN * 2);
     assert_eq!(back_off(u32::MAX), BACK_OFF_MAX);
 }
+
+#[tokio::test]
+async fn a_follower_diverges_when_the_events_do_not_lead_to_the_head_that_was_read() {
+    let mut world = World::started().await;
+    world.primary.database().append(Some(EventKind::ApiKeyUpdated), 1);
+    let (primary, held) = (world.primary.clone(), world.primary.hold());
+    let follower = tokio::spawn(async move { world.follower.round().await });
+    crate::verify::fake::FakePrimary::settle().await;
+    // The head was read; before the events are, a fail-over replaces its event by another.
+    primary.change(|database| {
+        database.log.clear();
+        database.append(Some(EventKind::ApiKeyDeleted), 9);
+    });
+    held.add_permits(100);
+    assert_eq!(diverged(follower.await.expect("no panic")), Divergence::Fork { number: 1 });
+}
