@@ -1,7 +1,7 @@
 //! The answer rule under races, faults and time (V1, V2): see [`super`]. The rest of the verifier's tests
 //! are in its own file.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::{
@@ -273,4 +273,41 @@ async fn v2_a_divergence_that_is_found_while_a_fill_is_under_way_spoils_it() {
     let answer = world.verifier.verify(token.reveal().as_bytes(), None).await;
     assert_eq!(answer.map(|a| a.outcome()), Err(VerifyError::Unavailable));
     assert_eq!(world.primary.fills(), 1);
+}
+
+/// Real threads: whoever asks after a revocation was applied is never answered VALID, whatever fills and
+/// flights were under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn v1_no_thread_answers_valid_after_a_revocation_was_applied() {
+    const KEYS: u8 = 200;
+    let mut world = World::new();
+    let tokens: Arc<Vec<_>> = Arc::new((0..KEYS).map(|i| world.primary.mint(i, facts(u128::from(i)))).collect());
+    world.round().await;
+    let revoked = Arc::new(AtomicUsize::new(0));
+    let asking: Vec<_> = (0..3)
+        .map(|_| {
+            let (verifier, tokens, revoked) = (world.verifier.clone(), tokens.clone(), revoked.clone());
+            tokio::spawn(async move {
+                while revoked.load(Ordering::SeqCst) < tokens.len() {
+                    for ahead in 0..4 {
+                        let count = revoked.load(Ordering::SeqCst);
+                        // The last few revoked, the one that is being revoked now, and one not yet.
+                        let Some(i) = (count + ahead).checked_sub(2).filter(|i| *i < tokens.len()) else { continue };
+                        let answer = verifier.verify(tokens[i].reveal().as_bytes(), None).await.expect("up");
+                        assert!(i >= count || answer.outcome() == Outcome::Disabled, "{i} of {count}");
+                    }
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for i in 0..KEYS {
+        world.primary.disable(u128::from(i));
+        world.round().await;
+        revoked.store(usize::from(i) + 1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+    }
+    for thread in asking {
+        thread.await.expect("V1 holds");
+    }
 }

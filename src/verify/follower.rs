@@ -6,7 +6,7 @@
 //! a half-open connection, or lost the database, loses the lease by doing nothing.
 //!
 //! It knows nothing of tokens, entries and requests. The row in `replicas` that a barrier waits for will
-//! be registered before [`Follower::join`] reads the head, and renewed where a round acknowledges; both
+//! be registered before `Follower::join` reads the head, and renewed where a round acknowledges; both
 //! places are marked.
 
 use std::{

@@ -12,8 +12,8 @@
 //!    covering it lets pass is judged at the [`deadline`]'s estimate of database time, and that is the
 //!    answer. No lock but the cache's, no database, no allocation.
 //! 4. Else the [`negative`] digests, under their own fence.
-//! 5. Else, and always without a lease, the database decides: one query for all who ask ([`flight`]),
-//!    whose result is judged again by whoever waited ([`miss`], [`verifier`]).
+//! 5. Else, and always without a lease, the database decides: one query for all who ask (`flight`),
+//!    whose result is judged again by whoever waited (`miss`, [`verifier`]).
 //! 6. A VALID answer marks the use (K9), a ROTATED one the late presentation (K8): [`usage`].
 //!
 //! Beside it the [`follower`] applies the log: it raises fences, advances [`applied`], keeps time and
@@ -23,9 +23,9 @@
 //!
 //! - **V1**, no VALID on authority whose withdrawal was answered complete before the request was sent: the
 //!   answer rule in [`verifier`]; fences rise before `applied` does in [`follower`]; which event raises
-//!   which fence in [`covers`]; a flight is gone before its result is heard in [`flight`].
+//!   which fence in [`covers`]; a flight is gone before its result is heard in `flight`.
 //! - **V2**, a fault may deny or fail, never allow: an error is neither remembered nor taken for absence in
-//!   [`miss`]; a history that is not the one followed ends all answers in [`follower`]; what cannot be read
+//!   `miss`; a history that is not the one followed ends all answers in [`follower`]; what cannot be read
 //!   raises everything in [`covers`].
 //! - **V3**, deadlines are never late, and early by at most one round trip: [`deadline`].
 //! - **V4**, no token verifies that was not minted: only a digest that the database had on record becomes an
