@@ -1,3 +1,71 @@
-//! skeleton
+//! The hot path of one replica: is this token good *right now*?
+//!
+//! It knows the rules (`domain`) and a port to the database ([`primary::Primary`]), nothing of gRPC, SQL,
+//! configuration or telemetry.
+//!
+//! # The life of a verification
+//!
+//! 1. The token's bytes are parsed; what is not of the format is MALFORMED at once (T1).
+//! 2. The lease is loaded, then the clock is read, then the applied revision: per request and per stream
+//!    message, after its bytes are in hand.
+//! 3. Its digest, under each pepper, is looked up in the [`cache`]. A candidate that every [`fence`]
+//!    covering it lets pass is judged at the [`deadline`]'s estimate of database time, and that is the
+//!    answer. No lock but the cache's, no database, no allocation.
+//! 4. Else the [`negative`] digests, under their own fence.
+//! 5. Else, and always without a lease, the database decides: one query for all who ask (`flight`),
+//!    whose result is judged again by whoever waited (`miss`, [`verifier`]).
+//! 6. A VALID answer marks the use (K9), a ROTATED one the late presentation (K8): [`usage`].
+//!
+//! Beside it the [`follower`] applies the log: it raises fences, advances [`applied`], keeps time and
+//! renews the [`lease`].
+//!
+//! # The invariants, and where each is kept
+//!
+//! - **V1**, no VALID on authority whose withdrawal was answered complete before the request was sent: the
+//!   answer rule in [`verifier`]; fences rise before `applied` does in [`follower`]; which event raises
+//!   which fence in [`covers`]; a flight is gone before its result is heard in `flight`.
+//! - **V2**, a fault may deny or fail, never allow: an error is neither remembered nor taken for absence in
+//!   `miss`; a history that is not the one followed ends all answers in [`follower`]; what cannot be read
+//!   raises everything in [`covers`].
+//! - **V3**, deadlines are never late, and early by at most one round trip: [`deadline`].
+//! - **V4**, no token verifies that was not minted: only a digest that the database had on record becomes an
+//!   [`entry`]; nothing else is looked up.
+//!
+//! # Deliberately absent
+//!
+//! - *Removing entries.* Invalidation is a fence; an entry leaves the cache by being replaced or evicted.
+//! - *Time to live.* A deadline is judged at each answer, and freshness is the lease's.
+//! - *A filter of known digests.* It could be wrong, and must never answer UNKNOWN alone.
+//! - *The row in `replicas`, its renewal and the barrier.* Until there are several replicas, a mutation
+//!   waits for its own ([`verifier::Verifier::await_number`]) and the lease is renewed by reading the head.
+//!   The places where a replica registers and acknowledges are marked in [`follower`].
 
+pub mod applied;
+pub mod cache;
+mod causes;
+pub mod clock;
+pub mod counters;
+pub mod covers;
+pub mod deadline;
+pub mod entry;
+#[cfg(test)]
+mod fake;
+pub mod fence;
+mod flight;
+pub mod follower;
+pub mod lease;
+pub mod limits;
+mod miss;
+pub mod negative;
 pub mod primary;
+mod replica;
+pub mod usage;
+pub mod verifier;
+
+pub use counters::Counters;
+pub use entry::Entry;
+pub use follower::Follower;
+pub use limits::Limits;
+pub use replica::FollowerState;
+pub use usage::{LateToken, Used};
+pub use verifier::{NotApplied, Verification, Verifier, VerifyError};

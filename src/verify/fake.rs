@@ -1,0 +1,279 @@
+//! A database for the unit tests: a log, some tokens, a clock, and the faults that tests ask for.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    clock::{Clock, ManualClock},
+    follower::Follower,
+    limits::Limits,
+    primary::{Fill, Head, LogEntry, Primary, Unavailable},
+    verifier::Verifier,
+};
+use crate::domain::{
+    api_key::ApiKeyState,
+    catalogue::Catalogue,
+    event::{Event, EventDraft, EventKind, GENESIS, Hash, Target, chain},
+    id::{AccountId, EventId, KeyId, TeamId},
+    permission::{Bit, PermissionSet},
+    revision::Revision,
+    time::Timestamp,
+    token::{HashedToken, Pepper, PlainToken, Prefix},
+    verification::TokenFacts,
+};
+
+/// The fake database's clock is so far ahead of the boot clock.
+pub const DATABASE_SKEW: i64 = 1_700_000_000_000_000;
+pub const LEASE: Duration = Duration::from_secs(10);
+
+pub fn key(id: u128) -> KeyId {
+    KeyId::from_uuid(Uuid::from_u128(id))
+}
+
+pub fn bit(index: u16) -> Bit {
+    Bit::catalogue(index).expect("below 256")
+}
+
+pub fn facts(id: u128) -> TokenFacts {
+    TokenFacts {
+        key_id: key(id),
+        account_id: AccountId::from_stored("acme"),
+        account_suspended: false,
+        state: ApiKeyState::Active,
+        expire_time: None,
+        token_end_time: None,
+        account_permissions: PermissionSet::of(bit(0)),
+        team_permissions: PermissionSet::of(bit(1)),
+        team_ids: [TeamId::from_stored("a")].into(),
+    }
+}
+
+pub fn no_catalogue() -> Arc<Catalogue> {
+    Arc::new(Catalogue::new(Revision { epoch: 1, number: 0 }, vec![]))
+}
+
+pub fn token(byte: u8) -> PlainToken {
+    PlainToken::mint(&Prefix::parse("token_prefix", "lk").expect("good"), &Zeroizing::new([byte; 32]))
+}
+
+pub fn pepper(byte: u8) -> Pepper {
+    Pepper::new(format!("p{byte}"), &Zeroizing::new([byte; 32]))
+}
+
+/// What the database holds. Tests change it freely, as faults would.
+pub struct Database {
+    pub epoch: i64,
+    pub log: Vec<LogEntry>,
+    pub tokens: HashMap<HashedToken, TokenFacts>,
+    pub catalogue: Arc<Catalogue>,
+    pub down: bool,
+    /// Replies wait here *after* the snapshot was taken, so that a test can let things happen between.
+    pub hold: Option<Arc<Semaphore>>,
+    /// How long a call takes on the boot clock, before the database answers and after.
+    pub latency_micros: (i64, i64),
+    pub skew: i64,
+}
+
+pub struct FakePrimary {
+    clock: Arc<ManualClock>,
+    database: Mutex<Database>,
+    pub fills: AtomicUsize,
+    pub heads: AtomicUsize,
+}
+
+impl Database {
+    pub fn head(&self) -> Revision {
+        Revision { epoch: self.epoch, number: self.log.last().map_or(0, |entry| entry.number) }
+    }
+
+    fn head_hash(&self) -> Hash {
+        self.log.last().map_or(GENESIS, |entry| entry.hash)
+    }
+
+    /// Appends an event of a key; `None` is one that this build cannot read.
+    pub fn append(&mut self, kind: Option<EventKind>, id: u128) -> i64 {
+        let revision = Revision { number: self.head().number + 1, ..self.head() };
+        let event = kind.map(|kind| {
+            let draft = EventDraft {
+                kind,
+                account_id: Some(AccountId::from_stored("acme")),
+                actor: None,
+                target: Target { kind: "api_key".into(), id: key(id).to_string() },
+                changes: vec![],
+                affected_key_ids: vec![],
+                break_glass: false,
+            };
+            draft.at(revision, EventId::from_uuid(Uuid::from_u128(1)), Timestamp::from_micros(1))
+        });
+        self.append_event(event);
+        revision.number
+    }
+
+    pub fn append_event(&mut self, event: Option<Event>) {
+        let (number, previous_hash) = (self.head().number + 1, self.head_hash());
+        let bytes = event.as_ref().map_or_else(|| b"unreadable".to_vec(), Event::encode);
+        self.log.push(LogEntry { number, previous_hash, hash: chain(&previous_hash, &bytes), event });
+    }
+}
+
+impl FakePrimary {
+    pub fn database(&self) -> MutexGuard<'_, Database> {
+        self.database.lock().expect("no test panics while it holds this")
+    }
+
+    /// What a fault, or another replica, does in one step.
+    pub fn change(&self, change: impl FnOnce(&mut Database)) {
+        change(&mut self.database());
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.clock.boot_micros() + self.database().skew)
+    }
+
+    /// Puts a token on record, and its creation into the log.
+    pub fn mint(&self, byte: u8, facts: TokenFacts) -> PlainToken {
+        self.mint_under(byte, facts, &pepper(1))
+    }
+
+    pub fn mint_under(&self, byte: u8, facts: TokenFacts, pepper: &Pepper) -> PlainToken {
+        let token = token(byte);
+        let id = facts.key_id.as_uuid().as_u128();
+        let mut database = self.database();
+        database.tokens.insert(token.parsed().hash(pepper), facts);
+        database.append(Some(EventKind::ApiKeyCreated), id);
+        token
+    }
+
+    /// Disables a key, in one transaction with its event. Returns the event's number.
+    pub fn disable(&self, id: u128) -> i64 {
+        let mut database = self.database();
+        for facts in database.tokens.values_mut().filter(|facts| facts.key_id == key(id)) {
+            facts.state = ApiKeyState::Disabled;
+        }
+        database.append(Some(EventKind::ApiKeyDisabled), id)
+    }
+
+    pub fn hold(&self) -> Arc<Semaphore> {
+        let hold = Arc::new(Semaphore::new(0));
+        self.database().hold = Some(hold.clone());
+        hold
+    }
+
+    pub fn fills(&self) -> usize {
+        self.fills.load(Ordering::SeqCst)
+    }
+
+    /// Lets every task go as far as it can.
+    pub async fn settle() {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn ask<T>(&self, read: impl FnOnce(&Database, Timestamp) -> T) -> Result<T, Unavailable> {
+        let (there, back) = self.database().latency_micros;
+        self.clock.advance(there);
+        let now = self.now();
+        let (answer, hold) = {
+            let database = self.database();
+            if database.down {
+                return Err(Unavailable(Box::new(std::io::Error::other("down"))));
+            }
+            (read(&database, now), database.hold.clone())
+        };
+        if let Some(hold) = hold {
+            hold.acquire().await.expect("never closed").forget();
+        }
+        self.clock.advance(back);
+        Ok(answer)
+    }
+}
+
+#[async_trait]
+impl Primary for FakePrimary {
+    async fn fill(&self, digests: &[HashedToken]) -> Result<Fill, Unavailable> {
+        self.fills.fetch_add(1, Ordering::SeqCst);
+        let digests = digests.to_vec();
+        self.ask(move |database, _| Fill {
+            revision: database.head(),
+            catalogue: database.catalogue.clone(),
+            token: digests.iter().find_map(|digest| Some((*digest, database.tokens.get(digest)?.clone()))),
+        })
+        .await
+    }
+
+    async fn head(&self) -> Result<Head, Unavailable> {
+        self.heads.fetch_add(1, Ordering::SeqCst);
+        self.ask(|database, now| Head { revision: database.head(), hash: database.head_hash(), database_time: now })
+            .await
+    }
+
+    async fn events_after(&self, number: i64, limit: u32) -> Result<Vec<LogEntry>, Unavailable> {
+        self.ask(|database, _| {
+            database.log.iter().filter(|entry| entry.number > number).take(limit as usize).cloned().collect()
+        })
+        .await
+    }
+
+    async fn catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
+        self.ask(|database, _| database.catalogue.clone()).await
+    }
+}
+
+/// A replica over a fake database, its follower in the test's hands.
+pub struct World {
+    pub clock: Arc<ManualClock>,
+    pub primary: Arc<FakePrimary>,
+    pub verifier: Arc<Verifier>,
+    pub follower: Follower,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(vec![pepper(1)], Limits { lease: LEASE, ..Limits::default() })
+    }
+
+    pub fn with(peppers: Vec<Pepper>, limits: Limits) -> Self {
+        let clock = Arc::new(ManualClock::at(1_000_000));
+        let database = Database {
+            epoch: 1,
+            log: vec![],
+            tokens: HashMap::new(),
+            catalogue: no_catalogue(),
+            down: false,
+            hold: None,
+            latency_micros: (0, 0),
+            skew: DATABASE_SKEW,
+        };
+        let primary = Arc::new(FakePrimary {
+            clock: clock.clone(),
+            database: Mutex::new(database),
+            fills: AtomicUsize::new(0),
+            heads: AtomicUsize::new(0),
+        });
+        let (verifier, follower) = Verifier::new(primary.clone(), clock.clone(), peppers, limits);
+        Self { clock, primary, verifier: Arc::new(verifier), follower }
+    }
+
+    /// A world whose follower has done its first round.
+    pub async fn started() -> Self {
+        let mut world = Self::new();
+        world.round().await;
+        world
+    }
+
+    pub async fn round(&mut self) {
+        self.follower.round().await.expect("the database is well");
+    }
+}

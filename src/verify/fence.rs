@@ -1,0 +1,178 @@
+//! The fence: what makes *revoked* mean revoked in a process that caches (V1).
+//!
+//! *An entry may be served only if its revision is at or above every fence that covers it.* To
+//! invalidate is an atomic maximum: there is nothing to find and delete, so nothing to forget, and a fill
+//! that raced a revocation carries the older revision and is never served. Several keys share a bucket;
+//! a collision costs a fill, never an answer.
+//!
+//! Fences rise only from committed events. Which event raises which fence is [`super::covers`]'s.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::covers::Covers;
+use crate::domain::id::{AccountId, KeyId};
+
+const KEY_BUCKETS: usize = 1 << 16;
+const ACCOUNT_BUCKETS: usize = 1 << 12;
+/// 2^64 over the golden ratio: spreads every bit of an id into the top ones.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The bucket of a key: both of its live tokens are in it, so they fall together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyBucket(u16);
+
+/// The bucket of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountBucket(u16);
+
+/// The buckets that cover an entry, worked out once and kept in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buckets {
+    key: KeyBucket,
+    account: AccountBucket,
+}
+
+/// Every fence of the process. About half a mebibyte, whatever the number of keys.
+pub struct Fences {
+    keys: Box<[AtomicI64; KEY_BUCKETS]>,
+    accounts: Box<[AtomicI64; ACCOUNT_BUCKETS]>,
+    global: AtomicI64,
+    negative: AtomicI64,
+}
+
+impl KeyBucket {
+    /// The bucket of this key.
+    #[must_use]
+    pub fn of(key_id: KeyId) -> Self {
+        let id = key_id.as_uuid().as_u128();
+        let folded = (id as u64) ^ ((id >> 64) as u64);
+        Self((folded.wrapping_mul(SPREAD) >> (64 - KEY_BUCKETS.ilog2())) as u16)
+    }
+}
+
+impl AccountBucket {
+    /// The bucket of this account.
+    #[must_use]
+    pub fn of(account_id: &AccountId) -> Self {
+        // FNV-1a: ids are short, and this runs once an entry.
+        let hash = account_id
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self((hash.wrapping_mul(SPREAD) >> (64 - ACCOUNT_BUCKETS.ilog2())) as u16)
+    }
+}
+
+impl Buckets {
+    /// The buckets of a key of an account.
+    #[must_use]
+    pub fn of(key_id: KeyId, account_id: &AccountId) -> Self {
+        Self { key: KeyBucket::of(key_id), account: AccountBucket::of(account_id) }
+    }
+}
+
+impl Default for Fences {
+    fn default() -> Self {
+        Self { keys: lowered(), accounts: lowered(), global: AtomicI64::new(0), negative: AtomicI64::new(0) }
+    }
+}
+
+fn lowered<const N: usize>() -> Box<[AtomicI64; N]> {
+    let fences: Box<[AtomicI64]> = (0..N).map(|_| AtomicI64::new(0)).collect();
+    fences.try_into().expect("N were collected")
+}
+
+impl Fences {
+    /// Raises what an event covers to the event's number.
+    pub fn raise(&self, covers: &Covers, number: i64) {
+        for bucket in covers.keys() {
+            self.keys[usize::from(bucket.0)].fetch_max(number, Ordering::Release);
+        }
+        for bucket in covers.accounts() {
+            self.accounts[usize::from(bucket.0)].fetch_max(number, Ordering::Release);
+        }
+        if covers.everything() {
+            self.raise_all(number);
+        }
+    }
+
+    /// Raises the global and the negative fence: nothing read before `number` is served again.
+    pub fn raise_all(&self, number: i64) {
+        self.global.fetch_max(number, Ordering::Release);
+        self.negative.fetch_max(number, Ordering::Release);
+    }
+
+    /// True if an entry read at `revision_number` may be served, provided that the lease is valid (V1).
+    ///
+    /// The loads are relaxed: the caller has loaded the lease and the applied revision before, with
+    /// Acquire, and sees every fence that was raised before those.
+    #[must_use]
+    pub fn serves(&self, buckets: Buckets, revision_number: i64) -> bool {
+        revision_number >= self.keys[usize::from(buckets.key.0)].load(Ordering::Relaxed)
+            && revision_number >= self.accounts[usize::from(buckets.account.0)].load(Ordering::Relaxed)
+            && revision_number >= self.global.load(Ordering::Relaxed)
+    }
+
+    /// True if an absence read at `revision_number` may be served, provided that the lease is valid (V2).
+    #[must_use]
+    pub fn serves_absence(&self, revision_number: i64) -> bool {
+        revision_number >= self.negative.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn key(id: u128) -> KeyId {
+        KeyId::from_uuid(Uuid::from_u128(id))
+    }
+
+    fn buckets(id: u128, account: &str) -> Buckets {
+        Buckets::of(key(id), &AccountId::from_stored(account))
+    }
+
+    #[test]
+    fn v1_an_entry_is_served_only_at_or_above_every_fence_that_covers_it() {
+        for covers in [Covers::key(key(1)), Covers::account(&AccountId::from_stored("acme")), Covers::all()] {
+            let fences = Fences::default();
+            assert!(fences.serves(buckets(1, "acme"), 0));
+            fences.raise(&covers, 7);
+            assert!(!fences.serves(buckets(1, "acme"), 6));
+            assert!(fences.serves(buckets(1, "acme"), 7));
+        }
+    }
+
+    #[test]
+    fn v1_a_fence_never_goes_down() {
+        let fences = Fences::default();
+        fences.raise(&Covers::key(key(1)), 9);
+        fences.raise(&Covers::key(key(1)), 4);
+        assert!(!fences.serves(buckets(1, "acme"), 8));
+    }
+
+    #[test]
+    fn a_fence_leaves_other_keys_and_accounts_alone() {
+        let fences = Fences::default();
+        fences.raise(&Covers::key(key(1)), 9);
+        fences.raise(&Covers::account(&AccountId::from_stored("other")), 9);
+        assert!(fences.serves(buckets(2, "acme"), 0));
+        assert!(fences.serves_absence(0));
+    }
+
+    #[test]
+    fn absence_falls_with_everything() {
+        let fences = Fences::default();
+        fences.raise(&Covers::all(), 3);
+        assert!(!fences.serves_absence(2));
+        assert!(fences.serves_absence(3));
+    }
+
+    #[test]
+    fn ids_minted_one_after_the_other_spread_over_the_buckets() {
+        let used: std::collections::HashSet<_> = (0..4_096).map(|i| KeyBucket::of(key(i << 64 | 7)).0).collect();
+        assert!(used.len() > 3_500, "{}", used.len());
+    }
+}

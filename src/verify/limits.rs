@@ -1,0 +1,39 @@
+//! Every bound of the hot path, by name. Where they come from is the configuration's business.
+
+use std::time::Duration;
+
+/// Bounds on memory, concurrency and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens on record kept in memory.
+    pub cached_tokens_max: usize,
+    /// Unknown tokens remembered, apart from the known ones so that a flood cannot evict those.
+    pub unknown_tokens_max: usize,
+    /// Misses that may ask the database at once; a quarter of them is kept for tokens known to exist.
+    pub misses_in_flight_max: usize,
+    /// How long a miss may take before the call is UNAVAILABLE.
+    pub miss_timeout: Duration,
+    /// The lease. The follower's calls time out after a third of it.
+    pub lease: Duration,
+    /// How long the follower sleeps if nobody wakes it.
+    pub poll_interval: Duration,
+    /// Used tokens that may wait to be written (K9).
+    pub used_marks_max: usize,
+    /// Presentations of ended tokens that may wait to be recorded (K8).
+    pub late_tokens_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            cached_tokens_max: 1_000_000,
+            unknown_tokens_max: 100_000,
+            misses_in_flight_max: 256,
+            miss_timeout: Duration::from_secs(2),
+            lease: Duration::from_secs(10),
+            poll_interval: Duration::from_secs(1),
+            used_marks_max: 65_536,
+            late_tokens_max: 1_024,
+        }
+    }
+}

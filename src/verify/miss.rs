@@ -1,0 +1,169 @@
+//! Misses: asking the database for a token that memory cannot answer for.
+//!
+//! A load ends in facts, in absence, or in *not knowing*: an error is never remembered and never taken
+//! for absence (V2). Loads run in tasks of their own, so a caller that hangs up strands nobody who waits
+//! for the same token. What may be answered from a load is for [`super::verifier`] to judge.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::{
+    cache::EntryCache,
+    causes::Causes,
+    counters::Counters,
+    entry::Entry,
+    flight::{Flights, Full},
+    negative::NegativeCache,
+    primary::{Fill, Unavailable},
+    replica::{FollowerState, Replica},
+};
+use crate::domain::{revision::Revision, token::HashedToken};
+
+/// What one snapshot said of a token.
+#[derive(Clone)]
+pub(super) struct Loaded {
+    pub revision: Revision,
+    /// The token on record; `None` if there is none.
+    pub entry: Option<Arc<Entry>>,
+    /// True if it was read in the history that the follower follows, so that fences can judge it.
+    pub followed: bool,
+    /// True if its query was sent, to the primary, after the request at hand arrived.
+    pub fresh: bool,
+}
+
+/// Why a token could not be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LoadError {
+    Unavailable,
+    Overloaded,
+}
+
+/// The way to the database.
+pub(super) struct Misses {
+    loader: Arc<Loader>,
+    flights: Arc<Flights<Option<Loaded>>>,
+}
+
+/// What a load needs of the process; shared with the task that runs it.
+pub(super) struct Loader {
+    pub replica: Arc<Replica>,
+    pub cache: EntryCache,
+    pub negative: NegativeCache,
+    pub counters: Counters,
+    failing: AtomicBool,
+}
+
+impl Misses {
+    pub fn new(loader: Arc<Loader>) -> Self {
+        let flights = Flights::new(loader.replica.limits.misses_in_flight_max);
+        Self { loader, flights }
+    }
+
+    /// Loads a token for a request that has arrived, alone or together with others.
+    ///
+    /// `settle` says whether the request may be answered from a load, and with what. A fresh load always
+    /// may; if another may not, the next one is fresh: its flight started after the one that was waited for
+    /// had ended, hence after the request arrived.
+    pub async fn load<S>(
+        &self,
+        digests: &[HashedToken],
+        settle: impl Fn(&Loaded) -> Option<S>,
+    ) -> Result<(Loaded, S), LoadError> {
+        Counters::bump(&self.loader.counters.misses);
+        let known = digests.iter().any(|digest| self.loader.cache.contains(digest));
+        let first = digests.first().expect("there is at least one pepper");
+        let mut fresh = false;
+        // Two flights settle it. The third is for one that was abandoned.
+        for _ in 0..3 {
+            let mut seat = self.flights.board(*first, known).map_err(|Full| LoadError::Overloaded)?;
+            if let Some(pilot) = seat.pilot.take() {
+                fresh = true;
+                let (loader, digests) = (self.loader.clone(), digests.to_vec());
+                tokio::spawn(async move { pilot.land(loader.load(&digests).await) });
+            } else {
+                Counters::bump(&self.loader.counters.joined_flights);
+            }
+            if let Some(landed) = seat.arrive().await {
+                let loaded = Loaded { fresh, ..landed.ok_or(LoadError::Unavailable)? };
+                if let Some(settled) = settle(&loaded) {
+                    return Ok((loaded, settled));
+                }
+            }
+            fresh = true;
+        }
+        Err(LoadError::Unavailable)
+    }
+}
+
+impl Loader {
+    pub fn new(replica: Arc<Replica>) -> Self {
+        Self {
+            cache: EntryCache::new(replica.limits.cached_tokens_max),
+            negative: NegativeCache::new(replica.limits.unknown_tokens_max),
+            replica,
+            counters: Counters::default(),
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    async fn load(&self, digests: &[HashedToken]) -> Option<Loaded> {
+        let before = self.replica.applied.revision();
+        if self.replica.state() == FollowerState::Diverged {
+            return None;
+        }
+        let timeout = self.replica.limits.miss_timeout;
+        let asked = tokio::time::timeout(timeout, self.ask(digests)).await;
+        let fill = match asked.unwrap_or_else(|elapsed| Err(Unavailable(Box::new(elapsed)))) {
+            Ok(fill) => fill,
+            Err(error) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(error = %Causes(&error), "tokens cannot be read; verifications are UNAVAILABLE");
+                }
+                return None;
+            }
+        };
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("tokens can be read again");
+        }
+        if !continues(before, &fill) {
+            // History went back. The follower finds out how, and says so.
+            self.replica.wake.notify_one();
+            return None;
+        }
+        Some(self.remember(digests, fill, before.is_some()))
+    }
+
+    /// Without a lease nobody keeps the estimate of the database's time fresh, so each load brings its own.
+    async fn ask(&self, digests: &[HashedToken]) -> Result<Fill, Unavailable> {
+        let replica = &self.replica;
+        let lease = replica.lease.end();
+        let boot = replica.clock.boot_micros();
+        if !lease.valid(boot) || replica.database_clock.at(boot).is_none() {
+            replica.anchored_by_head().await?;
+        }
+        replica.primary.fill(digests).await
+    }
+
+    fn remember(&self, digests: &[HashedToken], fill: Fill, followed: bool) -> Loaded {
+        let number = fill.revision.number;
+        let entry = fill.token.map(|(digest, facts)| {
+            let catalogue = self.replica.adopt(fill.catalogue);
+            Arc::new(Entry::new(digest, facts, catalogue, number))
+        });
+        // What was read before the follower started is in no known history: the fences cannot judge it.
+        if followed {
+            match &entry {
+                Some(entry) => self.cache.insert(entry.clone()),
+                None => self.negative.insert(*digests.first().expect("there is at least one pepper"), number),
+            }
+        }
+        Loaded { revision: fill.revision, entry, followed, fresh: false }
+    }
+}
+
+/// True if a fill continues the history that had been applied before its query was sent.
+fn continues(before: Option<Revision>, fill: &Fill) -> bool {
+    before.is_none_or(|before| fill.revision.epoch == before.epoch && fill.revision.number >= before.number)
+}
