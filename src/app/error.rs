@@ -1,6 +1,10 @@
 //! What a use-case can fail with. `grpc::status` maps it, exhaustively, in one place.
 
-use crate::{domain, domain::verification::Outcome, verify::primary::Unavailable};
+use crate::{
+    domain,
+    domain::verification::Outcome,
+    verify::{VerifyError, primary::Unavailable},
+};
 
 /// The store failed. `Display` is for logs and never prints its source; nothing of it is public.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +56,15 @@ pub enum Error {
     /// A bug.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+impl From<VerifyError> for Error {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Unavailable => Self::Store(StoreError::Unavailable(Box::new(error))),
+            VerifyError::Overloaded => Self::Overloaded,
+        }
+    }
 }
 
 impl From<Unavailable> for Error {

@@ -1,5 +1,90 @@
-//! skeleton
+//! The use-cases: each fetches under the right locks, asks `domain` to judge, and has the store carry
+//! it out. Knows neither gRPC nor SQL.
+//!
+//! A mutation is a value that implements `mutation::Mutation`: it names its locks, judges its caller
+//! at its own revision (M9), changes, and says what to append to the log. `session` turns tokens and
+//! users into callers; `ports` is what the store must offer.
 
+pub mod api_keys;
+pub mod directory;
 pub mod error;
+mod events;
+mod housekeeping;
+mod identity;
+pub mod mint;
+mod mutation;
 pub mod ports;
+mod session;
 pub mod types;
+mod verification;
+
+use std::{sync::Arc, time::Duration};
+
+pub use self::{error::Error, session::Session};
+use self::{mint::Minter, ports::Store};
+use crate::verify::Verifier;
+
+/// Bounds that a deployment chooses.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Not-deleted keys an account may have (K3).
+    pub api_keys_per_account_max: u32,
+    /// Not-deleted keys a team may have; `None` for no limit (K3).
+    pub api_keys_per_team_max: Option<u32>,
+    /// How long digests of ended tokens are kept, in days (T3).
+    pub ended_token_retention_days: u32,
+}
+
+/// Who hears of mutations: metrics, without this layer knowing them.
+pub trait Observer: Send + Sync {
+    /// A mutation ended, after so many retries.
+    fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration);
+}
+
+/// All use-cases. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+struct Parts {
+    store: Arc<dyn Store>,
+    verifier: Arc<Verifier>,
+    minter: Minter,
+    limits: Limits,
+    observer: Arc<dyn Observer>,
+}
+
+impl App {
+    /// Puts the use-cases on a store and a verifier of the same database.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        verifier: Arc<Verifier>,
+        minter: Minter,
+        limits: Limits,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self(Arc::new(Parts { store, verifier, minter, limits, observer }))
+    }
+
+    /// The verification of this replica.
+    #[must_use]
+    pub fn verifier(&self) -> &Verifier {
+        &self.0.verifier
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.0.store.as_ref()
+    }
+
+    fn minter(&self) -> &Minter {
+        &self.0.minter
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    fn observer(&self) -> &dyn Observer {
+        self.0.observer.as_ref()
+    }
+}

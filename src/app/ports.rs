@@ -105,11 +105,17 @@ pub struct StoredEvent {
 /// A page of a list: how many, after which id.
 #[derive(Clone, Debug)]
 pub struct Page<Cursor> {
-    /// How many at most; the store is asked for one more than the caller's page to see whether
-    /// another follows.
+    /// How many at most.
     pub limit: u32,
     /// Only what comes after it in the list's order; `None` for the first page.
     pub after: Option<Cursor>,
+}
+
+impl<Cursor: Clone> Page<Cursor> {
+    /// What the store is asked for: one more item shows whether another page follows.
+    pub(super) fn with_one_more(&self) -> Self {
+        Self { limit: self.limit + 1, after: self.after.clone() }
+    }
 }
 
 /// Reads of one snapshot, or of a transaction that holds its locks.

@@ -132,6 +132,16 @@ pub struct Listed<T> {
     pub more: bool,
 }
 
+impl<T> Listed<T> {
+    /// Cuts off the item that was read to see whether another page follows.
+    pub(super) fn of(mut items: Vec<T>, limit: u32) -> Self {
+        let limit = limit as usize;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Self { items, more }
+    }
+}
+
 /// The catalogue with the roles that new accounts start with.
 #[derive(Clone, Debug)]
 pub struct CatalogueView {

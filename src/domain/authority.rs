@@ -107,14 +107,6 @@ impl Caller {
         }
     }
 
-    /// True if reaching this account took the break-glass permission: the log names it (A3).
-    #[must_use]
-    pub fn breaks_glass(&self, account_id: &AccountId, catalogue: &Catalogue) -> bool {
-        self.operates()
-            && (self.account_id != *account_id
-                || !catalogue.manage().is_some_and(|bit| self.held.account.contains(bit)))
-    }
-
     /// Where it manages keys of an account that it reaches.
     #[must_use]
     pub fn managed(&self, catalogue: &Catalogue) -> Managed {

@@ -92,6 +92,13 @@ impl Catalogue {
         self.bits.get(name).copied().filter(|bit| self.everything.contains(*bit))
     }
 
+    /// The bit of any name on record, retired or not: what a requirement may ask for. Asking for a
+    /// retired one is no mistake of the verifier's; no token holds it.
+    #[must_use]
+    pub fn known_bit(&self, name: &str) -> Option<Bit> {
+        self.bit(name).or_else(|| self.bits.get(name).copied())
+    }
+
     /// The bit of `api_keys.manage`; `None` if this catalogue has none, and then only
     /// `system.operate` manages keys.
     #[must_use]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    catalogue::Catalogue,
+    catalogue::{Catalogue, is_system},
+    error::{Error, Violated},
     grants::Held,
     id::{AccountId, RoleId, TeamId, UserId},
     permission::PermissionSet,
@@ -134,6 +135,43 @@ pub struct User {
     pub team_roles: BTreeSet<(TeamId, RoleId)>,
     /// The revision of its last event.
     pub revision: Revision,
+}
+
+impl Role {
+    /// Checks the permissions of a role against the catalogue (A4, A5, P1): known names, no `system.`
+    /// ones, and only team-scopable ones for a team role. Names that it had `before` may stay.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming fields below `field`.
+    pub fn check_permissions(&self, field: &str, before: Option<&Self>, catalogue: &Catalogue) -> Result<(), Error> {
+        let mut problems = Violated::default();
+        let names = match &self.permissions {
+            RolePermissions::Everything if self.kind == RoleKind::Team => {
+                let description = "a team role cannot hold everything: not all is team-scopable (A5)";
+                return Err(Error::field(format!("{field}.all_permissions"), description));
+            }
+            RolePermissions::Everything => return Ok(()),
+            RolePermissions::Named(names) => names,
+        };
+        let had = |name: &String| match before.map(|before| &before.permissions) {
+            Some(RolePermissions::Named(names)) => names.contains(name),
+            _ => false,
+        };
+        for name in names.iter().filter(|name| !had(name)) {
+            let bit = catalogue.bit(name);
+            let problem = if is_system(name) {
+                format!("`{name}` is held only by keys of account `system` (A4)")
+            } else if bit.is_none() {
+                format!("`{name}` is not in the catalogue, or is retired (P1)")
+            } else if self.kind == RoleKind::Team && !bit.is_some_and(|bit| catalogue.team_scopable().contains(bit)) {
+                format!("`{name}` is not team-scopable, so a team role cannot hold it (A5)")
+            } else {
+                continue;
+            };
+            problems.add(format!("{field}.permissions"), problem);
+        }
+        problems.finish()
+    }
 }
 
 impl RolePermissions {

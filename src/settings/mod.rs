@@ -167,6 +167,40 @@ pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (String, String
     }
 }
 
+/// What a command needs that only changes the database: `latchkey migrate`.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// As [`Settings::database_url`].
+    pub database_url: DatabaseUrl,
+    /// As [`Settings::log_filter`].
+    pub log_filter: LogFilter,
+    /// As [`Settings::log_format`].
+    pub log_format: LogFormat,
+}
+
+/// As [`load`], for a command that needs the database only: other settings are checked for their names alone.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_database(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<DatabaseSettings, Problems> {
+    let environment: HashMap<String, String> = environment.into_iter().collect();
+    let mut problems = Vec::new();
+    let merged = layers::merge(flags, &environment, &mut problems);
+    let mut reader = Reader { merged: &merged, environment: &environment, problems, effective: Vec::new() };
+    let database_url = reader.read("database_url");
+    let log_filter = reader.read("log_filter");
+    let log_format = reader.read("log_format");
+    match (database_url, log_filter, log_format, Problems::of(reader.problems)) {
+        (Some(database_url), Some(log_filter), Some(log_format), None) => {
+            Ok(DatabaseSettings { database_url, log_filter, log_format })
+        }
+        (.., problems) => Err(problems.expect("a setting that cannot be read leaves a problem")),
+    }
+}
+
 /// The process's environment, less what is not Unicode: no setting's value could be.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -93,6 +93,21 @@ impl Metrics {
         self.verifications[index(&OUTCOMES, outcome)].add(1);
     }
 
+    /// So many verifications ended with this outcome since the process started: for a caller that counts itself.
+    pub fn verification_total(&self, outcome: &'static str, total: u64) {
+        self.verifications[index(&OUTCOMES, outcome)].set(total);
+    }
+
+    /// The cache gave this result so often since the process started.
+    pub fn cache_lookup_total(&self, result: CacheLookup, total: u64) {
+        self.cache_lookups[result as usize].set(total);
+    }
+
+    /// So many records were given up since the process started.
+    pub fn dropped_total(&self, kind: DroppedRecord, total: u64) {
+        self.dropped[kind as usize].set(total);
+    }
+
     /// How many verifications ended with this outcome.
     pub fn verifications(&self, outcome: &str) -> u64 {
         self.verifications[index(&OUTCOMES, outcome)].get()

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, timeout},
 };
 
@@ -130,26 +130,54 @@ impl Verifier {
             return Ok(answer);
         }
         let digests: Vec<_> = self.peppers.iter().map(|pepper| parsed.hash(pepper)).collect();
-        let answer = self.ask(&digests, requirement).await;
-        match answer {
-            Err(VerifyError::Unavailable) => Counters::bump(&self.counters().unavailable),
-            Err(VerifyError::Overloaded) => Counters::bump(&self.counters().overloaded),
-            Ok(_) => {}
+        self.ask_counted(&digests, requirement).await
+    }
+
+    /// Verifies again the token that an entry was read for: for a caller whose entry stands no more.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if neither memory nor the database knows: never an outcome (V2).
+    pub async fn verify_again(&self, entry: &Entry) -> Result<Verification, VerifyError> {
+        let digest = *entry.digest();
+        if let Some((applied, now)) = self.leased()
+            && let Some(entry) = self.loader.cache.get(&digest)
+            && self.replica.fences.serves(entry.buckets(), entry.revision_number())
+        {
+            Counters::bump(&self.counters().hits);
+            let revision = at_least(applied, entry.revision_number());
+            return Ok(self.known(entry, revision, now, None));
         }
-        answer
+        self.ask_counted(&[digest], None).await
     }
 
     /// True if an entry that a caller was let in with would still let it in: for each message of a stream.
     /// Counts as a use. If false, verify the token again before turning the caller away.
     #[must_use]
     pub fn still_good(&self, entry: &Arc<Entry>) -> bool {
-        let Some((_, now)) = self.leased() else { return false };
-        let good = self.replica.fences.serves(entry.buckets(), entry.revision_number())
-            && entry.facts().outcome(now, None) == Outcome::Valid;
-        if good {
+        let stands = self.stands_at(entry);
+        if let Some(now) = stands {
             self.marks.used(entry, now, self.counters());
         }
-        good
+        stands.is_some()
+    }
+
+    /// As [`Self::still_good`], but no use: for a stream on which nothing is asked.
+    #[must_use]
+    pub fn stands(&self, entry: &Entry) -> bool {
+        self.stands_at(entry).is_some()
+    }
+
+    fn stands_at(&self, entry: &Entry) -> Option<Timestamp> {
+        let (_, now) = self.leased()?;
+        let good = self.replica.fences.serves(entry.buckets(), entry.revision_number())
+            && entry.facts().outcome(now, None) == Outcome::Valid;
+        good.then_some(now)
+    }
+
+    /// Tells of every advance of the applied revision.
+    #[must_use]
+    pub fn applied_changes(&self) -> watch::Receiver<i64> {
+        self.replica.applied.subscribe()
     }
 
     /// Waits until this replica has applied a revision: `min_revision`, or a mutation of its own.
@@ -275,6 +303,20 @@ impl Verifier {
         }
         Counters::bump(&counters.fence_refusals);
         None
+    }
+
+    async fn ask_counted(
+        &self,
+        digests: &[HashedToken],
+        requirement: Option<&Requirement>,
+    ) -> Result<Verification, VerifyError> {
+        let answer = self.ask(digests, requirement).await;
+        match answer {
+            Err(VerifyError::Unavailable) => Counters::bump(&self.counters().unavailable),
+            Err(VerifyError::Overloaded) => Counters::bump(&self.counters().overloaded),
+            Ok(_) => {}
+        }
+        answer
     }
 
     async fn ask(

@@ -50,10 +50,7 @@ async fn a_postmaster_that_lost_its_guard_is_stopped_too() {
 /// The process ids of the guard (two shells) and the janitor of a folder.
 fn watchers(data_dir: &Path) -> Vec<i32> {
     let data_dir = data_dir.canonicalize().unwrap();
-    let listed = Command::new("ps")
-        .args(["-A", "-ww", "-o", "pid=,args="])
-        .output()
-        .unwrap();
+    let listed = Command::new("ps").args(["-A", "-ww", "-o", "pid=,args="]).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     // Scripts hold new lines, which some versions of ps print: the id is looked for above the line that names us.
     let (mut found, mut pid) = (Vec::new(), 0);
@@ -80,27 +77,15 @@ async fn child() {
     let _postgres = PrivatePostgres::start(Options::throwaway(data_dir)).await.unwrap();
     // A child of ours must not keep PostgreSQL alive by having inherited the lifeline.
     let mut sleep = Command::new("sleep");
-    let mut sleeper = sleep
-        .arg("30")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut sleeper = sleep.arg("30").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     println!("started, sleeper {}.", sleeper.id());
     sleeper.wait().unwrap();
 }
 
 fn spawn_child(data_dir: &Path) -> std::process::Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "kills::child", "--ignored", "--nocapture"])
-        .env(CHILD_DIR, data_dir);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    command.args(["--exact", "kills::child", "--ignored", "--nocapture"]).env(CHILD_DIR, data_dir);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 #[tokio::test]
@@ -110,17 +95,8 @@ async fn killing_the_parent_stops_postgres_and_removes_the_folder() {
     let data_dir = scratch.path().join("pg");
     let mut parent = spawn_child(&data_dir);
     let lines = std::io::BufReader::new(parent.stdout.take().unwrap()).lines();
-    let started = lines
-        .map(Result::unwrap)
-        .find(|line| line.contains("started, sleeper "))
-        .expect("it starts");
-    let sleeper: i32 = started
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .trim_end_matches('.')
-        .parse()
-        .unwrap();
+    let started = lines.map(Result::unwrap).find(|line| line.contains("started, sleeper ")).expect("it starts");
+    let sleeper: i32 = started.rsplit(' ').next().unwrap().trim_end_matches('.').parse().unwrap();
     let postmaster = postmaster_pid(&data_dir);
     parent.kill().unwrap();
     parent.wait().unwrap();
@@ -166,25 +142,11 @@ async fn a_restart_right_after_a_kill_waits_for_the_clean_up() {
     let data_dir = scratch.path().join("pg");
     let mut parent = spawn_child(&data_dir);
     let lines = std::io::BufReader::new(parent.stdout.take().unwrap()).lines();
-    let started = lines
-        .map(Result::unwrap)
-        .find(|line| line.contains("started, sleeper "))
-        .expect("it starts");
-    kill(
-        started
-            .rsplit(' ')
-            .next()
-            .unwrap()
-            .trim_end_matches('.')
-            .parse()
-            .unwrap(),
-    );
+    let started = lines.map(Result::unwrap).find(|line| line.contains("started, sleeper ")).expect("it starts");
+    kill(started.rsplit(' ').next().unwrap().trim_end_matches('.').parse().unwrap());
     parent.kill().unwrap();
     parent.wait().unwrap();
     let postgres = PrivatePostgres::start(Options::throwaway(&data_dir)).await.unwrap();
-    assert_eq!(
-        execute(&postgres.superuser_url("postgres"), "SELECT 1").await.unwrap(),
-        1
-    );
+    assert_eq!(execute(&postgres.superuser_url("postgres"), "SELECT 1").await.unwrap(), 1);
     postgres.stop().await.unwrap();
 }

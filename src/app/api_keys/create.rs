@@ -1,0 +1,188 @@
+//! Minting a key.
+
+use async_trait::async_trait;
+
+use super::{check_grants, log};
+use crate::{
+    app::{
+        App,
+        error::Error,
+        mutation::{Mutation, Plan, stamped},
+        ports::{Locks, Tx},
+        session::{Actor, Maker, Session},
+        types::{ApiKeyDraft, Expiry, Minted},
+    },
+    domain::{
+        Error as RuleError, ObjectKind,
+        api_key::{ApiKey, ApiKeyContent, ApiKeyState},
+        authority,
+        directory::AccountState,
+        event::EventKind,
+        grants::Grants,
+        id::{AccountId, TeamId},
+        revision::Revision,
+        time::Timestamp,
+        token::PlainToken,
+    },
+};
+
+pub(super) struct CreateApiKey {
+    app: App,
+    maker: Maker,
+    account: AccountId,
+    draft: ApiKeyDraft,
+    validate_only: bool,
+}
+
+impl App {
+    /// Mints a key (M1, M2, M4, M5; K3's quotas).
+    ///
+    /// # Errors
+    /// In the order of M8: authority, state, quota.
+    pub async fn create_api_key(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        draft: ApiKeyDraft,
+        validate_only: bool,
+    ) -> Result<Minted, Error> {
+        self.mint(Maker::Session(session.clone()), account, draft, validate_only).await
+    }
+
+    /// Mints a key for an operator with the database's own credentials: `latchkey bootstrap`, the only
+    /// way to a key that holds `system.operate` (A4).
+    ///
+    /// # Errors
+    /// Against the state only.
+    pub async fn bootstrap(&self, draft: ApiKeyDraft) -> Result<Minted, Error> {
+        self.mint(Maker::Local, &AccountId::system(), draft, false).await
+    }
+
+    async fn mint(
+        &self,
+        maker: Maker,
+        account: &AccountId,
+        draft: ApiKeyDraft,
+        validate_only: bool,
+    ) -> Result<Minted, Error> {
+        let create = CreateApiKey { app: self.clone(), maker, account: account.clone(), draft, validate_only };
+        let done = self.run(create, validate_only).await?;
+        let (mut key, token) = done.output;
+        key.revision = stamped(&done.revisions, key.revision);
+        Ok(Minted { key, token, revision: done.revision })
+    }
+}
+
+#[async_trait]
+impl Mutation for CreateApiKey {
+    type Output = (ApiKey, Option<PlainToken>);
+    const NAME: &'static str = "create_api_key";
+
+    fn locks(&self) -> Locks {
+        self.maker.locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        actor.reach(&self.account)?;
+        let content = ApiKeyContent {
+            name: self.draft.name.clone(),
+            comment: self.draft.comment.clone(),
+            metadata: self.draft.metadata.clone(),
+            grants: self.draft.grants.clone(),
+            expire_time: expire_time(self.draft.expiry, actor.now),
+        };
+        actor.judge(|caller| authority::check_create(caller, &content.subject(), &actor.catalogue))?;
+        let api_key_count = check_account(tx, &self.account).await?;
+        check_grants(tx, &actor, &self.account, &content.grants, &Grants::default()).await?;
+        check_future(self.draft.expiry, actor.now)?;
+        self.app.check_account_quota(api_key_count)?;
+        let teams = content.grants.team_scope.iter().flat_map(|scope| scope.team_ids());
+        self.app.check_team_quotas(tx, &self.account, teams).await?;
+        let (token, secret) = self.app.minter().token();
+        let key = new_key(self.app.minter().key_id(actor.now), &self.account, content, token.hint(), &actor);
+        if self.validate_only {
+            return Ok(Plan::unchanged((key, None)));
+        }
+        tx.insert_api_key(&key, &secret).await?;
+        let append = log::event(EventKind::ApiKeyCreated, &actor, None, &key);
+        Ok(Plan::one((key, Some(token)), append))
+    }
+}
+
+fn new_key(
+    key_id: crate::domain::id::KeyId,
+    account: &AccountId,
+    content: ApiKeyContent,
+    token_hint: String,
+    actor: &Actor,
+) -> ApiKey {
+    ApiKey {
+        key_id,
+        account_id: account.clone(),
+        content,
+        state: ApiKeyState::Active,
+        token_hint,
+        creator: actor.principal.clone(),
+        create_time: actor.now,
+        update_time: actor.now,
+        delete_time: None,
+        rotate_time: actor.now,
+        retiring_end_time: None,
+        current_token_last_used_time: None,
+        retiring_token_last_used_time: None,
+        last_used_time: None,
+        revision: Revision { epoch: 0, number: 0 },
+    }
+}
+
+/// An account that exists: how many keys it has.
+async fn check_account(reader: &mut dyn Tx, account: &AccountId) -> Result<u32, Error> {
+    match reader.account(account).await? {
+        Some(found) if found.state != AccountState::Deleted => Ok(found.api_key_count),
+        _ => Err(RuleError::NotFound(ObjectKind::Account).into()),
+    }
+}
+
+/// The moment that an expiry means at `now`.
+pub(super) fn expire_time(expiry: Expiry, now: Timestamp) -> Option<Timestamp> {
+    match expiry {
+        Expiry::Never => None,
+        Expiry::At(time) => Some(time),
+        Expiry::In(span) => Some(now.saturating_add(span)),
+    }
+}
+
+/// An expiry lies in the future.
+pub(super) fn check_future(expiry: Expiry, now: Timestamp) -> Result<(), RuleError> {
+    match expiry {
+        Expiry::At(time) if time <= now => Err(RuleError::field("api_key.expire_time", "must lie in the future (K7)")),
+        _ => Ok(()),
+    }
+}
+
+impl App {
+    fn check_account_quota(&self, api_key_count: u32) -> Result<(), RuleError> {
+        let limit = self.limits().api_keys_per_account_max;
+        if api_key_count >= limit {
+            return Err(RuleError::QuotaExceeded { quota: "api_keys_per_account", limit });
+        }
+        Ok(())
+    }
+
+    /// K3: optionally so many keys per team; judged for teams that a key is about to join.
+    pub(super) async fn check_team_quotas(
+        &self,
+        reader: &mut dyn Tx,
+        account: &AccountId,
+        teams: impl Iterator<Item = &TeamId> + Send,
+    ) -> Result<(), Error> {
+        let Some(limit) = self.limits().api_keys_per_team_max else { return Ok(()) };
+        for team in teams {
+            if reader.api_keys_on_team(account, team).await? >= limit {
+                return Err(RuleError::QuotaExceeded { quota: "api_keys_per_team", limit }.into());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! Reading keys (M3).
+
+use super::load_visible;
+use crate::{
+    app::{
+        App,
+        error::Error,
+        ports::{ApiKeyFilter, Page},
+        session::Session,
+        types::Listed,
+    },
+    domain::{
+        Error as RuleError, ObjectKind,
+        api_key::ApiKey,
+        authority::Managed,
+        directory::AccountState,
+        id::{AccountId, KeyId},
+    },
+};
+
+impl App {
+    /// Reads a key that the caller may view, deleted ones included.
+    ///
+    /// # Errors
+    /// NOT_FOUND for what is absent or invisible (M8).
+    pub async fn get_api_key(&self, session: &Session, account: &AccountId, key: KeyId) -> Result<ApiKey, Error> {
+        let (mut reader, actor) = self.open(session).await?;
+        load_visible(reader.as_mut(), &actor, account, key).await
+    }
+
+    /// Lists the keys that the caller may view, newest first; filters apply after visibility (M3).
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED without any managing authority, or for a team that is not managed.
+    pub async fn list_api_keys(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        filter: &ApiKeyFilter,
+        page: Page<KeyId>,
+    ) -> Result<Listed<ApiKey>, Error> {
+        let (mut reader, actor) = self.open(session).await?;
+        actor.reach(account)?;
+        let managed = actor.caller.as_ref().map_or(Managed::Account, |caller| caller.managed(&actor.catalogue));
+        managed.require_any()?;
+        if let Some(team) = &filter.team_id {
+            managed.may_name(team)?;
+        }
+        let found = reader.account(account).await?;
+        if found.is_none_or(|account| account.state == AccountState::Deleted) {
+            return Err(RuleError::NotFound(ObjectKind::Account).into());
+        }
+        let items = reader.api_keys(account, &managed, filter, &page.with_one_more()).await?;
+        Ok(Listed::of(items, page.limit))
+    }
+}

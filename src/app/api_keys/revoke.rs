@@ -1,0 +1,117 @@
+//! What tokens do to themselves: RevokeToken, and the note that an ended one was presented (K8).
+
+use async_trait::async_trait;
+
+use super::log;
+use crate::{
+    app::{
+        App,
+        error::Error,
+        mutation::{Mutation, Plan},
+        ports::{Append, Locks, Stamp, Tx},
+        session::Actor,
+    },
+    domain::{
+        Error as RuleError, ObjectKind,
+        api_key::{ApiKey, ApiKeyState},
+        authority::TokenRole,
+        event::{EventKind, Principal},
+        id::{AccountId, KeyId},
+        revision::Revision,
+        token::HashedToken,
+        verification::Outcome,
+    },
+};
+
+struct RevokeToken {
+    account: AccountId,
+    key: KeyId,
+    digest: HashedToken,
+}
+
+/// Notes that a token was presented after its end: at most one event a token and hour (K8).
+pub(in crate::app) struct RecordPresented {
+    pub account: AccountId,
+    pub key: KeyId,
+    pub digest: HashedToken,
+}
+
+impl App {
+    /// Revokes the bearer token itself: the current one deletes the key, a retiring one ends only
+    /// itself. In any state, in a suspended account too, and again without an event.
+    ///
+    /// # Errors
+    /// [`Error::BadCredentials`] for what is not a token on record.
+    pub async fn revoke_token(&self, bearer: &[u8]) -> Result<Revision, Error> {
+        let verification = self.verifier().verify(bearer, None).await?;
+        let Some(entry) = verification.entry() else { return Err(Error::BadCredentials(verification.outcome())) };
+        let facts = entry.facts();
+        let revoke = RevokeToken { account: facts.account_id.clone(), key: facts.key_id, digest: *entry.digest() };
+        Ok(self.run(revoke, false).await?.revision)
+    }
+}
+
+fn locks_on(account: &AccountId) -> Locks {
+    Locks { exclusive: [account.clone()].into(), ..Locks::default() }
+}
+
+async fn load(tx: &mut dyn Tx, account: &AccountId, key: KeyId) -> Result<(ApiKey, Actor), Error> {
+    let found = tx.api_key(account, key).await?.ok_or(RuleError::NotFound(ObjectKind::ApiKey))?;
+    let principal = Principal { key_id: key, account_id: account.clone(), user_id: None };
+    let (catalogue, now) = (tx.catalogue().await?, tx.now().await?);
+    Ok((found, Actor { caller: None, principal: Some(principal), catalogue, now }))
+}
+
+#[async_trait]
+impl Mutation for RevokeToken {
+    type Output = ();
+    const NAME: &'static str = "revoke_token";
+
+    fn locks(&self) -> Locks {
+        locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+        let facts = tx.token(&self.digest).await?.ok_or(Error::BadCredentials(Outcome::Unknown))?;
+        let (before, actor) = load(tx, &self.account, self.key).await?;
+        if matches!(facts.outcome(actor.now, None), Outcome::Deleted | Outcome::Rotated) {
+            return Ok(Plan::unchanged(()));
+        }
+        let mut after = ApiKey { update_time: actor.now, ..before.clone() };
+        let kind = match facts.role() {
+            TokenRole::Current => {
+                (after.state, after.delete_time) = (ApiKeyState::Deleted, Some(actor.now));
+                EventKind::ApiKeyRevoked
+            }
+            TokenRole::Retiring => {
+                after.retiring_end_time = Some(actor.now);
+                tx.end_retiring_tokens(self.key, actor.now).await?;
+                EventKind::RetiringTokenRevoked
+            }
+        };
+        tx.update_api_key(&before, &after).await?;
+        Ok(Plan::one((), log::event(kind, &actor, Some(&before), &after)))
+    }
+}
+
+#[async_trait]
+impl Mutation for RecordPresented {
+    type Output = ();
+    const NAME: &'static str = "record_presented";
+
+    fn locks(&self) -> Locks {
+        locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+        let (key, mut actor) = load(tx, &self.account, self.key).await?;
+        // Whoever presented it did not get in: Latchkey itself made the note.
+        actor.principal = None;
+        if !tx.note_presented(&self.digest, actor.now).await? {
+            return Ok(Plan::unchanged(()));
+        }
+        let draft = log::draft(EventKind::RotatedTokenPresented, &actor, &key, Vec::new());
+        // The key did not change: its etag stays.
+        Ok(Plan::one((), Append { draft, stamps: Vec::<Stamp>::new() }))
+    }
+}

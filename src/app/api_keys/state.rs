@@ -1,0 +1,114 @@
+//! Disabling, enabling, deleting (K6).
+
+use async_trait::async_trait;
+
+use super::{load_visible, log};
+use crate::{
+    app::{
+        App,
+        error::Error,
+        mutation::{Mutation, Plan, check_etag, stamped},
+        ports::{Locks, Tx},
+        session::{Maker, Session},
+        types::{Changed, Guard, StateChange},
+    },
+    domain::{
+        api_key::{ApiKey, ApiKeyState},
+        authority,
+        event::EventKind,
+        id::{AccountId, KeyId},
+    },
+};
+
+struct ChangeState {
+    maker: Maker,
+    account: AccountId,
+    key: KeyId,
+    change: StateChange,
+    guard: Guard,
+}
+
+impl App {
+    /// Disables, enables or deletes a key. Repeating it succeeds and appends nothing (K6).
+    ///
+    /// # Errors
+    /// In the order of M8: visibility, authority, state, etag.
+    pub async fn change_api_key_state(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        key: KeyId,
+        change: StateChange,
+        guard: Guard,
+    ) -> Result<Changed<ApiKey>, Error> {
+        self.change_state(Maker::Session(session.clone()), account, key, change, guard).await
+    }
+
+    /// Deletes a key of account `system` for an operator with the database's own credentials.
+    ///
+    /// # Errors
+    /// The key is not there, or the store failed.
+    pub async fn delete_bootstrapped(&self, key: KeyId) -> Result<(), Error> {
+        let account = AccountId::system();
+        self.change_state(Maker::Local, &account, key, StateChange::Delete, Guard::default()).await.map(|_| ())
+    }
+
+    async fn change_state(
+        &self,
+        maker: Maker,
+        account: &AccountId,
+        key: KeyId,
+        change: StateChange,
+        guard: Guard,
+    ) -> Result<Changed<ApiKey>, Error> {
+        let validate_only = guard.validate_only;
+        let done = self.run(ChangeState { maker, account: account.clone(), key, change, guard }, validate_only).await?;
+        let mut key = done.output;
+        key.revision = stamped(&done.revisions, key.revision);
+        Ok(Changed { value: key, revision: done.revision })
+    }
+}
+
+#[async_trait]
+impl Mutation for ChangeState {
+    type Output = ApiKey;
+    const NAME: &'static str = "change_api_key_state";
+
+    fn locks(&self) -> Locks {
+        self.maker.locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        let before = load_visible(tx, &actor, &self.account, self.key).await?;
+        let subject = before.content.subject();
+        actor.judge(|caller| match self.change {
+            StateChange::Enable => authority::check_enable(caller, self.key, &subject, &actor.catalogue),
+            StateChange::Disable | StateChange::Delete => authority::check_narrow(caller, &subject, &actor.catalogue),
+        })?;
+        let (kind, state) = self.change.leads_to();
+        if before.state == state {
+            // Before the etag: the retry of a call that succeeded carries the etag from before it.
+            return Ok(Plan::unchanged(before));
+        }
+        if state != ApiKeyState::Deleted {
+            before.check_not_deleted()?;
+        }
+        check_etag(&self.guard, Some(before.revision))?;
+        let delete_time = (state == ApiKeyState::Deleted).then_some(actor.now);
+        let after = ApiKey { state, delete_time, update_time: actor.now, ..before.clone() };
+        tx.update_api_key(&before, &after).await?;
+        let append = log::event(kind, &actor, Some(&before), &after);
+        Ok(Plan::one(after, append))
+    }
+}
+
+impl StateChange {
+    fn leads_to(self) -> (EventKind, ApiKeyState) {
+        match self {
+            Self::Disable => (EventKind::ApiKeyDisabled, ApiKeyState::Disabled),
+            Self::Enable => (EventKind::ApiKeyEnabled, ApiKeyState::Active),
+            Self::Delete => (EventKind::ApiKeyDeleted, ApiKeyState::Deleted),
+        }
+    }
+}

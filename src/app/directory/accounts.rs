@@ -1,0 +1,218 @@
+//! Accounts: tenants of the product.
+
+use async_trait::async_trait;
+
+use super::{check_write, event, existing_account};
+use crate::{
+    app::{
+        App,
+        error::Error,
+        mutation::{Mutation, Plan, check_etag, stamped},
+        ports::{Locks, Page, Stamp, Tx},
+        session::{Maker, Session},
+        types::{Changed, Guard, Listed},
+    },
+    domain::{
+        Error as RuleError,
+        directory::{Account, AccountState},
+        event::{EventKind, list_change, value_change},
+        id::AccountId,
+        permission::SystemPermission,
+        revision::Revision,
+    },
+};
+
+struct UpsertAccount {
+    maker: Maker,
+    account: AccountId,
+    display_name: String,
+    guard: Guard,
+}
+
+struct SuspendAccount {
+    maker: Maker,
+    account: AccountId,
+    state: AccountState,
+}
+
+struct DeleteAccount {
+    maker: Maker,
+    account: AccountId,
+    guard: Guard,
+}
+
+impl App {
+    /// Creates an account with the default roles, or replaces its display name.
+    ///
+    /// # Errors
+    /// [`RuleError::IdNotReusable`] for a deleted account's id (A5).
+    pub async fn upsert_account(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        display_name: String,
+        guard: Guard,
+    ) -> Result<Changed<Account>, Error> {
+        let validate_only = guard.validate_only;
+        let maker = Maker::Session(session.clone());
+        let upsert = UpsertAccount { maker, account: account.clone(), display_name, guard };
+        let done = self.run(upsert, validate_only).await?;
+        let revision = stamped(&done.revisions, done.output.revision);
+        Ok(Changed { value: Account { revision, ..done.output }, revision: done.revision })
+    }
+
+    /// Reads an account.
+    ///
+    /// # Errors
+    /// NOT_FOUND for what is absent, deleted or beyond the caller (A4).
+    pub async fn get_account(&self, session: &Session, account: &AccountId) -> Result<Account, Error> {
+        Ok(self.open_directory(session, account).await?.2)
+    }
+
+    /// Lists all accounts in order of id; needs `system.directory`.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED without it.
+    pub async fn list_accounts(&self, session: &Session, page: Page<AccountId>) -> Result<Listed<Account>, Error> {
+        let (mut reader, actor) = self.open(session).await?;
+        actor.require(SystemPermission::Directory, None)?;
+        Ok(Listed::of(reader.accounts(&page.with_one_more()).await?, page.limit))
+    }
+
+    /// Suspends or resumes an account (A2). Idempotent.
+    ///
+    /// # Errors
+    /// NOT_FOUND for what is absent or deleted.
+    pub async fn suspend_account(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        suspended: bool,
+    ) -> Result<Changed<Account>, Error> {
+        let state = if suspended { AccountState::Suspended } else { AccountState::Active };
+        let suspend = SuspendAccount { maker: Maker::Session(session.clone()), account: account.clone(), state };
+        let done = self.run(suspend, false).await?;
+        let revision = stamped(&done.revisions, done.output.revision);
+        Ok(Changed { value: Account { revision, ..done.output }, revision: done.revision })
+    }
+
+    /// Deletes an account with everything in it; its id is never used again (A5). Idempotent.
+    ///
+    /// # Errors
+    /// NOT_FOUND for an account that never was.
+    pub async fn delete_account(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        guard: Guard,
+    ) -> Result<Revision, Error> {
+        let maker = Maker::Session(session.clone());
+        Ok(self.run(DeleteAccount { maker, account: account.clone(), guard }, false).await?.revision)
+    }
+}
+
+#[async_trait]
+impl Mutation for UpsertAccount {
+    type Output = Account;
+    const NAME: &'static str = "upsert_account";
+
+    fn locks(&self) -> Locks {
+        self.maker.locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        check_write(&actor, &self.account)?;
+        let before = tx.account(&self.account).await?;
+        if before.as_ref().is_some_and(|account| account.state == AccountState::Deleted) {
+            return Err(RuleError::IdNotReusable.into());
+        }
+        check_etag(&self.guard, before.as_ref().map(|account| account.revision))?;
+        let mut after = before.clone().unwrap_or(Account {
+            account_id: self.account.clone(),
+            display_name: String::new(),
+            state: AccountState::Active,
+            create_time: actor.now,
+            api_key_count: 0,
+            revision: Revision { epoch: 0, number: 0 },
+        });
+        after.display_name.clone_from(&self.display_name);
+        if before.as_ref() == Some(&after) {
+            return Ok(Plan::unchanged(after));
+        }
+        tx.put_account(&after).await?;
+        let mut stamps = vec![Stamp::Account(self.account.clone())];
+        let mut roles = Vec::new();
+        if before.is_none() {
+            roles = tx.default_roles().await?;
+            tx.put_roles(&self.account, &roles).await?;
+            stamps.push(Stamp::Roles(self.account.clone()));
+        }
+        let kind = if before.is_none() { EventKind::AccountCreated } else { EventKind::AccountUpdated };
+        let old_name = before.map(|account| account.display_name).unwrap_or_default();
+        let changes = [
+            value_change("display_name", &old_name, &after.display_name),
+            list_change("roles", &[], roles.iter().map(|role| &role.role_id)),
+        ];
+        let target = ("account", self.account.as_str());
+        let append = event(kind, &actor, Some(&self.account), target, changes, stamps);
+        Ok(Plan::one(after, append))
+    }
+}
+
+#[async_trait]
+impl Mutation for SuspendAccount {
+    type Output = Account;
+    const NAME: &'static str = "suspend_account";
+
+    fn locks(&self) -> Locks {
+        self.maker.locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        check_write(&actor, &self.account)?;
+        let before = existing_account(tx, &self.account).await?;
+        if before.state == self.state {
+            return Ok(Plan::unchanged(before));
+        }
+        let after = Account { state: self.state, ..before.clone() };
+        tx.put_account(&after).await?;
+        let kind = match self.state {
+            AccountState::Suspended => EventKind::AccountSuspended,
+            AccountState::Active | AccountState::Deleted => EventKind::AccountResumed,
+        };
+        let changes = [value_change("state", before.state.as_str(), after.state.as_str())];
+        let stamps = vec![Stamp::Account(self.account.clone())];
+        let target = ("account", self.account.as_str());
+        Ok(Plan::one(after, event(kind, &actor, Some(&self.account), target, changes, stamps)))
+    }
+}
+
+#[async_trait]
+impl Mutation for DeleteAccount {
+    type Output = ();
+    const NAME: &'static str = "delete_account";
+
+    fn locks(&self) -> Locks {
+        self.maker.locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        check_write(&actor, &self.account)?;
+        let before = match tx.account(&self.account).await? {
+            Some(account) if account.state == AccountState::Deleted => return Ok(Plan::unchanged(())),
+            Some(account) => account,
+            None => existing_account(tx, &self.account).await?,
+        };
+        check_etag(&self.guard, Some(before.revision))?;
+        let keys = tx.delete_account(&self.account, actor.now).await?;
+        let changes = [value_change("state", before.state.as_str(), AccountState::Deleted.as_str())];
+        let stamps = vec![Stamp::Account(self.account.clone()), Stamp::ApiKeys(self.account.clone(), keys.clone())];
+        let target = ("account", self.account.as_str());
+        let mut append = event(EventKind::AccountDeleted, &actor, Some(&self.account), target, changes, stamps);
+        append.draft.affected_key_ids = keys;
+        Ok(Plan::one((), append))
+    }
+}

@@ -1,0 +1,165 @@
+//! The catalogue (P1): read by managers, replaced by operators, never by starting a server.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+
+use super::event;
+use crate::{
+    app::{
+        App,
+        error::Error,
+        mutation::{Mutation, Plan, check_etag, stamped},
+        ports::{Locks, Stamp, Tx},
+        session::{Maker, Session},
+        types::{CatalogueSpec, CatalogueView, Changed, Guard},
+    },
+    domain::{
+        catalogue::{self, Catalogue, PermissionSpec, Usage},
+        directory::Role,
+        error::Violated,
+        event::{Change, EventKind, list_change},
+        permission::SystemPermission,
+        revision::Revision,
+    },
+};
+
+struct ApplyCatalogue {
+    maker: Maker,
+    spec: CatalogueSpec,
+    guard: Guard,
+}
+
+impl App {
+    /// Reads the catalogue: for `system.directory`, or any manager of keys.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED for others.
+    pub async fn get_catalogue(&self, session: &Session) -> Result<CatalogueView, Error> {
+        let (mut reader, actor) = self.open(session).await?;
+        actor.judge(|caller| super::may_read(caller, &caller.account_id, &actor))?;
+        let default_roles = reader.default_roles().await?;
+        Ok(CatalogueView { catalogue: actor.catalogue, default_roles })
+    }
+
+    /// Replaces the catalogue; needs `system.operate`.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT naming every wrong permission; FAILED_PRECONDITION if one in use on teams
+    /// would lose `team_scopable`.
+    pub async fn apply_catalogue(
+        &self,
+        session: &Session,
+        spec: CatalogueSpec,
+        guard: Guard,
+    ) -> Result<Changed<CatalogueView>, Error> {
+        self.apply(Maker::Session(session.clone()), spec, guard).await
+    }
+
+    /// The same for an operator with the database's own credentials: `latchkey catalogue apply`.
+    ///
+    /// # Errors
+    /// As [`Self::apply_catalogue`].
+    pub async fn apply_catalogue_locally(
+        &self,
+        spec: CatalogueSpec,
+        validate_only: bool,
+    ) -> Result<Changed<CatalogueView>, Error> {
+        self.apply(Maker::Local, spec, Guard { etag: None, validate_only }).await
+    }
+
+    async fn apply(&self, maker: Maker, spec: CatalogueSpec, guard: Guard) -> Result<Changed<CatalogueView>, Error> {
+        let validate_only = guard.validate_only;
+        let done = self.run(ApplyCatalogue { maker, spec, guard }, validate_only).await?;
+        let (before, permissions, default_roles) = done.output;
+        let catalogue = Catalogue::new(stamped(&done.revisions, before), permissions).into();
+        Ok(Changed { value: CatalogueView { catalogue, default_roles }, revision: done.revision })
+    }
+}
+
+/// The names that the store found on teams.
+struct OnTeams(BTreeSet<String>);
+
+impl Usage for OnTeams {
+    fn held_on_teams(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+}
+
+#[async_trait]
+impl Mutation for ApplyCatalogue {
+    type Output = (Revision, Vec<catalogue::Permission>, Vec<Role>);
+    const NAME: &'static str = "apply_catalogue";
+
+    fn locks(&self) -> Locks {
+        Locks { catalogue_exclusive: true, shared: self.maker.accounts(), ..Locks::default() }
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        actor.require(SystemPermission::Operate, None)?;
+        let current = actor.catalogue.clone();
+        let names = self.spec.permissions.iter().filter(|spec| !spec.team_scopable).map(|spec| spec.name.clone());
+        let on_teams = OnTeams(tx.held_on_teams(&names.collect()).await?);
+        let permissions = catalogue::plan(&current, self.spec.permissions.clone(), &on_teams)?;
+        let next = Catalogue::new(current.revision(), permissions.clone());
+        let old_roles = tx.default_roles().await?;
+        check_default_roles(&self.spec.default_roles, &next)?;
+        check_etag(&self.guard, Some(current.revision()))?;
+        let mut roles = self.spec.default_roles.clone();
+        roles.sort_by(|a, b| a.role_id.cmp(&b.role_id));
+        let unstamped = |role: &Role| Role { revision: Revision { epoch: 0, number: 0 }, ..role.clone() };
+        let same_roles = old_roles.iter().map(unstamped).eq(roles.iter().map(unstamped));
+        let output = (current.revision(), next.permissions().to_vec(), roles.clone());
+        if same_roles && current.permissions() == next.permissions() {
+            return Ok(Plan::unchanged(output));
+        }
+        tx.put_catalogue(next.permissions(), &roles).await?;
+        let changes = changes(&current, &next, &old_roles, &roles);
+        let append =
+            event(EventKind::CatalogueApplied, &actor, None, ("catalogue", ""), changes, vec![Stamp::Catalogue]);
+        Ok(Plan::one(output, append))
+    }
+}
+
+fn check_default_roles(roles: &[Role], next: &Catalogue) -> Result<(), Error> {
+    let mut problems = Violated::default();
+    let mut seen = BTreeSet::new();
+    for (i, role) in roles.iter().enumerate() {
+        let field = format!("catalogue.default_roles[{i}]");
+        problems.collect(role.check_permissions(&field, None, next))?;
+        if !seen.insert(&role.role_id) {
+            problems.add(format!("{field}.role_id"), format!("`{}` is listed twice", role.role_id));
+        }
+    }
+    Ok(problems.finish()?)
+}
+
+/// Permissions that are new, changed or retired, by name; default roles likewise.
+fn changes(before: &Catalogue, after: &Catalogue, old: &[Role], new: &[Role]) -> Vec<Option<Change>> {
+    let permissions = |catalogue: &Catalogue| -> Vec<String> {
+        catalogue.permissions().iter().map(|permission| described(&permission.spec)).collect()
+    };
+    let roles = |roles: &[Role]| -> Vec<String> {
+        roles.iter().map(|role| format!("{} {} {:?}", role.role_id, role.kind.as_str(), role.permissions)).collect()
+    };
+    vec![
+        list_change("permissions", &permissions(before), &permissions(after)),
+        list_change("default_roles", &roles(old), &roles(new)),
+    ]
+}
+
+fn described(spec: &PermissionSpec) -> String {
+    let mut text = spec.name.clone();
+    if spec.team_scopable {
+        text.push_str(" team_scopable");
+    }
+    if spec.retired {
+        text.push_str(" retired");
+    }
+    if !spec.implies.is_empty() {
+        text.push_str(" implies ");
+        text.push_str(&spec.implies.join(","));
+    }
+    text
+}

@@ -1,0 +1,175 @@
+//! Roles: named sets of permissions that users have (A2, A5).
+
+use async_trait::async_trait;
+
+use super::{check_write, event, existing_account};
+use crate::{
+    app::{
+        App,
+        error::Error,
+        mutation::{Mutation, Plan, check_etag, stamped},
+        ports::{Locks, Page, Stamp, Tx},
+        session::{Maker, Session},
+        types::{Changed, Guard, Listed},
+    },
+    domain::{
+        Error as RuleError, ObjectKind,
+        directory::{Role, RolePermissions},
+        event::{Change, EventKind, list_change, value_change},
+        id::{AccountId, RoleId},
+        revision::Revision,
+    },
+};
+
+struct UpsertRole {
+    maker: Maker,
+    account: AccountId,
+    role: Role,
+    guard: Guard,
+}
+
+struct DeleteRole {
+    maker: Maker,
+    account: AccountId,
+    role: RoleId,
+    guard: Guard,
+}
+
+impl App {
+    /// Creates or replaces a role; its kind cannot change (A5).
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for permissions that are unknown, or not for this kind of role.
+    pub async fn upsert_role(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        role: Role,
+        guard: Guard,
+    ) -> Result<Changed<Role>, Error> {
+        let validate_only = guard.validate_only;
+        let maker = Maker::Session(session.clone());
+        let done = self.run(UpsertRole { maker, account: account.clone(), role, guard }, validate_only).await?;
+        let revision = stamped(&done.revisions, done.output.revision);
+        Ok(Changed { value: Role { revision, ..done.output }, revision: done.revision })
+    }
+
+    /// Reads a role.
+    ///
+    /// # Errors
+    /// NOT_FOUND for what is absent or beyond the caller (A4).
+    pub async fn get_role(&self, session: &Session, account: &AccountId, role: &RoleId) -> Result<Role, Error> {
+        let (mut reader, ..) = self.open_directory(session, account).await?;
+        Ok(reader.role(account, role).await?.ok_or(RuleError::NotFound(ObjectKind::Role))?)
+    }
+
+    /// Lists roles in order of id.
+    ///
+    /// # Errors
+    /// NOT_FOUND for an account beyond the caller (A4).
+    pub async fn list_roles(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        page: Page<RoleId>,
+    ) -> Result<Listed<Role>, Error> {
+        let (mut reader, ..) = self.open_directory(session, account).await?;
+        Ok(Listed::of(reader.roles(account, &page.with_one_more()).await?, page.limit))
+    }
+
+    /// Deletes a role that no user has (A5).
+    ///
+    /// # Errors
+    /// NOT_FOUND for what is absent, FAILED_PRECONDITION while it is in use.
+    pub async fn delete_role(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        role: &RoleId,
+        guard: Guard,
+    ) -> Result<Revision, Error> {
+        let maker = Maker::Session(session.clone());
+        let delete = DeleteRole { maker, account: account.clone(), role: role.clone(), guard };
+        Ok(self.run(delete, false).await?.revision)
+    }
+}
+
+/// What a role's difference is in the log.
+pub(super) fn changes(before: Option<&Role>, after: Option<&Role>) -> [Option<Change>; 4] {
+    let name = |role: Option<&Role>| role.map(|role| role.display_name.clone()).unwrap_or_default();
+    let kind = |role: Option<&Role>| role.map_or("", |role| role.kind.as_str());
+    let everything = |role: Option<&Role>| match role.map(|role| &role.permissions) {
+        Some(RolePermissions::Everything) => "true",
+        _ => "",
+    };
+    let names = |role: Option<&Role>| match role.map(|role| role.permissions.clone()) {
+        Some(RolePermissions::Named(names)) => names,
+        _ => std::collections::BTreeSet::new(),
+    };
+    [
+        value_change("display_name", &name(before), &name(after)),
+        value_change("kind", kind(before), kind(after)),
+        value_change("all_permissions", everything(before), everything(after)),
+        list_change("permissions", &names(before), &names(after)),
+    ]
+}
+
+#[async_trait]
+impl Mutation for UpsertRole {
+    type Output = Role;
+    const NAME: &'static str = "upsert_role";
+
+    fn locks(&self) -> Locks {
+        self.maker.locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Role>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        check_write(&actor, &self.account)?;
+        existing_account(tx, &self.account).await?;
+        let before = tx.role(&self.account, &self.role.role_id).await?;
+        if before.as_ref().is_some_and(|before| before.kind != self.role.kind) {
+            return Err(RuleError::field("role.kind", "cannot change once the role exists (A5)").into());
+        }
+        self.role.check_permissions("role", before.as_ref(), &actor.catalogue)?;
+        check_etag(&self.guard, before.as_ref().map(|role| role.revision))?;
+        let revision = before.as_ref().map_or(self.role.revision, |role| role.revision);
+        let after = Role { revision, ..self.role.clone() };
+        if before.as_ref() == Some(&after) {
+            return Ok(Plan::unchanged(after));
+        }
+        tx.put_roles(&self.account, std::slice::from_ref(&after)).await?;
+        let kind = if before.is_none() { EventKind::RoleCreated } else { EventKind::RoleUpdated };
+        let stamps = vec![Stamp::Role(self.account.clone(), after.role_id.clone())];
+        let target = ("role", after.role_id.as_str());
+        let append = event(kind, &actor, Some(&self.account), target, changes(before.as_ref(), Some(&after)), stamps);
+        Ok(Plan::one(after, append))
+    }
+}
+
+#[async_trait]
+impl Mutation for DeleteRole {
+    type Output = ();
+    const NAME: &'static str = "delete_role";
+
+    fn locks(&self) -> Locks {
+        self.maker.locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        check_write(&actor, &self.account)?;
+        existing_account(tx, &self.account).await?;
+        let before = tx.role(&self.account, &self.role).await?.ok_or(RuleError::NotFound(ObjectKind::Role))?;
+        if tx.role_in_use(&self.account, &self.role).await? {
+            let message = format!("role `{}` is in use: take it from its users before deleting it (A5)", self.role);
+            return Err(RuleError::InUse(message).into());
+        }
+        check_etag(&self.guard, Some(before.revision))?;
+        tx.delete_role(&self.account, &self.role).await?;
+        let target = ("role", self.role.as_str());
+        let append =
+            event(EventKind::RoleDeleted, &actor, Some(&self.account), target, changes(Some(&before), None), vec![]);
+        Ok(Plan::one((), append))
+    }
+}

@@ -1,0 +1,165 @@
+//! Teams.
+
+use async_trait::async_trait;
+
+use super::{check_write, event, existing_account};
+use crate::{
+    app::{
+        App,
+        error::Error,
+        mutation::{Mutation, Plan, check_etag},
+        ports::{Locks, Page, Stamp, Tx},
+        session::{Maker, Session},
+        types::{Changed, Guard, Listed},
+    },
+    domain::{
+        Error as RuleError, ObjectKind,
+        directory::Team,
+        event::{EventKind, list_change, value_change},
+        id::{AccountId, TeamId},
+        revision::{Etag, Revision},
+    },
+};
+
+struct UpsertTeams {
+    maker: Maker,
+    account: AccountId,
+    teams: Vec<(Team, Option<Etag>)>,
+}
+
+struct DeleteTeam {
+    maker: Maker,
+    account: AccountId,
+    team: TeamId,
+    guard: Guard,
+}
+
+impl App {
+    /// Creates or replaces teams in one transaction, an event for each that changes.
+    ///
+    /// # Errors
+    /// All or none: whatever is refused for one is refused for all.
+    pub async fn upsert_teams(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        teams: Vec<(Team, Option<Etag>)>,
+        validate_only: bool,
+        _field: &'static str,
+    ) -> Result<Changed<Vec<Team>>, Error> {
+        let upsert = UpsertTeams { maker: Maker::Session(session.clone()), account: account.clone(), teams };
+        let done = self.run(upsert, validate_only).await?;
+        let mut revisions = done.revisions.into_iter();
+        let value = done.output.into_iter().map(|(mut team, changed)| {
+            team.revision = changed.then(|| revisions.next()).flatten().unwrap_or(team.revision);
+            team
+        });
+        Ok(Changed { value: value.collect(), revision: done.revision })
+    }
+
+    /// Reads a team.
+    ///
+    /// # Errors
+    /// NOT_FOUND for what is absent or beyond the caller (A4).
+    pub async fn get_team(&self, session: &Session, account: &AccountId, team: &TeamId) -> Result<Team, Error> {
+        let (mut reader, ..) = self.open_directory(session, account).await?;
+        Ok(reader.team(account, team).await?.ok_or(RuleError::NotFound(ObjectKind::Team))?)
+    }
+
+    /// Lists teams in order of id.
+    ///
+    /// # Errors
+    /// NOT_FOUND for an account beyond the caller (A4).
+    pub async fn list_teams(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        page: Page<TeamId>,
+    ) -> Result<Listed<Team>, Error> {
+        let (mut reader, ..) = self.open_directory(session, account).await?;
+        Ok(Listed::of(reader.teams(account, &page.with_one_more()).await?, page.limit))
+    }
+
+    /// Deletes a team: taken from all keys and users in one event that lists the keys (A5).
+    ///
+    /// # Errors
+    /// NOT_FOUND for what is absent.
+    pub async fn delete_team(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        team: &TeamId,
+        guard: Guard,
+    ) -> Result<Revision, Error> {
+        let maker = Maker::Session(session.clone());
+        let delete = DeleteTeam { maker, account: account.clone(), team: team.clone(), guard };
+        Ok(self.run(delete, false).await?.revision)
+    }
+}
+
+#[async_trait]
+impl Mutation for UpsertTeams {
+    /// Each team with whether it changed.
+    type Output = Vec<(Team, bool)>;
+    const NAME: &'static str = "upsert_teams";
+
+    fn locks(&self) -> Locks {
+        self.maker.locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        check_write(&actor, &self.account)?;
+        existing_account(tx, &self.account).await?;
+        let (mut output, mut changed, mut appends) = (Vec::new(), Vec::new(), Vec::new());
+        for (team, etag) in &self.teams {
+            let before = tx.team(&self.account, &team.team_id).await?;
+            let guard = Guard { etag: etag.clone(), validate_only: false };
+            check_etag(&guard, before.as_ref().map(|team| team.revision))?;
+            let old_name = before.as_ref().map(|team| team.display_name.as_str());
+            if old_name == Some(&team.display_name) {
+                output.extend(before.map(|team| (team, false)));
+                continue;
+            }
+            let kind = if before.is_none() { EventKind::TeamCreated } else { EventKind::TeamUpdated };
+            let changes = [value_change("display_name", old_name.unwrap_or_default(), &team.display_name)];
+            let stamps = vec![Stamp::Team(self.account.clone(), team.team_id.clone())];
+            let target = ("team", team.team_id.as_str());
+            appends.push(event(kind, &actor, Some(&self.account), target, changes, stamps));
+            changed.push(team.clone());
+            let revision = before.map_or(team.revision, |team| team.revision);
+            output.push((Team { revision, ..team.clone() }, true));
+        }
+        tx.put_teams(&self.account, &changed).await?;
+        Ok(Plan { output, appends })
+    }
+}
+
+#[async_trait]
+impl Mutation for DeleteTeam {
+    type Output = ();
+    const NAME: &'static str = "delete_team";
+
+    fn locks(&self) -> Locks {
+        self.maker.locks_on(&self.account)
+    }
+
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+        let actor = self.maker.actor(tx).await?;
+        check_write(&actor, &self.account)?;
+        existing_account(tx, &self.account).await?;
+        let before = tx.team(&self.account, &self.team).await?.ok_or(RuleError::NotFound(ObjectKind::Team))?;
+        check_etag(&self.guard, Some(before.revision))?;
+        let removal = tx.delete_team(&self.account, &self.team, actor.now).await?;
+        let stamps = vec![
+            Stamp::ApiKeys(self.account.clone(), removal.key_ids.clone()),
+            Stamp::Users(self.account.clone(), removal.user_ids.clone()),
+        ];
+        let changes =
+            [value_change("display_name", &before.display_name, ""), list_change("users", &removal.user_ids, &[])];
+        let target = ("team", self.team.as_str());
+        let mut append = event(EventKind::TeamDeleted, &actor, Some(&self.account), target, changes, stamps);
+        append.draft.affected_key_ids = removal.key_ids;
+        Ok(Plan::one((), append))
+    }
+}

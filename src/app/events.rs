@@ -1,0 +1,154 @@
+//! Reading the log, and verifying its chain (V6).
+
+use super::{
+    App,
+    error::Error,
+    ports::{EventFilter, Page, Reader, StoredEvent},
+    session::{Actor, Session},
+    types::{ChainReport, Listed},
+};
+use crate::domain::{
+    Error as RuleError,
+    authority::Managed,
+    event::{self, Hash},
+    id::AccountId,
+    permission::{MANAGE, SystemPermission},
+    revision::Revision,
+};
+
+/// How many events one call verifies at most.
+const VERIFIED_EVENTS_MAX: u32 = 100_000;
+/// How many events are read at a time.
+const CHUNK: u32 = 1_000;
+
+impl App {
+    /// Lists events in revision order, with the head of the log.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED without `system.events`, or account-level management of the account asked for.
+    pub async fn list_events(
+        &self,
+        session: &Session,
+        filter: &EventFilter,
+        after: Option<i64>,
+        limit: u32,
+    ) -> Result<(Listed<StoredEvent>, Revision), Error> {
+        let (mut reader, actor) = self.open(session).await?;
+        check_may_read(&actor, session, filter.account_id.as_ref())?;
+        let page = Page { limit, after };
+        let items = reader.events(filter, &page.with_one_more()).await?;
+        let head = reader.head().await?;
+        Ok((Listed::of(items, limit), head))
+    }
+
+    /// Recomputes the chain over the stored bytes from an event on.
+    ///
+    /// # Errors
+    /// As [`Self::list_events`].
+    pub async fn verify_event_chain(
+        &self,
+        session: &Session,
+        account: Option<&AccountId>,
+        start_number: i64,
+    ) -> Result<ChainReport, Error> {
+        let (mut reader, actor) = self.open(session).await?;
+        check_may_read(&actor, session, account)?;
+        ChainWalk::start(reader.as_mut(), start_number.max(1)).await?.walk(reader.as_mut()).await
+    }
+}
+
+fn check_may_read(actor: &Actor, session: &Session, account: Option<&AccountId>) -> Result<(), RuleError> {
+    actor.judge(|caller| {
+        if caller.holds(SystemPermission::Events) {
+            return Ok(());
+        }
+        let Some(account) = account else {
+            if session.on_behalf_of().is_some() {
+                let description = "is required with latchkey-on-behalf-of: a user reads its own account's events (A6)";
+                return Err(RuleError::field("account_id", description));
+            }
+            return Err(RuleError::missing(SystemPermission::Events.name()));
+        };
+        caller.reach(account)?;
+        match caller.managed(&actor.catalogue) {
+            Managed::Account => Ok(()),
+            Managed::Teams(_) | Managed::Nothing => Err(RuleError::missing(MANAGE)),
+        }
+    })
+}
+
+/// A walk along the chain.
+struct ChainWalk {
+    previous: Hash,
+    report: ChainReport,
+}
+
+impl ChainWalk {
+    async fn start(reader: &mut dyn Reader, start: i64) -> Result<Self, Error> {
+        let epoch = reader.head().await?.epoch;
+        let report = ChainReport {
+            verified_events: 0,
+            verified_through: Revision { epoch, number: start - 1 },
+            next_start_number: None,
+            broken: None,
+        };
+        if start == 1 {
+            return Ok(Self { previous: event::GENESIS, report });
+        }
+        let before = Page { limit: 1, after: Some(start - 2) };
+        let found = reader.events(&EventFilter::default(), &before).await?;
+        match found.first().filter(|event| event.number == start - 1) {
+            Some(event) => Ok(Self { previous: event.hash, report }),
+            None => Err(RuleError::field("start_number", "there is no event before it in the log").into()),
+        }
+    }
+
+    async fn walk(mut self, reader: &mut dyn Reader) -> Result<ChainReport, Error> {
+        while self.report.verified_events < VERIFIED_EVENTS_MAX {
+            let page = Page { limit: CHUNK, after: Some(self.report.verified_through.number) };
+            let chunk = reader.events(&EventFilter::default(), &page).await?;
+            let read = chunk.len();
+            for stored in chunk {
+                if let Err(problem) = self.step(&stored) {
+                    self.report.broken = Some((self.report.verified_through.number + 1, problem.to_owned()));
+                    return Ok(self.report);
+                }
+            }
+            if read < CHUNK as usize {
+                return self.check_head(reader).await;
+            }
+        }
+        self.report.next_start_number = Some(self.report.verified_through.number + 1);
+        Ok(self.report)
+    }
+
+    fn step(&mut self, stored: &StoredEvent) -> Result<(), &'static str> {
+        let expected = self.report.verified_through.number + 1;
+        if stored.number != expected {
+            return Err("the event is missing: numbers are not gap-free");
+        }
+        if event::chain(&self.previous, &stored.payload) != stored.hash {
+            return Err("the hash does not fit the stored bytes and the predecessor's hash");
+        }
+        // An event of a later release cannot be compared with its columns here; its bytes verified.
+        if !stored.columns_match {
+            return Err("the indexed columns differ from the hashed bytes");
+        }
+        self.previous = stored.hash;
+        self.report.verified_events += 1;
+        let epoch = stored.event.as_ref().map_or(self.report.verified_through.epoch, |event| event.revision.epoch);
+        self.report.verified_through = Revision { epoch, number: stored.number };
+        Ok(())
+    }
+
+    async fn check_head(mut self, reader: &mut dyn Reader) -> Result<ChainReport, Error> {
+        let (head, hash) = reader.head_hash().await?;
+        if head.number != self.report.verified_through.number {
+            let next = self.report.verified_through.number + 1;
+            self.report.broken = Some((next, "the event is missing: the head of the log is another one".to_owned()));
+        } else if hash != self.previous {
+            self.report.broken = Some((head.number, "the head's hash is not this event's".to_owned()));
+        }
+        Ok(self.report)
+    }
+}

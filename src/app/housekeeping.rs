@@ -1,0 +1,69 @@
+//! What runs beside requests: usage marks, notes of ended tokens, forgetting old digests.
+
+use std::time::Duration;
+
+use super::{App, api_keys::RecordPresented, error::Error, ports::UsageMark};
+use crate::{
+    domain::time::{Span, Timestamp},
+    verify::usage::Used,
+};
+
+/// Usage is at most a minute behind (K9): two missed rounds still keep that.
+const USAGE_PERIOD: Duration = Duration::from_secs(15);
+const PRESENTED_PERIOD: Duration = Duration::from_secs(1);
+const FORGET_PERIOD: Duration = Duration::from_secs(60 * 60);
+/// How many digests one statement forgets: each batch is a short transaction.
+const FORGET_BATCH: u32 = 1_000;
+const USAGE_BATCH: usize = 1_000;
+const SECS_PER_DAY: u32 = 24 * 60 * 60;
+
+impl App {
+    /// Runs until dropped. Nothing here can fail or slow a verification (K8, K9).
+    pub async fn housekeeping(self) {
+        tokio::join!(
+            every(USAGE_PERIOD, || self.flush_usage()),
+            every(PRESENTED_PERIOD, || self.record_presented()),
+            every(FORGET_PERIOD, || self.forget_ended_tokens()),
+        );
+    }
+
+    /// Writes the usage marks that came in since the last time; the last step of a clean stop.
+    ///
+    /// # Errors
+    /// The marks of a failed batch are lost: the next use of a token marks it again.
+    pub async fn flush_usage(&self) -> Result<(), Error> {
+        let mark = |used: Used| UsageMark { digest: used.digest, key_id: used.key_id, last_used_time: used.last_used };
+        let marks: Vec<_> = self.verifier().drain_used().into_iter().map(mark).collect();
+        for batch in marks.chunks(USAGE_BATCH) {
+            self.store().record_usage(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn record_presented(&self) -> Result<(), Error> {
+        for late in self.verifier().drain_late() {
+            let note = RecordPresented { account: late.account_id, key: late.key_id, digest: late.digest };
+            self.run(note, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_ended_tokens(&self) -> Result<(), Error> {
+        let kept = Span::from_secs(self.limits().ended_token_retention_days.saturating_mul(SECS_PER_DAY));
+        let now = self.store().snapshot().await?.now().await?;
+        let before = Timestamp::from_micros(now.as_micros() - kept.as_micros());
+        while self.store().forget_ended_tokens(before, FORGET_BATCH).await? == FORGET_BATCH {}
+        Ok(())
+    }
+}
+
+async fn every<F: Future<Output = Result<(), Error>>>(period: Duration, work: impl Fn() -> F) {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = work().await {
+            tracing::warn!(error = %error, "housekeeping is behind; it tries again");
+        }
+    }
+}

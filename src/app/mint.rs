@@ -1,0 +1,64 @@
+//! Randomness and ids, at the edge, so that a test owns them.
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::ports::NewSecret;
+use crate::domain::{
+    id::KeyId,
+    time::Timestamp,
+    token::{Pepper, PlainToken, Prefix},
+};
+
+/// A source of random bytes.
+pub trait Entropy: Send + Sync {
+    /// Fills a buffer with bytes that nobody can predict.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// The operating system's.
+pub struct OsEntropy;
+
+impl Entropy for OsEntropy {
+    fn fill(&self, buffer: &mut [u8]) {
+        getrandom::fill(buffer).expect("the operating system's random source does not fail once it is seeded");
+    }
+}
+
+/// Mints tokens under one pepper.
+pub struct Minter {
+    prefix: Prefix,
+    pepper: Pepper,
+    entropy: Box<dyn Entropy>,
+}
+
+impl Minter {
+    /// Mints tokens of a prefix under a pepper (T1, T2).
+    #[must_use]
+    pub fn new(prefix: Prefix, pepper: Pepper, entropy: Box<dyn Entropy>) -> Self {
+        Self { prefix, pepper, entropy }
+    }
+
+    /// A new token and what is stored of it.
+    pub(super) fn token(&self) -> (PlainToken, NewSecret) {
+        let mut secret = Zeroizing::new([0; 32]);
+        self.entropy.fill(secret.as_mut());
+        let token = PlainToken::mint(&self.prefix, &secret);
+        let digest = token.parsed().hash(&self.pepper);
+        (token, NewSecret { digest, pepper_id: self.pepper.id().to_owned() })
+    }
+
+    /// A new key's id: a UUIDv7 at a moment of database time.
+    pub(super) fn key_id(&self, now: Timestamp) -> KeyId {
+        let mut random = [0; 10];
+        self.entropy.fill(&mut random);
+        KeyId::from_uuid(uuid_v7(now, &random))
+    }
+}
+
+/// A UUIDv7 of a moment: also what the store gives events.
+#[must_use]
+pub fn uuid_v7(now: Timestamp, random: &[u8; 10]) -> Uuid {
+    let millis = u64::try_from(now.as_micros() / 1_000).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid()
+}

@@ -1,0 +1,149 @@
+//! How a mutation runs: one transaction, locked, judged, changed, appended, committed, and retried
+//! when it lost a conflict.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{
+    App,
+    error::{Error, StoreError},
+    ports::{Append, Locks, Tx},
+};
+use crate::domain::{Error as RuleError, revision::Revision};
+
+/// How often a mutation is tried in all.
+const ATTEMPTS_MAX: u32 = 6;
+/// The first pause between two tries; it doubles.
+const PAUSE_MS_MIN: u64 = 2;
+/// How long a committed mutation waits for its own replica to apply it.
+const LOCAL_APPLY_WAIT: Duration = Duration::from_secs(2);
+
+/// A change of the store, as a value: it can be run again.
+#[async_trait]
+pub(super) trait Mutation: Send + Sync + 'static {
+    /// What it answers with.
+    type Output: Send + 'static;
+    /// Its name in spans and metrics.
+    const NAME: &'static str;
+
+    /// What it locks before it judges.
+    fn locks(&self) -> Locks;
+
+    /// Judges and changes, under the locks (M9). Must not keep anything from an earlier run.
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error>;
+}
+
+/// What a mutation decided.
+pub(super) struct Plan<T> {
+    /// What to answer.
+    pub output: T,
+    /// One event for each object that changed; none if nothing did.
+    pub appends: Vec<Append>,
+}
+
+impl<T> Plan<T> {
+    /// Nothing changes (an idempotent repeat, an unchanged upsert).
+    pub fn unchanged(output: T) -> Self {
+        Self { output, appends: Vec::new() }
+    }
+
+    /// One event.
+    pub fn one(output: T, append: Append) -> Self {
+        Self { output, appends: vec![append] }
+    }
+}
+
+/// A mutation that is done.
+pub(super) struct Committed<T> {
+    /// What to answer.
+    pub output: T,
+    /// The revisions of its events, in their order.
+    pub revisions: Vec<Revision>,
+    /// The last of them, or the current one if nothing changed.
+    pub revision: Revision,
+}
+
+impl App {
+    /// Runs a mutation to its end. A caller that goes away does not stop it half-way: the commit and
+    /// the wait for this replica happen in a task of their own.
+    ///
+    /// # Errors
+    /// Whatever the mutation refuses; `Unavailable` and `OutcomeUnknown` from the store.
+    pub(super) async fn run<M: Mutation>(
+        &self,
+        mutation: M,
+        validate_only: bool,
+    ) -> Result<Committed<M::Output>, Error> {
+        let app = self.clone();
+        let span = tracing::debug_span!("mutation", name = M::NAME);
+        let task = tracing::Instrument::instrument(async move { app.retry(&mutation, validate_only).await }, span);
+        tokio::spawn(task).await.map_err(|_| Error::Internal("a mutation panicked"))?
+    }
+
+    async fn retry<M: Mutation>(&self, mutation: &M, validate_only: bool) -> Result<Committed<M::Output>, Error> {
+        let started = Instant::now();
+        let mut notify = true;
+        let mut attempt = 1;
+        loop {
+            let result = self.attempt(mutation, validate_only, notify).await;
+            match &result {
+                Err(Error::Store(StoreError::Conflict(_))) if attempt < ATTEMPTS_MAX => {}
+                Err(Error::Store(StoreError::NotifyFailed(_))) if notify => notify = false,
+                _ => {
+                    self.observer().mutation(M::NAME, result.is_ok(), attempt - 1, started.elapsed());
+                    return result;
+                }
+            }
+            tracing::debug!(attempt, "the mutation is tried again");
+            tokio::time::sleep(Duration::from_millis(PAUSE_MS_MIN << attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt<M: Mutation>(
+        &self,
+        mutation: &M,
+        validate_only: bool,
+        notify: bool,
+    ) -> Result<Committed<M::Output>, Error> {
+        let mut tx = self.store().begin(M::NAME, notify).await?;
+        tx.lock(&mutation.locks()).await?;
+        let plan = match mutation.apply(tx.as_mut()).await {
+            Ok(plan) => plan,
+            Err(refused) => {
+                // The connection is worth keeping; if it is broken, the refusal still stands.
+                let _ = tx.rollback().await;
+                return Err(refused);
+            }
+        };
+        if validate_only || plan.appends.is_empty() {
+            let revision = tx.head().await?;
+            tx.rollback().await?;
+            return Ok(Committed { output: plan.output, revisions: Vec::new(), revision });
+        }
+        let revisions = tx.append(plan.appends).await?;
+        tx.commit().await?;
+        let revision = revisions.last().copied().ok_or(Error::Internal("an append without revisions"))?;
+        if self.verifier().applied().is_some() {
+            // So that the next verification here sees the change; without a follower there is none.
+            self.verifier().await_number(revision.number, Instant::now() + LOCAL_APPLY_WAIT).await;
+        }
+        Ok(Committed { output: plan.output, revisions, revision })
+    }
+}
+
+/// Checks the etag that the caller sent, after everything else about the state (M8).
+pub(super) fn check_etag(guard: &super::types::Guard, current: Option<Revision>) -> Result<(), RuleError> {
+    match (&guard.etag, current) {
+        (Some(etag), Some(revision)) if !etag.matches(revision) => Err(RuleError::StaleEtag),
+        (Some(_), None) => Err(RuleError::StaleEtag),
+        _ => Ok(()),
+    }
+}
+
+/// The revision that the mutation's only event gave its object, or the one it had before.
+pub(super) fn stamped(revisions: &[Revision], before: Revision) -> Revision {
+    revisions.first().copied().unwrap_or(before)
+}

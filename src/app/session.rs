@@ -1,0 +1,240 @@
+//! Callers (A1-A6): who a bearer token is, at the request and again at the mutation's own revision.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use super::{
+    App,
+    error::Error,
+    ports::{Locks, Reader},
+    types::OnBehalfOf,
+};
+use crate::{
+    domain::{
+        Error as RuleError, ObjectKind,
+        authority::{Caller, Identity},
+        catalogue::Catalogue,
+        directory::{self, AccountState, UserState},
+        event::Principal,
+        grants::Held,
+        id::AccountId,
+        permission::SystemPermission,
+        time::Timestamp,
+        token::HashedToken,
+        verification::{Outcome, TokenFacts},
+    },
+    verify::Entry,
+};
+
+/// A caller whose token was VALID when its request came. What it may do is judged again, from the
+/// store, by every use-case (M9).
+#[derive(Clone)]
+pub struct Session {
+    /// What was last read of its token: a stream's messages renew it.
+    entry: Arc<ArcSwap<Entry>>,
+    /// Unlike the rest of the entry, these never change.
+    key_account_id: AccountId,
+    digest: HashedToken,
+    on_behalf_of: Option<OnBehalfOf>,
+}
+
+/// Who makes a change: a caller, or an operator with the database's own credentials.
+#[derive(Clone)]
+pub(super) enum Maker {
+    /// Through the API.
+    Session(Session),
+    /// Through `latchkey bootstrap` and its like: trusted as the database is.
+    Local,
+}
+
+/// A caller at one revision, with what is needed to judge it.
+pub(super) struct Actor {
+    /// What it holds. `None` for [`Maker::Local`].
+    pub caller: Option<Caller>,
+    /// For the log.
+    pub principal: Option<Principal>,
+    /// The catalogue of the same snapshot.
+    pub catalogue: Arc<Catalogue>,
+    /// The database's clock.
+    pub now: Timestamp,
+}
+
+// === impl Session ===
+
+impl Session {
+    /// The user that the caller acts for.
+    #[must_use]
+    pub fn on_behalf_of(&self) -> Option<&OnBehalfOf> {
+        self.on_behalf_of.as_ref()
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("account_id", &self.key_account_id).finish_non_exhaustive()
+    }
+}
+
+// === impl Maker ===
+
+impl Maker {
+    /// The accounts that this maker's authority lives in.
+    pub fn accounts(&self) -> BTreeSet<AccountId> {
+        match self {
+            Self::Local => BTreeSet::new(),
+            Self::Session(session) => {
+                let user = session.on_behalf_of.as_ref().map(|user| user.account_id.clone());
+                std::iter::once(session.key_account_id.clone()).chain(user).collect()
+            }
+        }
+    }
+
+    /// The locks of a change of one account.
+    pub fn locks_on(&self, account: &AccountId) -> Locks {
+        let mut shared = self.accounts();
+        shared.remove(account);
+        Locks { catalogue_exclusive: false, shared, exclusive: BTreeSet::from([account.clone()]) }
+    }
+
+    /// Judges the maker at the reader's revision (M9).
+    ///
+    /// # Errors
+    /// The caller's token is not VALID now, it may not act for the user, or the user may not act.
+    pub async fn actor(&self, reader: &mut dyn Reader) -> Result<Actor, Error> {
+        let catalogue = reader.catalogue().await?;
+        let now = reader.now().await?;
+        let Self::Session(session) = self else {
+            return Ok(Actor { caller: None, principal: None, catalogue, now });
+        };
+        let facts = reader.token(&session.digest).await?.ok_or(Error::BadCredentials(Outcome::Unknown))?;
+        check_live(facts.outcome(now, None))?;
+        let (caller, principal) = match &session.on_behalf_of {
+            None => key_caller(&facts),
+            Some(user) => user_caller(reader, &facts, user, &catalogue).await?,
+        };
+        Ok(Actor { caller: Some(caller), principal: Some(principal), catalogue, now })
+    }
+}
+
+fn check_live(outcome: Outcome) -> Result<(), Error> {
+    match outcome {
+        Outcome::Valid => Ok(()),
+        Outcome::AccountSuspended => Err(Error::AccountSuspended),
+        other => Err(Error::BadCredentials(other)),
+    }
+}
+
+fn check_impersonation(facts: &TokenFacts) -> Result<(), RuleError> {
+    if facts.account_permissions.contains(SystemPermission::Impersonate.bit()) {
+        Ok(())
+    } else {
+        Err(RuleError::missing(SystemPermission::Impersonate.name()))
+    }
+}
+
+fn key_caller(facts: &TokenFacts) -> (Caller, Principal) {
+    let identity = Identity::Key { key_id: facts.key_id, expire_time: facts.expire_time, token: facts.role() };
+    let teams = facts.team_ids.iter().map(|team| (team.clone(), facts.team_permissions)).collect();
+    let held = Held { account: facts.account_permissions, teams };
+    let caller = Caller { account_id: facts.account_id.clone(), identity, held };
+    let principal = Principal { key_id: facts.key_id, account_id: facts.account_id.clone(), user_id: None };
+    (caller, principal)
+}
+
+async fn user_caller(
+    reader: &mut dyn Reader,
+    service: &TokenFacts,
+    user: &OnBehalfOf,
+    catalogue: &Catalogue,
+) -> Result<(Caller, Principal), Error> {
+    check_impersonation(service)?;
+    let found = reader.user_principal(&user.account_id, &user.user_id).await?.ok_or(Error::BadUser)?;
+    if found.account_state == AccountState::Suspended {
+        return Err(Error::AccountSuspended);
+    }
+    if found.account_state != AccountState::Active || found.state != UserState::Active {
+        return Err(Error::BadUser);
+    }
+    let identity = Identity::User { user_id: user.user_id.clone(), service_key_id: service.key_id };
+    let held = directory::user_held(&found.roles, catalogue);
+    let caller = Caller { account_id: user.account_id.clone(), identity, held };
+    let principal =
+        Principal { key_id: service.key_id, account_id: user.account_id.clone(), user_id: Some(user.user_id.clone()) };
+    Ok((caller, principal))
+}
+
+// === impl Actor ===
+
+impl Actor {
+    /// True if the reach of `system.operate` stands behind the call: the log says so (A3).
+    pub fn break_glass(&self) -> bool {
+        self.caller.as_ref().is_some_and(Caller::operates)
+    }
+
+    /// Refuses accounts beyond the caller's authority (A4).
+    pub fn reach(&self, account: &AccountId) -> Result<(), RuleError> {
+        self.caller.as_ref().map_or(Ok(()), |caller| caller.reach(account))
+    }
+
+    /// Applies a rule of authority to a caller; a local maker is beyond them.
+    pub fn judge(&self, rule: impl FnOnce(&Caller) -> Result<(), RuleError>) -> Result<(), RuleError> {
+        self.caller.as_ref().map_or(Ok(()), rule)
+    }
+
+    /// Needs a built-in permission, for an account that is not the caller's own to know of without it.
+    pub fn require(&self, permission: SystemPermission, account: Option<&AccountId>) -> Result<(), RuleError> {
+        self.judge(|caller| match account {
+            _ if caller.holds(permission) => Ok(()),
+            Some(account) if caller.account_id != *account => Err(RuleError::NotFound(ObjectKind::Account)),
+            _ => Err(RuleError::missing(permission.name())),
+        })
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Takes the caller of a request from its bearer token and the user it acts for (A6).
+    ///
+    /// # Errors
+    /// The token is not VALID now, or it may not act for anybody, or that cannot be known.
+    pub async fn authenticate(&self, bearer: &[u8], on_behalf_of: Option<OnBehalfOf>) -> Result<Session, Error> {
+        let verification = self.verifier().verify(bearer, None).await?;
+        check_live(verification.outcome())?;
+        let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
+        if on_behalf_of.is_some() {
+            check_impersonation(entry.facts())?;
+        }
+        let (key_account_id, digest) = (entry.facts().account_id.clone(), *entry.digest());
+        Ok(Session { entry: Arc::new(ArcSwap::new(entry)), key_account_id, digest, on_behalf_of })
+    }
+
+    /// What the caller's token is good for now: from memory while its entry stands, else read again.
+    ///
+    /// # Errors
+    /// The token is no longer VALID, or that cannot be known.
+    pub(super) async fn current_entry(&self, session: &Session) -> Result<Arc<Entry>, Error> {
+        let entry = session.entry.load_full();
+        if self.verifier().still_good(&entry) {
+            return Ok(entry);
+        }
+        let verification = self.verifier().verify_again(&entry).await?;
+        check_live(verification.outcome())?;
+        let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
+        session.entry.store(entry.clone());
+        Ok(entry)
+    }
+
+    /// True if the caller's entry stands as it was last read. No use of the token (K9).
+    pub(super) fn entry_stands(&self, session: &Session) -> bool {
+        self.verifier().stands(&session.entry.load())
+    }
+
+    /// Opens a snapshot and judges the caller in it.
+    pub(super) async fn open(&self, session: &Session) -> Result<(Box<dyn Reader>, Actor), Error> {
+        let mut reader = self.store().snapshot().await?;
+        let actor = Maker::Session(session.clone()).actor(reader.as_mut()).await?;
+        Ok((reader, actor))
+    }
+}

@@ -1,0 +1,89 @@
+//! Verifying tokens for services that hold `system.verify`.
+
+use std::time::Duration;
+
+use super::{App, error::Error, session::Session};
+use crate::{
+    domain::{
+        Error as RuleError,
+        id::{AccountId, TeamId},
+        permission::SystemPermission,
+        revision::Revision,
+        verification::Requirement,
+    },
+    verify::Verification,
+};
+
+/// How long a verification waits for its `min_revision`.
+const MIN_REVISION_WAIT: Duration = Duration::from_secs(1);
+
+/// How often an idle stream looks whether its caller's time is over.
+const DEADLINE_CHECK_PERIOD: Duration = Duration::from_secs(1);
+
+impl App {
+    /// Whether the caller may verify tokens, now: asked for every request and every message of a
+    /// stream.
+    ///
+    /// # Errors
+    /// The caller's token is no longer VALID, or lacks `system.verify`.
+    pub async fn may_verify(&self, session: &Session) -> Result<(), Error> {
+        let entry = self.current_entry(session).await?;
+        if entry.facts().account_permissions.contains(SystemPermission::Verify.bit()) {
+            Ok(())
+        } else {
+            Err(RuleError::missing(SystemPermission::Verify.name()).into())
+        }
+    }
+
+    /// Completes with the reason once the caller's authority to verify has ended: for open streams. Not
+    /// knowing is no reason: each message finds that out for itself.
+    pub async fn authority_ended(&self, session: &Session) -> Error {
+        let mut changes = self.verifier().applied_changes();
+        loop {
+            if !self.entry_stands(session)
+                && let Err(ended) = self.may_verify(session).await
+                && !matches!(ended, Error::Store(_) | Error::Overloaded)
+            {
+                return ended;
+            }
+            // Withdrawals come with an event, deadlines with time.
+            let _ = tokio::time::timeout(DEADLINE_CHECK_PERIOD, changes.changed()).await;
+        }
+    }
+
+    /// Looks up what a requirement names.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT naming `field`.permission for a name that is not in the catalogue.
+    pub async fn requirement(
+        &self,
+        field: &str,
+        account: &AccountId,
+        permission: &str,
+        team_ids: Vec<TeamId>,
+    ) -> Result<Requirement, Error> {
+        let mut bit = self.verifier().catalogue().known_bit(permission);
+        if bit.is_none() {
+            // This replica may not have applied the catalogue yet that has the name.
+            bit = self.verifier().refresh_catalogue().await?.known_bit(permission);
+        }
+        let unknown = || RuleError::field(format!("{field}.permission"), "is not in the catalogue (P1)");
+        Ok(Requirement { account_id: account.clone(), permission: bit.ok_or_else(unknown)?, team_ids })
+    }
+
+    /// Verifies one token.
+    ///
+    /// # Errors
+    /// Only when the answer cannot be known.
+    pub async fn verify(
+        &self,
+        token: &[u8],
+        requirement: Option<&Requirement>,
+        min_revision: Option<Revision>,
+    ) -> Result<Verification, Error> {
+        if let Some(revision) = min_revision {
+            self.verifier().await_revision(revision, MIN_REVISION_WAIT).await.map_err(|_| Error::RevisionNotReached)?;
+        }
+        Ok(self.verifier().verify(token, requirement).await?)
+    }
+}
