@@ -5,6 +5,8 @@ pub mod app;
 #[cfg(feature = "server")]
 pub mod domain;
 #[cfg(feature = "server")]
+pub mod store;
+#[cfg(feature = "server")]
 pub mod verify;
 
 /// The generated messages, clients and services of package `latchkey.v1`.
