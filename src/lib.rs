@@ -11,6 +11,8 @@ pub mod settings;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "server")]
+pub mod store;
+#[cfg(feature = "server")]
 pub mod verify;
 
 /// The generated messages, clients and services of package `latchkey.v1`.

@@ -1,0 +1,126 @@
+//! The miss path: everything that a verification needs to know of a token, by one statement, hence
+//! from one snapshot (design, section 3).
+//!
+//! No locking clause and no volatile function: the statement must be a plain read that waits for
+//! nobody. Every table of any size is reached through a unique index; a test holds the plan to that.
+
+use std::sync::Arc;
+
+use diesel::{
+    QueryResult,
+    prelude::*,
+    sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use super::{
+    catalogue::{CatalogueCache, CatalogueHead},
+    sql::{Digest, Time, revision, unreadable},
+    statement::statement,
+};
+use crate::{
+    domain::{
+        api_key::ApiKeyState,
+        catalogue::Catalogue,
+        directory::AccountState,
+        id::{AccountId, KeyId, TeamId},
+        token::HashedToken,
+        verification::TokenFacts,
+    },
+    verify::primary::Fill,
+};
+
+/// The head of the log, the catalogue's revision and a token by its digests, one for each pepper. One
+/// row even if there is no such token.
+pub const FILL_SQL: &str = "SELECT h.epoch, h.number, c.revision_epoch, c.revision_number, \
+     s.digest, s.end_time, k.key_id, k.account_id, k.account_permissions, k.team_permissions, k.expire_time, \
+     k.state, a.state AS account_state, \
+     ARRAY(SELECT t.team_id FROM api_key_teams t WHERE t.key_id = k.key_id ORDER BY t.team_id) AS team_ids \
+     FROM log_head h CROSS JOIN catalogue_head c LEFT JOIN (api_key_secrets s \
+     JOIN api_keys k ON k.key_id = s.key_id JOIN accounts a ON a.account_id = k.account_id) \
+     ON s.digest = ANY($1)";
+
+#[derive(QueryableByName)]
+struct FillRow {
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = BigInt)]
+    revision_epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    revision_number: i64,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    digest: Option<Digest>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    end_time: Option<Time>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    key_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    account_id: Option<String>,
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    account_permissions: Option<Vec<String>>,
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    team_permissions: Option<Vec<String>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    expire_time: Option<Time>,
+    #[diesel(sql_type = Nullable<Text>)]
+    state: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    account_state: Option<String>,
+    #[diesel(sql_type = Array<Text>)]
+    team_ids: Vec<String>,
+}
+
+/// What one snapshot says, before the sets are closed.
+pub struct Snapshot(FillRow);
+
+/// Reads a token, the head and the catalogue's revision from one snapshot.
+pub async fn read(conn: &mut AsyncPgConnection, digests: &[HashedToken]) -> QueryResult<Snapshot> {
+    let digests: Vec<_> = digests.iter().copied().map(Digest).collect();
+    let row = statement(FILL_SQL).bind::<Array<Bytea>, _>(digests).get_result(conn).await?;
+    Ok(Snapshot(row))
+}
+
+impl Snapshot {
+    /// The snapshot's catalogue, if it is the one read last.
+    pub fn known_catalogue(&self, cache: &CatalogueCache) -> Option<Arc<Catalogue>> {
+        let catalogue = revision(self.0.revision_epoch, self.0.revision_number);
+        cache.get(CatalogueHead::new(self.0.epoch, catalogue))
+    }
+
+    /// The answer, closed under the catalogue of the same snapshot.
+    pub fn into_fill(self, catalogue: Arc<Catalogue>) -> QueryResult<Fill> {
+        let revision = revision(self.0.epoch, self.0.number);
+        let token = self.0.into_token(&catalogue)?;
+        Ok(Fill { revision, catalogue, token })
+    }
+}
+
+impl FillRow {
+    fn into_token(self, catalogue: &Catalogue) -> QueryResult<Option<(HashedToken, TokenFacts)>> {
+        // The joins inside the outer one are inner ones: a digest comes with its key and account.
+        let Some(Digest(digest)) = self.digest else { return Ok(None) };
+        let (Some(key_id), Some(account_id)) = (self.key_id, self.account_id) else {
+            return Err(unreadable("api_key_secrets.key_id"));
+        };
+        let state = self.state.as_deref().and_then(ApiKeyState::from_stored);
+        let account_state = self.account_state.as_deref().and_then(AccountState::from_stored);
+        let closed = |names: Option<Vec<String>>| catalogue.closed(names.iter().flatten().map(String::as_str));
+        let facts = TokenFacts {
+            key_id: KeyId::from_uuid(key_id),
+            account_id: AccountId::from_stored(&account_id),
+            // A deleted account's keys are deleted with it; should one not be, it still must not act.
+            account_suspended: account_state.ok_or_else(|| unreadable("accounts.state"))? != AccountState::Active,
+            state: state.ok_or_else(|| unreadable("api_keys.state"))?,
+            expire_time: Time::get(self.expire_time),
+            token_end_time: Time::get(self.end_time),
+            account_permissions: closed(self.account_permissions),
+            // In a team scope only team-scopable permissions count (P5), whatever was stored.
+            team_permissions: closed(self.team_permissions).intersection(&catalogue.team_scopable()),
+            team_ids: self.team_ids.iter().map(|id| TeamId::from_stored(id)).collect(),
+        };
+        Ok(Some((digest, facts)))
+    }
+}

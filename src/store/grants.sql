@@ -1,0 +1,21 @@
+-- What the application's role may do, set after every migration: {role} and {schema} are filled in.
+-- Events may be read and appended, never changed (V6). Accounts, keys and permissions are never
+-- deleted (A5, K6, P1), so the role cannot.
+GRANT USAGE ON SCHEMA {schema} TO {role};
+
+REVOKE ALL ON
+    {schema}.permissions, {schema}.catalogue_head, {schema}.default_roles, {schema}.accounts, {schema}.teams,
+    {schema}.roles, {schema}.users, {schema}.user_roles, {schema}.peppers, {schema}.api_keys,
+    {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.events, {schema}.log_head
+FROM {role};
+
+GRANT SELECT, INSERT ON {schema}.events, {schema}.peppers TO {role};
+GRANT SELECT, UPDATE ON {schema}.log_head, {schema}.catalogue_head TO {role};
+GRANT SELECT, INSERT, UPDATE ON {schema}.permissions, {schema}.accounts, {schema}.api_keys TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    {schema}.default_roles, {schema}.teams, {schema}.roles, {schema}.users, {schema}.user_roles,
+    {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage
+TO {role};
+
+-- So that `serve` can tell whether the schema is its own.
+GRANT SELECT ON {schema}.__diesel_schema_migrations TO {role};

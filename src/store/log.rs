@@ -1,0 +1,300 @@
+//! The one log: its head, appending to it (V5, V6), reading it.
+
+use diesel::{
+    QueryResult,
+    prelude::*,
+
+    sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::{Builder, Uuid};
+
+use super::{
+    sql::{Link, Time, revision},
+    statement::statement,
+    stamps::Stamps,
+};
+use crate::{
+    app::ports::{Append, EventFilter, Page, StoredEvent},
+    domain::{
+        event::{Event, FORMAT_VERSION, GENESIS, Hash, chain},
+        id::EventId,
+        revision::Revision,
+        time::Timestamp,
+    },
+    verify::primary::{Head, LogEntry},
+};
+
+/// The channel that a commit wakes followers on. Its payload says nothing: it is only a hint.
+pub const CHANNEL: &str = "latchkey_events";
+
+/// The head and the clock by one statement. `clock_timestamp()`, not the transaction's start.
+pub const HEAD_SQL: &str = "SELECT epoch, number, clock_timestamp() AS time, hash FROM log_head";
+
+/// Events above a number, and the one before them for its hash.
+pub const EVENTS_AFTER_SQL: &str =
+    "SELECT number, format_version, payload, hash FROM events WHERE number >= $1 ORDER BY number LIMIT $2";
+
+/// The last lock of every mutation: whoever holds it commits next, so numbers are in commit order and
+/// without gaps. Time never decreases along the log, whatever the clock does.
+const TAKE_HEAD_SQL: &str = "UPDATE log_head h SET number = h.number + $1, \
+     time = GREATEST(h.time, clock_timestamp()) RETURNING h.epoch, h.number, h.time, h.hash";
+
+#[derive(QueryableByName)]
+struct HeadRow {
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = Timestamptz)]
+    time: Time,
+    #[diesel(sql_type = Bytea)]
+    hash: Link,
+}
+
+#[derive(QueryableByName)]
+struct ClockRow {
+    #[diesel(sql_type = Timestamptz)]
+    now: Time,
+}
+
+#[derive(QueryableByName)]
+struct EntryRow {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = SmallInt)]
+    format_version: i16,
+    #[diesel(sql_type = Bytea)]
+    payload: Vec<u8>,
+    #[diesel(sql_type = Bytea)]
+    hash: Link,
+}
+
+#[derive(QueryableByName)]
+struct EventRow {
+    #[diesel(embed)]
+    entry: EntryRow,
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = SqlUuid)]
+    event_id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    time: Time,
+    #[diesel(sql_type = Text)]
+    kind: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    account_id: Option<String>,
+    #[diesel(sql_type = Text)]
+    target_type: String,
+    #[diesel(sql_type = Text)]
+    target_id: String,
+    #[diesel(sql_type = Array<SqlUuid>)]
+    affected_key_ids: Vec<Uuid>,
+}
+
+/// The head of the log and the database's clock.
+pub async fn head(conn: &mut AsyncPgConnection) -> QueryResult<Head> {
+    let row: HeadRow = statement(HEAD_SQL).get_result(conn).await?;
+    Ok(Head { revision: revision(row.epoch, row.number), hash: row.hash.0, database_time: row.time.0 })
+}
+
+/// The database's clock, now.
+pub async fn now(conn: &mut AsyncPgConnection) -> QueryResult<Timestamp> {
+    let row: ClockRow = statement("SELECT clock_timestamp() AS now").get_result(conn).await?;
+    Ok(row.now.0)
+}
+
+/// At most `limit` events above a number, in order, each with the hash of the row before it.
+pub async fn events_after(conn: &mut AsyncPgConnection, number: i64, limit: u32) -> QueryResult<Vec<LogEntry>> {
+    let rows: Vec<EntryRow> = statement(EVENTS_AFTER_SQL)
+        .bind::<BigInt, _>(number)
+        .bind::<BigInt, _>(i64::from(limit) + 1)
+        .load(conn)
+        .await?;
+    // Only a first event has no predecessor. Should a row be missing, the reader sees that numbers or
+    // hashes do not follow.
+    let mut previous_hash = GENESIS;
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in rows {
+        let hash = row.hash.0;
+        if row.number > number && entries.len() < limit as usize {
+            let event = Event::decode(row.format_version, &row.payload);
+            entries.push(LogEntry { number: row.number, previous_hash, hash, event });
+        }
+        previous_hash = hash;
+    }
+    Ok(entries)
+}
+
+/// Takes the head, appends the events in order and stamps their objects: two round trips.
+pub async fn append(conn: &mut AsyncPgConnection, appends: Vec<Append>, notify: bool) -> QueryResult<Vec<Revision>> {
+    let Some(count) = i64::try_from(appends.len()).ok().filter(|count| *count > 0) else { return Ok(Vec::new()) };
+    let head: HeadRow = statement(TAKE_HEAD_SQL).bind::<BigInt, _>(count).get_result(conn).await?;
+
+    let mut batch = Batch::default();
+    let mut stamps = Stamps::default();
+    let mut previous = head.hash.0;
+    let mut revisions = Vec::with_capacity(appends.len());
+    for (append, number) in appends.into_iter().zip(head.number - count + 1..) {
+        let at = revision(head.epoch, number);
+        for stamp in append.stamps {
+            stamps.add(stamp, number);
+        }
+        let event = append.draft.at(at, event_id(head.time.0)?, head.time.0);
+        previous = batch.add(&event, &previous);
+        revisions.push(at);
+    }
+    stamps.write(conn, head.epoch).await?;
+    batch.write(conn, head.epoch, notify).await?;
+    Ok(revisions)
+}
+
+/// A UUIDv7 of the event's own time, so that event ids sort like the log.
+fn event_id(time: Timestamp) -> QueryResult<EventId> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
+    let millis = u64::try_from(time.as_micros() / 1_000).unwrap_or_default();
+    Ok(EventId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random).into_uuid()))
+}
+
+/// The rows of events, column by column.
+#[derive(Default)]
+struct Batch {
+    numbers: Vec<i64>,
+    event_ids: Vec<Uuid>,
+    times: Vec<Time>,
+    kinds: Vec<String>,
+    account_ids: Vec<Option<String>>,
+    target_types: Vec<String>,
+    target_ids: Vec<String>,
+    /// Arrays of different lengths do not make an array: each is written as its text.
+    affected_key_ids: Vec<String>,
+    payloads: Vec<Vec<u8>>,
+    hashes: Vec<Link>,
+}
+
+const INSERT_SQL: &str = "WITH e AS (INSERT INTO events (number, epoch, event_id, time, kind, account_id, \
+      target_type, target_id, affected_key_ids, format_version, payload, hash) \
+      SELECT n.number, $1, n.event_id, n.time, n.kind, n.account_id, n.target_type, n.target_id, \
+      n.affected::uuid[], $2, n.payload, n.hash \
+      FROM unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS n \
+      (number, event_id, time, kind, account_id, target_type, target_id, affected, payload, hash)), \
+     h AS (UPDATE log_head SET hash = $13) \
+     SELECT pg_notify($14, '') WHERE $15";
+
+impl Batch {
+    fn add(&mut self, event: &Event, previous: &Hash) -> Hash {
+        let payload = event.encode();
+        let hash = chain(previous, &payload);
+        let affected: Vec<_> = event.affected_key_ids.iter().map(|key| key.as_uuid().to_string()).collect();
+        self.numbers.push(event.revision.number);
+        self.event_ids.push(event.event_id.as_uuid());
+        self.times.push(Time(event.time));
+        self.kinds.push(event.kind.clone());
+        self.account_ids.push(event.account_id.as_ref().map(ToString::to_string));
+        self.target_types.push(event.target.kind.clone());
+        self.target_ids.push(event.target.id.clone());
+        self.affected_key_ids.push(format!("{{{}}}", affected.join(",")));
+        self.payloads.push(payload);
+        self.hashes.push(Link(hash));
+        hash
+    }
+
+    async fn write(self, conn: &mut AsyncPgConnection, epoch: i64, notify: bool) -> QueryResult<()> {
+        let last = *self.hashes.last().expect("append returns early when there is no event");
+        statement(INSERT_SQL)
+            .bind::<BigInt, _>(epoch)
+            .bind::<SmallInt, _>(FORMAT_VERSION)
+            .bind::<Array<BigInt>, _>(self.numbers)
+            .bind::<Array<SqlUuid>, _>(self.event_ids)
+            .bind::<Array<Timestamptz>, _>(self.times)
+            .bind::<Array<Text>, _>(self.kinds)
+            .bind::<Array<Nullable<Text>>, _>(self.account_ids)
+            .bind::<Array<Text>, _>(self.target_types)
+            .bind::<Array<Text>, _>(self.target_ids)
+            .bind::<Array<Text>, _>(self.affected_key_ids)
+            .bind::<Array<Bytea>, _>(self.payloads)
+            .bind::<Array<Bytea>, _>(self.hashes)
+            .bind::<Bytea, _>(last)
+            .bind::<Text, _>(CHANNEL)
+            .bind::<Bool, _>(notify)
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
+}
+
+const EVENT_COLUMNS: &str = "number, format_version, payload, hash, epoch, event_id, time, kind, account_id, \
+     target_type, target_id, affected_key_ids";
+
+/// Events in order of number, with their links.
+pub async fn events(
+    conn: &mut AsyncPgConnection,
+    filter: &EventFilter,
+    page: &Page<i64>,
+) -> QueryResult<Vec<StoredEvent>> {
+    // $1: after, $2: limit; then what is asked, each by its own index.
+    let mut conditions = "number > $1".to_owned();
+    let mut binds = 2;
+    let mut bind = || {
+        binds += 1;
+        binds
+    };
+    if filter.account_id.is_some() {
+        conditions += &format!(" AND account_id = ${}", bind());
+    }
+    if !filter.kinds.is_empty() {
+        conditions += &format!(" AND kind = ANY(${})", bind());
+    }
+    let tail = "ORDER BY number LIMIT $2";
+    let sql = if filter.key_id.is_some() {
+        let (target, affected) = (bind(), bind());
+        // One index each: as an OR, the planner would walk the whole log instead.
+        format!(
+            "SELECT {EVENT_COLUMNS} FROM events WHERE number IN ( \
+             (SELECT number FROM events WHERE {conditions} AND target_type = 'api_key' AND target_id = ${target} {tail}) \
+             UNION (SELECT number FROM events WHERE {conditions} AND affected_key_ids <> '{{}}' \
+             AND affected_key_ids @> ARRAY[${affected}] {tail})) {tail}"
+        )
+    } else {
+        format!("SELECT {EVENT_COLUMNS} FROM events WHERE {conditions} {tail}")
+    };
+    let mut query = statement(sql)
+        
+        .bind::<BigInt, _>(page.after.unwrap_or(0))
+        .bind::<BigInt, _>(i64::from(page.limit));
+    if let Some(account) = &filter.account_id {
+        query = query.bind::<Text, _>(account.as_str());
+    }
+    if !filter.kinds.is_empty() {
+        query = query.bind::<Array<Text>, _>(filter.kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>());
+    }
+    if let Some(key) = filter.key_id {
+        query = query.bind::<Text, _>(key.to_string()).bind::<SqlUuid, _>(key.as_uuid());
+    }
+    let rows: Vec<EventRow> = query.load(conn).await?;
+    Ok(rows.into_iter().map(EventRow::into_stored).collect())
+}
+
+impl EventRow {
+    fn into_stored(self) -> StoredEvent {
+        let event = Event::decode(self.entry.format_version, &self.entry.payload);
+        // Of a format that this build cannot read, it cannot say that a column differs.
+        let columns_match = event.as_ref().is_none_or(|event| self.matches(event));
+        let EntryRow { number, payload, hash, .. } = self.entry;
+        StoredEvent { number, payload, hash: hash.0, event, columns_match }
+    }
+
+    fn matches(&self, event: &Event) -> bool {
+        let affected = event.affected_key_ids.iter().map(|key| key.as_uuid());
+        event.revision == revision(self.epoch, self.entry.number)
+            && event.event_id.as_uuid() == self.event_id
+            && event.time == self.time.0
+            && event.kind == self.kind
+            && event.account_id.as_ref().map(|id| id.as_str()) == self.account_id.as_deref()
+            && event.target.kind == self.target_type
+            && event.target.id == self.target_id
+            && affected.eq(self.affected_key_ids.iter().copied())
+    }
+}
+

@@ -1,0 +1,226 @@
+//! The store: the ports `app::ports` and `verify::primary`, carried out on PostgreSQL.
+//!
+//! One file a noun; `README.md` maps them. It decides nothing: use-cases judge, foreign keys and
+//! CHECKs refuse what is impossible. It knows no gRPC and never sees a token in clear.
+
+mod accounts;
+pub mod api_keys;
+pub mod catalogue;
+pub mod fill;
+mod listen;
+pub mod log;
+pub mod migrate;
+pub mod peppers;
+mod pool;
+mod roles;
+mod schema;
+mod secrets;
+mod snapshot;
+mod sql;
+mod sqlstate;
+mod stamps;
+mod statement;
+mod teams;
+mod transaction;
+mod usage;
+mod users;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{runtime::Handle, sync::Notify, task::JoinHandle};
+use tracing::Instrument;
+
+use self::{
+    catalogue::CatalogueCache,
+    pool::Pools,
+    snapshot::{Session, run},
+};
+use crate::{
+    app::{
+        error::StoreError,
+        ports::{Reader, Store, StoreResult, Tx, UsageMark},
+    },
+    domain::{catalogue::Catalogue, time::Timestamp, token::HashedToken, token::Pepper},
+    verify::primary::{Fill, Head, LogEntry, Primary, Unavailable},
+};
+
+/// How to reach the database.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The database's URL. Connections add the demand for a primary.
+    pub url: String,
+    /// Connections for reads and mutations, at most.
+    pub pool_size_max: usize,
+    /// Connections for verification misses and the follower, at most.
+    pub verify_pool_size_max: usize,
+    /// The time limit for getting a connection, for connecting, and for each statement.
+    pub timeout: Duration,
+    /// The runtime that drives the connections. It must outlive the store's use.
+    pub runtime: Handle,
+}
+
+/// The store on PostgreSQL. Cheap to clone: clones share the pools.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pools: Pools,
+    catalogue: Arc<CatalogueCache>,
+    url: String,
+    runtime: Handle,
+    begin: Arc<str>,
+}
+
+impl fmt::Debug for StoreOptions {
+    /// Without the URL: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("pool_size_max", &self.pool_size_max)
+            .field("verify_pool_size_max", &self.verify_pool_size_max)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresStore {
+    /// The store. Connections are made as they are needed: a database that is away makes calls
+    /// UNAVAILABLE, not the start of the server impossible.
+    ///
+    /// # Errors
+    /// [`StoreError::Bug`] if a pool cannot be made of these options.
+    pub fn connect(options: StoreOptions) -> StoreResult<Self> {
+        let StoreOptions { url, pool_size_max, verify_pool_size_max, timeout, runtime } = options;
+        let pools = Pools::new(&url, pool_size_max, verify_pool_size_max, timeout, runtime.clone())?;
+        let begin = transaction::begin_sql(timeout).into();
+        Ok(Self { pools, catalogue: Arc::default(), url, runtime, begin })
+    }
+
+    /// How the database's schema relates to this build's.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it cannot be asked.
+    pub async fn schema_status(&self) -> StoreResult<migrate::SchemaStatus> {
+        let mut connection = self.pools.general().await?;
+        let (conn, flight) = connection.parts();
+        flight.run(migrate::schema_status(conn)).await
+    }
+
+    /// Registers the check values of peppers whose ids are new, and refuses one whose id is known
+    /// with another secret.
+    ///
+    /// # Errors
+    /// [`peppers::PepperError`].
+    pub async fn register_peppers(&self, peppers: &[Pepper]) -> Result<(), peppers::PepperError> {
+        let mut connection = self.pools.general().await?;
+        let (conn, flight) = connection.parts();
+        let stored = flight.run(peppers::register(conn, peppers)).await?;
+        peppers::check(peppers, &stored)
+    }
+
+    /// Ids of peppers that live tokens need and these are not: while there are any, this replica
+    /// could take a good token for an unknown one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it cannot be asked.
+    pub async fn missing_peppers(&self, peppers: &[Pepper]) -> StoreResult<Vec<String>> {
+        let mut connection = self.pools.general().await?;
+        let (conn, flight) = connection.parts();
+        flight.run(peppers::missing(conn, peppers)).await
+    }
+
+    /// Starts a task that wakes `notify` whenever a mutation commits. Only ever a hint: the follower
+    /// polls without it. Abort the task to end it.
+    #[must_use]
+    pub fn listen(&self, notify: Arc<Notify>) -> JoinHandle<()> {
+        self.runtime.spawn(listen::run(self.url.clone(), self.pools.timeout(), notify))
+    }
+
+    /// Closes the pools; from then on every call is UNAVAILABLE.
+    pub fn close(&self) {
+        self.pools.close();
+    }
+
+    async fn session(&self, name: &'static str, begin: &str) -> StoreResult<Session> {
+        let mut connection = self.pools.general().await?;
+        connection.begin(begin).await?;
+        Ok(Session::new(connection, self.catalogue.clone(), name))
+    }
+
+    async fn fill_now(&self, digests: &[HashedToken]) -> StoreResult<Fill> {
+        let mut connection = self.pools.misses().await?;
+        let (conn, flight) = connection.parts();
+        let snapshot = flight.run(fill::read(conn, digests)).await?;
+        if let Some(catalogue) = snapshot.known_catalogue(&self.catalogue) {
+            return snapshot.into_fill(catalogue).map_err(sqlstate::error);
+        }
+        // The catalogue changed. Read it and the token again in one snapshot, or the sets would be
+        // closed under a catalogue of another revision than the fill claims.
+        connection.begin(snapshot::BEGIN_SQL).await?;
+        let (conn, flight) = connection.parts();
+        let snapshot = flight.run(fill::read(conn, digests)).await?;
+        let (conn, flight) = connection.parts();
+        let (_, catalogue) = flight.run(self.catalogue.load(conn)).await?;
+        connection.rollback().await?;
+        snapshot.into_fill(catalogue).map_err(sqlstate::error)
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn snapshot(&self) -> StoreResult<Box<dyn Reader>> {
+        let span = tracing::debug_span!("store.snapshot");
+        Ok(Box::new(self.session("snapshot", snapshot::BEGIN_SQL).instrument(span).await?))
+    }
+
+    async fn begin(&self, name: &'static str, notify: bool) -> StoreResult<Box<dyn Tx>> {
+        let span = tracing::debug_span!("store.begin", transaction = name);
+        let mut session = self.session(name, &self.begin).instrument(span).await?;
+        session.notify = notify;
+        Ok(Box::new(session))
+    }
+
+    async fn record_usage(&self, batch: &[UsageMark]) -> StoreResult<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut session = self.session("record_usage", transaction::BEGIN_USAGE_SQL).await?;
+        run!(session, conn => usage::record(conn, batch))?;
+        session.connection.commit().await
+    }
+
+    async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        let mut session = self.session("forget_ended_tokens", &self.begin).await?;
+        let forgotten = run!(session, conn => secrets::forget_ended(conn, before, limit))?;
+        session.connection.commit().await?;
+        Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
+    }
+}
+
+#[async_trait]
+impl Primary for PostgresStore {
+    async fn fill(&self, digests: &[HashedToken]) -> Result<Fill, Unavailable> {
+        self.fill_now(digests).await.map_err(unavailable)
+    }
+
+    async fn head(&self) -> Result<Head, Unavailable> {
+        let mut connection = self.pools.misses().await.map_err(unavailable)?;
+        let (conn, flight) = connection.parts();
+        flight.run(log::head(conn)).await.map_err(unavailable)
+    }
+
+    async fn events_after(&self, number: i64, limit: u32) -> Result<Vec<LogEntry>, Unavailable> {
+        let mut connection = self.pools.misses().await.map_err(unavailable)?;
+        let (conn, flight) = connection.parts();
+        flight.run(log::events_after(conn, number, limit)).await.map_err(unavailable)
+    }
+
+    async fn catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
+        let mut connection = self.pools.misses().await.map_err(unavailable)?;
+        let (conn, flight) = connection.parts();
+        flight.run(self.catalogue.current(conn)).await.map_err(unavailable)
+    }
+}
+
+/// Whatever keeps a verification from knowing is "cannot know", never absence (V2).
+fn unavailable(error: StoreError) -> Unavailable {
+    Unavailable(error.into())
+}

@@ -1,0 +1,257 @@
+//! Connections: two pools, so that a slow administrative query cannot starve verification misses, and
+//! the bookkeeping that keeps a connection in an unknown state from ever being used again.
+//!
+//! A connection's driver is a task of the runtime that made it, so every connection is made on one
+//! given runtime, whatever runtime asks. Every connection insists on the primary: a standby could
+//! answer from a state before a revocation.
+
+use std::{future::Future, time::Duration};
+
+use diesel::{ConnectionError, ConnectionResult, QueryResult};
+use diesel_async::{
+    AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+        deadpool::{Object, Pool},
+    },
+};
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+
+use super::sqlstate;
+use crate::app::{error::StoreError, ports::StoreResult};
+
+/// The two pools.
+#[derive(Clone)]
+pub struct Pools {
+    general: Pool<AsyncPgConnection>,
+    misses: Pool<AsyncPgConnection>,
+    timeout: Duration,
+    runtime: Handle,
+}
+
+/// A connection out of a pool. It goes back only in a known state: in a transaction it is rolled back
+/// first, and while a statement's answer is outstanding (timed out, or its future dropped) it is closed.
+pub struct Connection {
+    object: Option<Object<AsyncPgConnection>>,
+    state: State,
+    failed: bool,
+    timeout: Duration,
+    runtime: Handle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Fit for the pool.
+    Clean,
+    /// In a transaction, no statement under way.
+    InTransaction,
+    /// A statement is under way, or was given up.
+    Busy,
+}
+
+/// The run of one statement on a [`Connection`].
+pub struct Flight<'a> {
+    state: &'a mut State,
+    failed: &'a mut bool,
+    timeout: Duration,
+}
+
+// === impl Pools ===
+
+impl Pools {
+    /// Pools of at most so many connections each; none is made before it is needed.
+    pub fn new(
+        url: &str,
+        general_size_max: usize,
+        misses_size_max: usize,
+        timeout: Duration,
+        runtime: Handle,
+    ) -> StoreResult<Self> {
+        let pool = |size_max: usize| {
+            let mut config = ManagerConfig::default();
+            // A connection that is known to be clean needs no round trip to show it; one whose
+            // server is gone is noticed by its driver.
+            config.recycling_method = RecyclingMethod::Fast;
+            let runtime = runtime.clone();
+            config.custom_setup = Box::new(move |url| {
+                let made = runtime.spawn(establish(url.to_owned(), timeout));
+                async move { made.await.unwrap_or_else(|gone| Err(ConnectionError::BadConnection(gone.to_string()))) }
+                    .boxed()
+            });
+            let manager = AsyncDieselConnectionManager::new_with_config(primary_only(url), config);
+            Pool::builder(manager).max_size(size_max).build().map_err(|error| StoreError::Bug(error.into()))
+        };
+        Ok(Self { general: pool(general_size_max)?, misses: pool(misses_size_max)?, timeout, runtime })
+    }
+
+    /// A connection for reads and mutations.
+    pub async fn general(&self) -> StoreResult<Connection> {
+        self.get(&self.general).await
+    }
+
+    /// A connection for verification misses and the follower.
+    pub async fn misses(&self) -> StoreResult<Connection> {
+        self.get(&self.misses).await
+    }
+
+    /// The time limit of one statement.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    async fn get(&self, pool: &Pool<AsyncPgConnection>) -> StoreResult<Connection> {
+        let object = tokio::time::timeout(self.timeout, pool.get())
+            .await
+            .map_err(|_| sqlstate::timed_out())?
+            .map_err(sqlstate::pool_error)?;
+        let (timeout, runtime) = (self.timeout, self.runtime.clone());
+        Ok(Connection { object: Some(object), state: State::Clean, failed: false, timeout, runtime })
+    }
+
+    /// Closes the pools: whoever asks for a connection from now on is told UNAVAILABLE.
+    pub fn close(&self) {
+        self.general.close();
+        self.misses.close();
+    }
+}
+
+/// Connects to the primary within the time limit.
+pub async fn establish(url: String, timeout: Duration) -> ConnectionResult<AsyncPgConnection> {
+    let connect = async {
+        let mut connection = AsyncPgConnection::establish(&url).await?;
+        // `sqlstate` reads untranslated messages. Only a role that was granted it may ask for them,
+        // and nearly every server is untranslated anyway: a refusal is no reason not to go on.
+        if let Err(refused) = connection.batch_execute("SET lc_messages = 'C'").await {
+            tracing::debug!(error = %refused, "the server's messages stay in its own language");
+        }
+        Ok(connection)
+    };
+    let late = || Err(ConnectionError::BadConnection("connecting took longer than the time limit".into()));
+    tokio::time::timeout(timeout, connect).await.unwrap_or_else(|_| late())
+}
+
+/// The URL, with the demand for a primary; the last of two parameters of a name counts.
+pub fn primary_only(url: &str) -> String {
+    const PARAMETER: &str = "target_session_attrs=read-write";
+    let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let separator = match (is_url, url.contains('?')) {
+        (false, _) => ' ',
+        (true, true) => '&',
+        (true, false) => '?',
+    };
+    format!("{url}{separator}{PARAMETER}")
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// The connection, and the run of one statement on it.
+    pub fn parts(&mut self) -> (&mut AsyncPgConnection, Flight<'_>) {
+        let object = self.object.as_mut().expect("only drop and discard take it");
+        (object, Flight { state: &mut self.state, failed: &mut self.failed, timeout: self.timeout })
+    }
+
+    /// Opens a transaction with the statements of `begin`, in one round trip.
+    pub async fn begin(&mut self, begin: &str) -> StoreResult<()> {
+        let (connection, flight) = self.parts();
+        let begun = flight.run(connection.batch_execute(begin)).await;
+        // If it failed, it may have failed after BEGIN.
+        self.state = if begun.is_ok() { State::InTransaction } else { State::Busy };
+        begun
+    }
+
+    fn mark_clean(&mut self) {
+        self.state = State::Clean;
+    }
+
+    /// Commits, or says that nobody knows.
+    pub async fn commit(mut self) -> StoreResult<()> {
+        if self.failed {
+            return Err(sqlstate::commit_after_failure());
+        }
+        let object = self.object.as_mut().expect("only drop and discard take it");
+        self.state = State::Busy;
+        // The time limit closes the connection and cancels nothing: a cancelled wait for a
+        // synchronous standby would be answered as if the standby had the commit.
+        match tokio::time::timeout(self.timeout, object.batch_execute("COMMIT")).await {
+            Err(_) => Err(sqlstate::commit_timed_out()),
+            Ok(Err(error)) => Err(sqlstate::commit_error(error)),
+            Ok(Ok(())) => {
+                self.state = State::Clean;
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives up the transaction.
+    pub async fn rollback(mut self) -> StoreResult<()> {
+        let (connection, flight) = self.parts();
+        flight.run(connection.batch_execute("ROLLBACK")).await?;
+        self.state = State::Clean;
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(object) = self.object.take() else { return };
+        match self.state {
+            State::Clean => drop(object),
+            State::Busy => drop(Object::take(object)),
+            State::InTransaction => {
+                // A connection of its own state machine: if the runtime is gone, or the rollback
+                // fails, it is dropped while busy and hence closed, never returned dirty.
+                let mut connection = Self {
+                    object: Some(object),
+                    state: State::Busy,
+                    failed: false,
+                    timeout: self.timeout,
+                    runtime: self.runtime.clone(),
+                };
+                self.runtime.spawn(async move {
+                    let timeout = connection.timeout;
+                    let (raw, _) = connection.parts();
+                    if let Ok(Ok(())) = tokio::time::timeout(timeout, raw.batch_execute("ROLLBACK")).await {
+                        connection.mark_clean();
+                    }
+                });
+            }
+        }
+    }
+}
+
+// === impl Flight ===
+
+impl Flight<'_> {
+    /// Runs one statement within the time limit.
+    pub async fn run<T>(self, statement: impl Future<Output = QueryResult<T>>) -> StoreResult<T> {
+        let before = std::mem::replace(self.state, State::Busy);
+        // If this future is dropped here, or the time limit passes, the state stays Busy.
+        let result = match tokio::time::timeout(self.timeout, statement).await {
+            Err(_) => Err(sqlstate::timed_out()),
+            Ok(result) => {
+                *self.state = before;
+                result.map_err(sqlstate::error)
+            }
+        };
+        *self.failed |= result.is_err();
+        result
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connection_insists_on_the_primary() {
+        assert_eq!(primary_only("postgres://h/d"), "postgres://h/d?target_session_attrs=read-write");
+        assert_eq!(
+            primary_only("postgresql://h/d?target_session_attrs=any"),
+            "postgresql://h/d?target_session_attrs=any&target_session_attrs=read-write"
+        );
+        assert_eq!(primary_only("host=h dbname=d"), "host=h dbname=d target_session_attrs=read-write");
+    }
+}

@@ -1,0 +1,171 @@
+//! A session: one connection in one transaction, and every read on it.
+//!
+//! [`PostgresStore::snapshot`](super::PostgresStore) opens one REPEATABLE READ, READ ONLY;
+//! a mutation's (see `transaction`) reads the same way after its locks.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{
+    accounts, api_keys,
+    catalogue::{self, CatalogueCache},
+    fill, log,
+    pool::Connection,
+    roles, teams, users,
+};
+use crate::{
+    app::ports::{ApiKeyFilter, EventFilter, Page, Reader, StoreResult, StoredEvent, UserPrincipal},
+    domain::{
+        api_key::ApiKey,
+        authority::Managed,
+        catalogue::Catalogue,
+        directory::{Account, Role, Team, User},
+        event::Hash,
+        id::{AccountId, KeyId, RoleId, TeamId, UserId},
+        revision::Revision,
+        time::Timestamp,
+        token::HashedToken,
+        verification::TokenFacts,
+    },
+};
+
+/// Opens a reader's snapshot.
+pub const BEGIN_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// One connection in one transaction.
+pub struct Session {
+    pub(super) connection: Connection,
+    pub(super) catalogue: Arc<CatalogueCache>,
+    /// The transaction may change the catalogue: read it past the cache, and never into it.
+    pub(super) changes_catalogue: bool,
+    /// The commit wakes the followers.
+    pub(super) notify: bool,
+    /// The transaction's name, for traces.
+    pub(super) name: &'static str,
+}
+
+/// Runs one statement of a session within its time limit.
+macro_rules! run {
+    ($session:expr, $conn:ident => $statement:expr) => {{
+        let ($conn, flight) = $session.connection.parts();
+        flight.run($statement).await
+    }};
+}
+pub(super) use run;
+
+impl Session {
+    /// The session of an open transaction.
+    pub(super) fn new(connection: Connection, catalogue: Arc<CatalogueCache>, name: &'static str) -> Self {
+        Self { connection, catalogue, changes_catalogue: false, notify: false, name }
+    }
+}
+
+#[async_trait]
+impl Reader for Session {
+    async fn head(&mut self) -> StoreResult<Revision> {
+        run!(self, conn => log::head(conn)).map(|head| head.revision)
+    }
+
+    async fn head_hash(&mut self) -> StoreResult<(Revision, Hash)> {
+        run!(self, conn => log::head(conn)).map(|head| (head.revision, head.hash))
+    }
+
+    async fn now(&mut self) -> StoreResult<Timestamp> {
+        run!(self, conn => log::now(conn))
+    }
+
+    async fn catalogue(&mut self) -> StoreResult<Arc<Catalogue>> {
+        if self.changes_catalogue {
+            run!(self, conn => catalogue::load(conn)).map(|(_, catalogue)| catalogue)
+        } else {
+            run!(self, conn => self.catalogue.current(conn))
+        }
+    }
+
+    async fn default_roles(&mut self) -> StoreResult<Vec<Role>> {
+        run!(self, conn => catalogue::default_roles(conn))
+    }
+
+    async fn held_on_teams(&mut self, names: &BTreeSet<String>) -> StoreResult<BTreeSet<String>> {
+        run!(self, conn => catalogue::held_on_teams(conn, names))
+    }
+
+    async fn token(&mut self, digest: &HashedToken) -> StoreResult<Option<TokenFacts>> {
+        let snapshot = run!(self, conn => fill::read(conn, std::slice::from_ref(digest)))?;
+        let known = if self.changes_catalogue { None } else { snapshot.known_catalogue(&self.catalogue) };
+        // Both reads are of one snapshot, or under the lock that holds the catalogue still.
+        let catalogue = match known {
+            Some(catalogue) => catalogue,
+            None => Reader::catalogue(self).await?,
+        };
+        let fill = snapshot.into_fill(catalogue).map_err(super::sqlstate::error)?;
+        Ok(fill.token.map(|(_, facts)| facts))
+    }
+
+    async fn user_principal(&mut self, account: &AccountId, user: &UserId) -> StoreResult<Option<UserPrincipal>> {
+        run!(self, conn => users::principal(conn, account, user))
+    }
+
+    async fn account(&mut self, account: &AccountId) -> StoreResult<Option<Account>> {
+        run!(self, conn => accounts::get(conn, account))
+    }
+
+    async fn accounts(&mut self, page: &Page<AccountId>) -> StoreResult<Vec<Account>> {
+        run!(self, conn => accounts::list(conn, page))
+    }
+
+    async fn api_key(&mut self, account: &AccountId, key: KeyId) -> StoreResult<Option<ApiKey>> {
+        run!(self, conn => api_keys::get(conn, account, key))
+    }
+
+    async fn api_keys(
+        &mut self,
+        account: &AccountId,
+        visible: &Managed,
+        filter: &ApiKeyFilter,
+        page: &Page<KeyId>,
+    ) -> StoreResult<Vec<ApiKey>> {
+        run!(self, conn => api_keys::list(conn, account, visible, filter, page))
+    }
+
+    async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<u32> {
+        run!(self, conn => api_keys::count_on_team(conn, account, team))
+    }
+
+    async fn team(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<Option<Team>> {
+        run!(self, conn => teams::get(conn, account, team))
+    }
+
+    async fn teams(&mut self, account: &AccountId, page: &Page<TeamId>) -> StoreResult<Vec<Team>> {
+        run!(self, conn => teams::list(conn, account, page))
+    }
+
+    async fn missing_teams(&mut self, account: &AccountId, teams: &BTreeSet<TeamId>) -> StoreResult<BTreeSet<TeamId>> {
+        run!(self, conn => teams::missing(conn, account, teams))
+    }
+
+    async fn role(&mut self, account: &AccountId, role: &RoleId) -> StoreResult<Option<Role>> {
+        run!(self, conn => roles::get(conn, account, role))
+    }
+
+    async fn roles(&mut self, account: &AccountId, page: &Page<RoleId>) -> StoreResult<Vec<Role>> {
+        run!(self, conn => roles::list(conn, account, page))
+    }
+
+    async fn role_in_use(&mut self, account: &AccountId, role: &RoleId) -> StoreResult<bool> {
+        run!(self, conn => roles::in_use(conn, account, role))
+    }
+
+    async fn user(&mut self, account: &AccountId, user: &UserId) -> StoreResult<Option<User>> {
+        run!(self, conn => users::get(conn, account, user))
+    }
+
+    async fn users(&mut self, account: &AccountId, page: &Page<UserId>) -> StoreResult<Vec<User>> {
+        run!(self, conn => users::list(conn, account, page))
+    }
+
+    async fn events(&mut self, filter: &EventFilter, page: &Page<i64>) -> StoreResult<Vec<StoredEvent>> {
+        run!(self, conn => log::events(conn, filter, page))
+    }
+}

@@ -1,0 +1,187 @@
+//! What the database's errors mean: the one place where a driver's error becomes a [`StoreError`].
+//!
+//! Diesel keeps the SQLSTATE of a few classes as a kind and drops the rest, leaving the message. So
+//! the classes without a kind are told apart by the server's untranslated message; `pool` asks every
+//! session for untranslated ones. What is not recognised is a [`StoreError::Bug`] — or, during COMMIT,
+//! [`StoreError::OutcomeUnknown`]: never a wrong certainty.
+
+use diesel::result::{DatabaseErrorKind as Kind, Error as DieselError};
+use diesel_async::pooled_connection::deadpool::PoolError;
+
+use crate::app::error::StoreError;
+
+/// What an error means, before it is known whether it came from COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// 40P01, 40001, 23505, 55P03: somebody else was faster.
+    Conflict,
+    /// 08xxx, 53xxx, 57xxx, 25006, a closed connection.
+    Unavailable,
+    /// 54000 from NOTIFY.
+    NotifyFailed,
+    /// The statement was wrong, or a constraint refused an impossible row.
+    Bug,
+}
+
+/// The untranslated beginnings of the messages of classes that Diesel has no kind for.
+const MESSAGES: &[(&str, Class)] = &[
+    // 40P01
+    ("deadlock detected", Class::Conflict),
+    // 55P03
+    ("canceling statement due to lock timeout", Class::Conflict),
+    ("could not obtain lock on", Class::Conflict),
+    // 54000
+    ("too many notifications in the NOTIFY queue", Class::NotifyFailed),
+    // 57014
+    ("canceling statement due to", Class::Unavailable),
+    // 57P01, 57P02, 57P05, 25P03: the backend is being ended.
+    ("terminating connection", Class::Unavailable),
+    ("terminating background worker", Class::Unavailable),
+    // 57P03
+    ("the database system is", Class::Unavailable),
+    // 53300
+    ("sorry, too many clients already", Class::Unavailable),
+    ("remaining connection slots are reserved", Class::Unavailable),
+    ("too many connections for", Class::Unavailable),
+    // 53200, 53100
+    ("out of memory", Class::Unavailable),
+    ("out of shared memory", Class::Unavailable),
+    ("could not extend file", Class::Unavailable),
+    ("could not write", Class::Unavailable),
+    // 08xxx
+    ("connection to client lost", Class::Unavailable),
+];
+
+/// A time limit of ours passed.
+#[derive(Debug, thiserror::Error)]
+#[error("the database did not answer within its time limit")]
+struct TimedOut;
+
+/// COMMIT after a statement had failed: PostgreSQL would answer ROLLBACK, as if that were success.
+#[derive(Debug, thiserror::Error)]
+#[error("a transaction whose statement had failed cannot be committed")]
+struct CommitAfterFailure;
+
+/// The error of a statement, by the meaning of its SQLSTATE.
+pub fn error(source: DieselError) -> StoreError {
+    match classify(&source) {
+        Class::Conflict => StoreError::Conflict(source.into()),
+        Class::Unavailable => StoreError::Unavailable(source.into()),
+        Class::NotifyFailed => StoreError::NotifyFailed(source.into()),
+        Class::Bug => StoreError::Bug(source.into()),
+    }
+}
+
+/// The error of COMMIT. Only an error that PostgreSQL raises before it commits says that nothing was
+/// changed; a connection that ended may have ended after it.
+pub fn commit_error(source: DieselError) -> StoreError {
+    match classify(&source) {
+        Class::Conflict => StoreError::Conflict(source.into()),
+        Class::NotifyFailed => StoreError::NotifyFailed(source.into()),
+        Class::Bug if refused_by_constraint(&source) => StoreError::Bug(source.into()),
+        Class::Bug | Class::Unavailable => StoreError::OutcomeUnknown(source.into()),
+    }
+}
+
+/// The error of getting a connection.
+pub fn pool_error(source: PoolError) -> StoreError {
+    StoreError::Unavailable(source.into())
+}
+
+/// A statement that took too long.
+pub fn timed_out() -> StoreError {
+    StoreError::Unavailable(TimedOut.into())
+}
+
+/// A COMMIT that took too long.
+pub fn commit_timed_out() -> StoreError {
+    StoreError::OutcomeUnknown(TimedOut.into())
+}
+
+/// A COMMIT that would have been a ROLLBACK.
+pub fn commit_after_failure() -> StoreError {
+    StoreError::Bug(CommitAfterFailure.into())
+}
+
+fn classify(error: &DieselError) -> Class {
+    let DieselError::DatabaseError(kind, information) = error else {
+        return match error {
+            DieselError::BrokenTransactionManager => Class::Unavailable,
+            _ => Class::Bug,
+        };
+    };
+    match kind {
+        Kind::UniqueViolation | Kind::SerializationFailure => Class::Conflict,
+        Kind::UnableToSendCommand | Kind::ClosedConnection | Kind::ReadOnlyTransaction => Class::Unavailable,
+        Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation => Class::Bug,
+        _ => {
+            let message = information.message();
+            let known = MESSAGES.iter().find(|(beginning, _)| message.starts_with(beginning));
+            known.map_or(Class::Bug, |(_, class)| *class)
+        }
+    }
+}
+
+fn refused_by_constraint(error: &DieselError) -> bool {
+    use Kind::{CheckViolation, ForeignKeyViolation, NotNullViolation};
+    matches!(error, DieselError::DatabaseError(CheckViolation | ForeignKeyViolation | NotNullViolation, _))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(kind: Kind, message: &str) -> DieselError {
+        DieselError::DatabaseError(kind, Box::new(message.to_owned()))
+    }
+
+    fn unknown(message: &str) -> DieselError {
+        database(Kind::Unknown, message)
+    }
+
+    #[test]
+    fn a_lost_race_is_a_conflict() {
+        for source in [
+            database(Kind::UniqueViolation, "duplicate key"),
+            database(Kind::SerializationFailure, "could not serialize"),
+            unknown("deadlock detected"),
+            unknown("canceling statement due to lock timeout"),
+        ] {
+            assert!(matches!(error(source), StoreError::Conflict(_)));
+        }
+    }
+
+    #[test]
+    fn not_being_able_to_ask_is_unavailable_and_after_commit_unknown() {
+        let gone = || {
+            [
+                database(Kind::UnableToSendCommand, "connection closed"),
+                database(Kind::ReadOnlyTransaction, "cannot execute INSERT in a read-only transaction"),
+                unknown("terminating connection due to administrator command"),
+                unknown("canceling statement due to statement timeout"),
+                unknown("the database system is shutting down"),
+            ]
+        };
+        for source in gone() {
+            assert!(matches!(error(source), StoreError::Unavailable(_)));
+        }
+        for source in gone() {
+            assert!(matches!(commit_error(source), StoreError::OutcomeUnknown(_)));
+        }
+    }
+
+    #[test]
+    fn an_unrecognised_error_of_commit_is_never_taken_for_a_rollback() {
+        assert!(matches!(error(unknown("¿qué?")), StoreError::Bug(_)));
+        assert!(matches!(commit_error(unknown("¿qué?")), StoreError::OutcomeUnknown(_)));
+        let refused = database(Kind::CheckViolation, "K2");
+        assert!(matches!(commit_error(refused), StoreError::Bug(_)));
+    }
+
+    #[test]
+    fn display_never_prints_the_driver_s_text() {
+        let error = error(unknown("row (secret) is wrong"));
+        assert!(!error.to_string().contains("secret"));
+        assert!(std::error::Error::source(&error).expect("carried").to_string().contains("secret"));
+    }
+}
