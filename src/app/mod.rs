@@ -20,7 +20,7 @@ mod verification;
 
 use std::{sync::Arc, time::Duration};
 
-pub use self::{error::Error, session::Session};
+pub use self::{error::Error, session::Session, verification::Verified};
 use self::{mint::Minter, ports::Store};
 use crate::verify::Verifier;
 

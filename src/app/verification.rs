@@ -1,17 +1,18 @@
 //! Verifying tokens for services that hold `system.verify`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{App, error::Error, session::Session};
 use crate::{
     domain::{
         Error as RuleError,
+        catalogue::Catalogue,
         id::{AccountId, TeamId},
         permission::SystemPermission,
         revision::Revision,
-        verification::Requirement,
+        verification::{Outcome, Requirement, TokenFacts},
     },
-    verify::Verification,
+    verify::Entry,
 };
 
 /// How long a verification waits for its `min_revision`.
@@ -19,6 +20,24 @@ const MIN_REVISION_WAIT: Duration = Duration::from_secs(1);
 
 /// How often an idle stream looks whether its caller's time is over.
 const DEADLINE_CHECK_PERIOD: Duration = Duration::from_secs(1);
+
+/// The answer to a verification.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// What was found.
+    pub outcome: Outcome,
+    /// The state that it was judged on.
+    pub revision: Revision,
+    entry: Option<Arc<Entry>>,
+}
+
+impl Verified {
+    /// What is known of the token, with the catalogue that names its permissions; `None` if it is MALFORMED or UNKNOWN.
+    #[must_use]
+    pub fn known(&self) -> Option<(&TokenFacts, &Catalogue)> {
+        self.entry.as_ref().map(|entry| (entry.facts(), &**entry.catalogue()))
+    }
+}
 
 impl App {
     /// Whether the caller may verify tokens, now: asked for every request and every message of a
@@ -35,16 +54,16 @@ impl App {
         }
     }
 
-    /// Completes with the reason once the caller's authority to verify has ended: for open streams. Not
-    /// knowing is no reason: each message finds that out for itself.
-    pub async fn authority_ended(&self, session: &Session) -> Error {
+    /// Completes once the caller's authority to verify has ended: for open streams. Not knowing is no
+    /// end: each message finds that out for itself.
+    pub async fn session_ended(&self, session: &Session) {
         let mut changes = self.verifier().applied_changes();
         loop {
             if !self.entry_stands(session)
                 && let Err(ended) = self.may_verify(session).await
                 && !matches!(ended, Error::Store(_) | Error::Overloaded)
             {
-                return ended;
+                return;
             }
             // Withdrawals come with an event, deadlines with time.
             let _ = tokio::time::timeout(DEADLINE_CHECK_PERIOD, changes.changed()).await;
@@ -80,10 +99,12 @@ impl App {
         token: &[u8],
         requirement: Option<&Requirement>,
         min_revision: Option<Revision>,
-    ) -> Result<Verification, Error> {
+    ) -> Result<Verified, Error> {
         if let Some(revision) = min_revision {
             self.verifier().await_revision(revision, MIN_REVISION_WAIT).await.map_err(|_| Error::RevisionNotReached)?;
         }
-        Ok(self.verifier().verify(token, requirement).await?)
+        let verification = self.verifier().verify(token, requirement).await?;
+        let entry = verification.entry().cloned();
+        Ok(Verified { outcome: verification.outcome(), revision: verification.revision(), entry })
     }
 }

@@ -67,10 +67,7 @@ impl Binaries {
             Err(_) => return Some(Err("its postgres cannot be run".to_owned())),
         };
         Some(match parse_major(&text) {
-            Some(major) if (MAJOR_MIN..=MAJOR_MAX).contains(&major) => Ok(Self {
-                folder: folder.to_owned(),
-                major,
-            }),
+            Some(major) if (MAJOR_MIN..=MAJOR_MAX).contains(&major) => Ok(Self { folder: folder.to_owned(), major }),
             Some(_) => Err(format!("{text} is not one of the versions {MAJOR_MIN} to {MAJOR_MAX}")),
             None => Err(format!("its version is not understood: {text}")),
         })
@@ -92,9 +89,7 @@ impl Search {
         layouts.push(PathBuf::from("/opt/homebrew/opt/postgresql/bin"));
         layouts.push(PathBuf::from("/usr/local/opt/postgresql/bin"));
         Self {
-            explicit: std::env::var_os("LATCHKEY_POSTGRES_BIN")
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from),
+            explicit: std::env::var_os("LATCHKEY_POSTGRES_BIN").filter(|value| !value.is_empty()).map(PathBuf::from),
             path: std::env::var_os("PATH"),
             layouts,
         }
@@ -109,17 +104,10 @@ impl Search {
             let probed = Binaries::probe(folder).unwrap_or_else(|| Err("it holds no postgres".to_owned()));
             return match probed {
                 Ok(binaries) => Ok(vec![binaries]),
-                Err(why) => Err(Error::BinariesUnusable {
-                    folder: folder.clone(),
-                    why,
-                }),
+                Err(why) => Err(Error::BinariesUnusable { folder: folder.clone(), why }),
             };
         }
-        let on_path = self
-            .path
-            .iter()
-            .flat_map(std::env::split_paths)
-            .filter(|folder| folder.is_absolute());
+        let on_path = self.path.iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute());
         let (mut found, mut refused, mut seen) = (Vec::new(), String::new(), HashSet::new());
         for folder in on_path.chain(self.layouts.iter().cloned()) {
             if !seen.insert(folder.clone()) {
@@ -131,11 +119,7 @@ impl Search {
                 None => {}
             }
         }
-        if found.is_empty() {
-            Err(Error::BinariesMissing { refused })
-        } else {
-            Ok(found)
-        }
+        if found.is_empty() { Err(Error::BinariesMissing { refused }) } else { Ok(found) }
     }
 }
 
@@ -152,10 +136,7 @@ mod tests {
 
     #[test]
     fn versions_are_read_as_every_packager_prints_them() {
-        assert_eq!(
-            parse_major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"),
-            Some(15)
-        );
+        assert_eq!(parse_major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"), Some(15));
         assert_eq!(parse_major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(parse_major("postgres (PostgreSQL) 9.6.24"), Some(9));
         assert_eq!(parse_major("something else"), None);

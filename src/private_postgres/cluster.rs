@@ -62,19 +62,13 @@ pub(super) async fn ensure_cluster(
 
     let program = binaries.program("initdb");
     let mut command = identity.command(&program);
-    command
-        .arg("-D")
-        .arg(&new)
-        .args(["-U", SUPERUSER, "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"]);
+    command.arg("-D").arg(&new).args(["-U", SUPERUSER, "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"]);
     command.arg("--pwfile").arg(&password_file);
     match durability {
         Durability::Durable => command.arg("--data-checksums"),
         Durability::Throwaway => command.arg("--no-sync"),
     };
-    command
-        .stdin(watchdog.hold()?)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(watchdog.hold()?).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = tokio::process::Command::from(command).output().await;
     // Whatever became of it; a left-over copy of the password is worse than a failed removal's report.
     let removed = std::fs::remove_file(&password_file);
@@ -82,10 +76,7 @@ pub(super) async fn ensure_cluster(
     removed.map_err(at("remove", &password_file))?;
     if !output.status.success() {
         let said = last_lines(&String::from_utf8_lossy(&output.stderr));
-        return Err(Error::Initdb {
-            folder: folder.path().to_owned(),
-            said,
-        });
+        return Err(Error::Initdb { folder: folder.path().to_owned(), said });
     }
     // The rename is what makes it a cluster: a kill before it leaves nothing that looks like one.
     std::fs::rename(&new, folder.cluster()).map_err(at("rename", &new))
@@ -129,9 +120,7 @@ async fn ready(folder: &Folder, watchdog: &mut Watchdog) -> Result<(), String> {
         }
         Ok(())
     });
-    waited
-        .await
-        .unwrap_or_else(|_elapsed| Err(format!("it was not ready within {} s", READY_WAIT.as_secs())))
+    waited.await.unwrap_or_else(|_elapsed| Err(format!("it was not ready within {} s", READY_WAIT.as_secs())))
 }
 
 /// `-D` comes first: the janitor knows the postmaster by it.
@@ -152,7 +141,5 @@ fn arguments(cluster: &Path, port: u16, options: &Options) -> Vec<String> {
 
 fn free_port() -> Result<u16, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    Ok(listener
-        .map_err(at("find a free port on", Path::new("127.0.0.1")))?
-        .port())
+    Ok(listener.map_err(at("find a free port on", Path::new("127.0.0.1")))?.port())
 }

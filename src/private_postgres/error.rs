@@ -184,11 +184,7 @@ pub enum Error {
 
 /// A `map_err` for file operations: keeps what was being done to which path.
 pub(super) fn at<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
-    move |source| Error::Folder {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| Error::Folder { doing, path: path.to_owned(), source }
 }
 
 /// What a person can do about the common reasons; the system's own text stays in the source chain.

@@ -39,35 +39,19 @@ impl Folder {
         let waiting = tokio::time::timeout(LOCK_WAIT, async {
             loop {
                 // Each time: a janitor may remove the folder in between.
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(path)
-                    .map_err(at("create the folder", path))?;
+                DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at("create the folder", path))?;
                 let lock_path = path.join("latchkey.lock");
                 if let Some(lock) = try_lock(&lock_path)? {
-                    return Ok(Self {
-                        path: path.canonicalize().map_err(at("find", path))?,
-                        lock,
-                    });
+                    return Ok(Self { path: path.canonicalize().map_err(at("find", path))?, lock });
                 }
-                let holder = std::fs::read_to_string(&lock_path)
-                    .unwrap_or_default()
-                    .trim()
-                    .to_owned();
+                let holder = std::fs::read_to_string(&lock_path).unwrap_or_default().trim().to_owned();
                 if is_alive(&holder) {
-                    return Err(Error::InUse {
-                        folder: path.to_owned(),
-                        pid: holder,
-                    });
+                    return Err(Error::InUse { folder: path.to_owned(), pid: holder });
                 }
                 tokio::time::sleep(POLL).await;
             }
         });
-        let unknown = |_elapsed| Error::InUse {
-            folder: path.to_owned(),
-            pid: "unknown".to_owned(),
-        };
+        let unknown = |_elapsed| Error::InUse { folder: path.to_owned(), pid: "unknown".to_owned() };
         waiting.await.map_err(unknown)?
     }
 
@@ -135,12 +119,7 @@ impl Folder {
         let path = self.log();
         // The folder is PostgreSQL's user's, we may be root: a link planted there must not be followed.
         let no_links = OFlags::NOFOLLOW.bits().cast_signed();
-        let opened = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .custom_flags(no_links)
-            .open(&path);
+        let opened = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(no_links).open(&path);
         opened.map_err(at("open", &path))
     }
 
@@ -210,13 +189,7 @@ fn is_alive(pid: &str) -> bool {
 
 /// The lock, with our process id in it; `None` if somebody has it.
 fn try_lock(path: &Path) -> Result<Option<File>, Error> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let mut file = match opened {
         Ok(file) => file,
         // The folder was there a moment ago: a janitor has just removed it. It will be made again.

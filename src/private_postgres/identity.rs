@@ -37,18 +37,10 @@ impl Identity {
             && metadata.uid() != 0
         {
             let (uid, gid) = (metadata.uid(), metadata.gid());
-            return Ok(Self {
-                switch_to: Some(User {
-                    name: format!("with id {uid}"),
-                    uid,
-                    gid,
-                }),
-            });
+            return Ok(Self { switch_to: Some(User { name: format!("with id {uid}"), uid, gid }) });
         }
         let user = ["postgres", "nobody"].into_iter().find_map(User::named);
-        Ok(Self {
-            switch_to: Some(user.ok_or(Error::NoUnprivilegedUser)?),
-        })
+        Ok(Self { switch_to: Some(user.ok_or(Error::NoUnprivilegedUser)?) })
     }
 
     /// A command that runs as this identity, with a bare environment, from a folder everyone may enter.
@@ -77,23 +69,16 @@ impl Identity {
     /// are somebody else's to open.
     pub(super) fn let_into(&self, data_dir: &Path) -> Result<(), Error> {
         let Some(user) = &self.switch_to else { return Ok(()) };
-        let refused = |folder| Error::NotTraversable {
-            user: user.name.clone(),
-            folder,
-        };
+        let refused = |folder| Error::NotTraversable { user: user.name.clone(), folder };
         match self.first_closed(data_dir)? {
             None => return Ok(()),
             Some(folder) if folder != data_dir => return Err(refused(folder)),
             Some(_) => {}
         }
-        let mode = std::fs::metadata(data_dir)
-            .map_err(at("read", data_dir))?
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(data_dir).map_err(at("read", data_dir))?.permissions().mode();
         let opened = std::fs::Permissions::from_mode(mode | 0o001);
         std::fs::set_permissions(data_dir, opened).map_err(at("change the permissions of", data_dir))?;
-        self.first_closed(data_dir)?
-            .map_or(Ok(()), |folder| Err(refused(folder)))
+        self.first_closed(data_dir)?.map_or(Ok(()), |folder| Err(refused(folder)))
     }
 
     /// The first folder, from the root, that this identity cannot enter. Asked of the kernel, not worked out from
@@ -105,24 +90,11 @@ impl Identity {
         let script = "for d in \"$@\"; do [ -x \"$d\" ] || exit \"$i\"; i=$((i + 1)); done; exit 0";
         // The answer travels as an exit status, 1 + the index; paths may hold anything, and no path is 250 deep.
         let mut command = self.command(shell);
-        command
-            .arg("-c")
-            .arg(format!("i=1; {script}"))
-            .arg("latchkey-way")
-            .args(&ancestors);
-        let status = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        let status = status.map_err(|source| Error::Spawn {
-            program: shell.to_owned(),
-            source,
-        })?;
+        command.arg("-c").arg(format!("i=1; {script}")).arg("latchkey-way").args(&ancestors);
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let status = status.map_err(|source| Error::Spawn { program: shell.to_owned(), source })?;
         let closed = usize::try_from(status.code().unwrap_or(1)).unwrap_or(1);
-        Ok(closed
-            .checked_sub(1)
-            .map(|index| ancestors.get(index).unwrap_or(&folder).to_path_buf()))
+        Ok(closed.checked_sub(1).map(|index| ancestors.get(index).unwrap_or(&folder).to_path_buf()))
     }
 }
 
@@ -132,21 +104,10 @@ impl User {
     /// Asks `id`, which knows every source of users that the machine is set up with.
     fn named(name: &str) -> Option<Self> {
         let number = |flag: &str| {
-            let output = Command::new("id")
-                .args([flag, name])
-                .stdin(Stdio::null())
-                .output()
-                .ok()?;
+            let output = Command::new("id").args([flag, name]).stdin(Stdio::null()).output().ok()?;
             let text = String::from_utf8(output.stdout).ok()?;
-            text.trim()
-                .parse::<u32>()
-                .ok()
-                .filter(|id| output.status.success() && *id != 0)
+            text.trim().parse::<u32>().ok().filter(|id| output.status.success() && *id != 0)
         };
-        Some(Self {
-            name: name.to_owned(),
-            uid: number("-u")?,
-            gid: number("-g")?,
-        })
+        Some(Self { name: name.to_owned(), uid: number("-u")?, gid: number("-g")? })
     }
 }

@@ -88,11 +88,7 @@ impl Options {
     /// Fast and gone with the process: for tests.
     #[must_use]
     pub fn throwaway(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            durability: Durability::Throwaway,
-            remove_on_stop: true,
-            ..Self::durable(data_dir)
-        }
+        Self { durability: Durability::Throwaway, remove_on_stop: true, ..Self::durable(data_dir) }
     }
 }
 
@@ -116,23 +112,10 @@ impl PrivatePostgres {
         let identity = prepare(&folder).await?;
         let binaries = choose(installed, &folder)?;
         let superuser_password = Self::keep_superuser_password(&folder)?;
-        cluster::ensure_cluster(
-            &folder,
-            &identity,
-            &binaries,
-            options.durability,
-            &watchdog,
-            &superuser_password,
-        )
-        .await?;
+        cluster::ensure_cluster(&folder, &identity, &binaries, options.durability, &watchdog, &superuser_password)
+            .await?;
         let port = cluster::run(&folder, &identity, &binaries, &options, &mut watchdog).await?;
-        let started = Self {
-            watchdog,
-            folder,
-            binaries,
-            port,
-            superuser_password,
-        };
+        let started = Self { watchdog, folder, binaries, port, superuser_password };
         // The port may have been lost to another PostgreSQL in the meantime; the password tells them apart.
         started.superuser_connection("postgres").await?;
         Ok(started)
@@ -173,10 +156,7 @@ impl PrivatePostgres {
 impl fmt::Debug for PrivatePostgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("PrivatePostgres");
-        shown
-            .field("data_dir", &self.folder.path())
-            .field("port", &self.port)
-            .field("binaries", &self.binaries);
+        shown.field("data_dir", &self.folder.path()).field("port", &self.port).field("binaries", &self.binaries);
         shown.finish_non_exhaustive()
     }
 }
@@ -189,19 +169,13 @@ async fn prepare(folder: &Folder) -> Result<Identity, Error> {
     if folder.postmaster_pid().is_some() {
         if !end_leftover(folder).await? {
             let pid = folder.postmaster_pid().unwrap_or_default();
-            return Err(Error::Orphan {
-                folder: folder.path().to_owned(),
-                pid,
-            });
+            return Err(Error::Orphan { folder: folder.path().to_owned(), pid });
         }
         folder.forget_stranger()?;
     }
     if !home.exists() {
         use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&home)
-            .map_err(at("create the folder", &home))?;
+        std::fs::DirBuilder::new().mode(0o700).create(&home).map_err(at("create the folder", &home))?;
     }
     identity.give(&home)?;
     Ok(identity)
@@ -212,18 +186,8 @@ fn choose(mut installed: Vec<Binaries>, folder: &Folder) -> Result<Binaries, Err
     let Some(cluster) = folder.cluster_major()? else {
         return Ok(installed.swap_remove(0));
     };
-    let newest = installed
-        .iter()
-        .map(|binaries| binaries.major)
-        .max()
-        .unwrap_or_default();
-    let fitting = installed
-        .into_iter()
-        .find(|binaries| binaries.major.to_string() == cluster);
+    let newest = installed.iter().map(|binaries| binaries.major).max().unwrap_or_default();
+    let fitting = installed.into_iter().find(|binaries| binaries.major.to_string() == cluster);
     let folder = folder.path().to_owned();
-    fitting.ok_or(Error::MajorVersion {
-        folder,
-        cluster,
-        installed: newest,
-    })
+    fitting.ok_or(Error::MajorVersion { folder, cluster, installed: newest })
 }

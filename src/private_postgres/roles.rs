@@ -53,10 +53,7 @@ impl PrivatePostgres {
         for role in [OWNER_ROLE, APP_ROLE] {
             let password = self.folder.password(role)?;
             let sql = ensure_role(role, &password);
-            connection.batch_execute(&sql).await.map_err(|source| Error::Sql {
-                doing: "create the roles",
-                source,
-            })?;
+            connection.batch_execute(&sql).await.map_err(|source| Error::Sql { doing: "create the roles", source })?;
         }
         self.create_database(DATABASE, None).await
     }
@@ -67,18 +64,10 @@ impl PrivatePostgres {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn create_database(&self, name: &str, template: Option<&str>) -> Result<(), Error> {
-        let failed = |source| Error::Sql {
-            doing: "create the database",
-            source,
-        };
+        let failed = |source| Error::Sql { doing: "create the database", source };
         let mut connection = self.superuser_connection("postgres").await?;
         let there = format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(name));
-        if diesel::sql_query(there)
-            .execute(&mut connection)
-            .await
-            .map_err(failed)?
-            == 0
-        {
+        if diesel::sql_query(there).execute(&mut connection).await.map_err(failed)? == 0 {
             // Not template1: somebody may be connected to that one.
             let (name, template) = (identifier(name), identifier(template.unwrap_or("template0")));
             let sql = format!("CREATE DATABASE {name} OWNER {OWNER_ROLE} TEMPLATE {template}");
@@ -91,11 +80,7 @@ impl PrivatePostgres {
         connection.batch_execute(&sql).await.map_err(failed)?;
         // PostgreSQL 14 lets everyone create in `public`, and not its database's owner dispose of it.
         let sql = format!("REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT ALL ON SCHEMA public TO {OWNER_ROLE};");
-        self.superuser_connection(name)
-            .await?
-            .batch_execute(&sql)
-            .await
-            .map_err(failed)
+        self.superuser_connection(name).await?.batch_execute(&sql).await.map_err(failed)
     }
 
     /// Drops a database, ending the sessions on it. One that is not there is fine.
@@ -105,30 +90,21 @@ impl PrivatePostgres {
     pub async fn drop_database(&self, name: &str) -> Result<(), Error> {
         let mut connection = self.superuser_connection("postgres").await?;
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name));
-        connection.batch_execute(&sql).await.map_err(|source| Error::Sql {
-            doing: "drop the database",
-            source,
-        })
+        connection.batch_execute(&sql).await.map_err(|source| Error::Sql { doing: "drop the database", source })
     }
 
     /// The superuser's password: kept in the folder, and made only together with the cluster.
     pub(super) fn keep_superuser_password(folder: &super::folder::Folder) -> Result<String, Error> {
         let file = folder.password_path(SUPERUSER_PASSWORD);
         if folder.cluster_major()?.is_some() && !file.exists() {
-            return Err(Error::PasswordLost {
-                folder: folder.path().to_owned(),
-                file,
-            });
+            return Err(Error::PasswordLost { folder: folder.path().to_owned(), file });
         }
         folder.password(SUPERUSER_PASSWORD)
     }
 
     pub(super) async fn superuser_connection(&self, database: &str) -> Result<AsyncPgConnection, Error> {
         let connection = AsyncPgConnection::establish(&self.superuser_url(database)).await;
-        connection.map_err(|source| Error::Connect {
-            role: SUPERUSER.to_owned(),
-            source,
-        })
+        connection.map_err(|source| Error::Connect { role: SUPERUSER.to_owned(), source })
     }
 }
 
@@ -150,11 +126,7 @@ fn identifier(name: &str) -> String {
 /// Quotes an SQL string, right under either setting of `standard_conforming_strings`.
 fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        format!(" E'{}'", quoted.replace('\\', "\\\\"))
-    } else {
-        format!("'{quoted}'")
-    }
+    if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
 /// Percent-encodes everything but the characters that mean nothing in an address.

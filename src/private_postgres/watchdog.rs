@@ -87,13 +87,7 @@ impl Watchdog {
     ) -> Result<(), Error> {
         let (reader, lifeline) = pipe().map_err(spawn_error)?;
         let mut command = identity.command(Path::new(SHELL));
-        command
-            .arg("-c")
-            .arg(GUARD)
-            .arg("latchkey-guard")
-            .arg(postgres)
-            .arg(self.signal.name())
-            .args(arguments);
+        command.arg("-c").arg(GUARD).arg("latchkey-guard").arg(postgres).arg(self.signal.name()).args(arguments);
         command.stdin(reader).stdout(self.hold()?).stderr(log).process_group(0);
         self.guard = Some(command.spawn().map_err(spawn_error)?);
         self.lifeline = Some(lifeline);
@@ -124,17 +118,11 @@ impl Watchdog {
             }
         });
         if waited.await.is_err() {
-            return Err(Error::StopTimeout {
-                folder: self.data_dir.clone(),
-                seconds: limit.as_secs(),
-            });
+            return Err(Error::StopTimeout { folder: self.data_dir.clone(), seconds: limit.as_secs() });
         }
         match self.janitor.wait() {
             Ok(status) if status.success() => Ok(()),
-            _ => Err(Error::StopTimeout {
-                folder: self.data_dir.clone(),
-                seconds: limit.as_secs(),
-            }),
+            _ => Err(Error::StopTimeout { folder: self.data_dir.clone(), seconds: limit.as_secs() }),
         }
     }
 }
@@ -155,29 +143,16 @@ impl Drop for Watchdog {
 /// Ends a postmaster that an earlier run left on this folder, if there is one. `false`: it would not end.
 pub(super) async fn end_leftover(folder: &Folder) -> Result<bool, Error> {
     let command = janitor(folder.path(), StopSignal::Int, false, Stdio::null(), Stdio::null());
-    let status = tokio::process::Command::from(command)
-        .status()
-        .await
-        .map_err(spawn_error)?;
+    let status = tokio::process::Command::from(command).status().await.map_err(spawn_error)?;
     Ok(status.code() != Some(WOULD_NOT_STOP))
 }
 
 fn janitor(data_dir: &Path, signal: StopSignal, remove: bool, stdin: Stdio, stdout: Stdio) -> Command {
     let mut command = Command::new(SHELL);
-    command
-        .arg("-c")
-        .arg(JANITOR)
-        .arg("latchkey-janitor")
-        .arg(data_dir)
-        .arg(signal.name());
+    command.arg("-c").arg(JANITOR).arg("latchkey-janitor").arg(data_dir).arg(signal.name());
     command.arg(if remove { "yes" } else { "no" });
     // Its own process group, so that Ctrl-C reaches us first; a current folder that cannot vanish under it.
-    command
-        .stdin(stdin)
-        .stdout(stdout)
-        .stderr(Stdio::null())
-        .process_group(0)
-        .current_dir("/");
+    command.stdin(stdin).stdout(stdout).stderr(Stdio::null()).process_group(0).current_dir("/");
     command
 }
 
@@ -187,8 +162,5 @@ fn ended(child: &mut Child) -> bool {
 }
 
 fn spawn_error(source: std::io::Error) -> Error {
-    Error::Spawn {
-        program: PathBuf::from(SHELL),
-        source,
-    }
+    Error::Spawn { program: PathBuf::from(SHELL), source }
 }

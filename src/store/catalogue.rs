@@ -6,7 +6,6 @@ use arc_swap::ArcSwapOption;
 use diesel::{
     QueryResult,
     prelude::*,
-
     sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text},
     upsert::excluded,
 };

@@ -240,7 +240,6 @@ impl Flight<'_> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,49 @@
+//! `latchkey bootstrap`: the only way to a key that holds `system.operate` (A4).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Failure, load, offline, start_telemetry};
+use crate::{
+    app::types::{ApiKeyDraft, Expiry},
+    domain::{grants::Grants, permission::SystemPermission, text, time::Span},
+    settings::Flags,
+};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "The token is printed once, alone, on standard output. Keep it as you keep a root password; delete the key \
+                        (DeleteApiKey in account `system`) when it is no longer needed."
+)]
+pub(super) struct Args {
+    /// The key's name, to tell it from others.
+    #[arg(long, default_value = "operator")]
+    name: String,
+    /// Let the key expire after so many hours; never if left out.
+    #[arg(long, value_name = "HOURS")]
+    ttl_hours: Option<u32>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    text::check_name("--name", &args.name)?;
+    let settings = load(&args.flags)?;
+    let (telemetry, _) = start_telemetry(settings.log_format, &settings.log_filter)?;
+    let app = offline::open(&settings).await?;
+    let hours = |hours: u32| Span::from_secs(hours.saturating_mul(60 * 60));
+    let expiry = args.ttl_hours.map_or(Expiry::Never, |ttl| Expiry::In(hours(ttl)));
+    let minted = app.bootstrap(operator_key(args.name, expiry)).await?;
+    telemetry.shutdown().await;
+    eprintln!("minted {} in account system, holding system.operate", minted.key.key_id);
+    if let Some(token) = minted.token {
+        println!("{}", token.reveal());
+    }
+    Ok(())
+}
+
+/// A key that holds `system.operate`.
+pub(super) fn operator_key(name: String, expiry: Expiry) -> ApiKeyDraft {
+    let account_permissions = BTreeSet::from([SystemPermission::Operate.name().to_owned()]);
+    let grants = Grants { account_permissions, team_scope: None };
+    ApiKeyDraft { name, comment: String::new(), metadata: BTreeMap::new(), grants, expiry }
+}

@@ -1,0 +1,109 @@
+//! The command line: reads arguments and settings, calls the layers below, speaks to people.
+
+mod bootstrap;
+mod catalogue;
+mod catalogue_file;
+mod check_config;
+mod dev;
+mod migrate;
+mod offline;
+mod serve;
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    settings::{self, LogFilter, LogFormat, Settings},
+    telemetry::{self, LogOptions, Metrics, Otlp, TelemetryGuard},
+};
+
+/// What a command that failed tells the person at the terminal.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Parser)]
+#[command(
+    name = "latchkey",
+    version,
+    about = "Owns API keys: who may mint them, what they may do, and whether a bearer token is good right now.",
+    after_help = "Start with `latchkey dev`: a private PostgreSQL, a demo account, the server, and grpcurl lines to paste.\n\
+                  On a database of your own: `latchkey migrate`, `latchkey catalogue apply FILE`, `latchkey bootstrap`,\n\
+                  then `latchkey serve`. Settings come from a TOML file, LATCHKEY_... variables and flags: see `latchkey check-config --help`."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server on a database of your own.
+    Serve(serve::Args),
+    /// Run everything on a private PostgreSQL, with a demo account, until Ctrl-C.
+    Dev(dev::Args),
+    /// Bring the database's schema and the application role's privileges up to date.
+    Migrate(migrate::Args),
+    /// Mint a key that holds system.operate: the first one, or the way back in. Repeatable.
+    Bootstrap(bootstrap::Args),
+    /// Change the catalogue of permissions.
+    #[command(subcommand)]
+    Catalogue(catalogue::Command),
+    /// Check the settings and print them as they are in force, secrets redacted.
+    CheckConfig(check_config::Args),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("latchkey: {failure}");
+            let mut cause = failure.source();
+            while let Some(source) = cause {
+                eprintln!("  because: {source}");
+                cause = source.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Dev(args) => dev::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
+        Command::Bootstrap(args) => bootstrap::run(args).await,
+        Command::Catalogue(command) => catalogue::run(command).await,
+        Command::CheckConfig(args) => check_config::run(&args),
+    }
+}
+
+/// All settings, or every problem with them.
+fn load(flags: &settings::Flags) -> Result<Settings, Failure> {
+    Ok(settings::load(flags, settings::process_environment())?)
+}
+
+/// Starts logs to standard error and, where the standard variables say so, OTLP export.
+fn start_telemetry(format: LogFormat, filter: &LogFilter) -> Result<(TelemetryGuard, Arc<Metrics>), Failure> {
+    let metrics = Arc::new(Metrics::new());
+    let log = LogOptions::to_stderr(format, filter.as_str());
+    Ok((telemetry::init(log, &Otlp::from_environment(), &metrics)?, metrics))
+}
+
+/// Completes when the process is asked to stop: Ctrl-C or SIGTERM.
+async fn stop_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}

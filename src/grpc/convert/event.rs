@@ -1,0 +1,170 @@
+//! The log as the API shows it.
+
+use std::collections::BTreeSet;
+
+use super::{
+    all,
+    api_key::to_principal,
+    optional,
+    revision::{revision, to_revision},
+    specified,
+    time::to_timestamp,
+};
+use crate::{
+    app::{
+        ports::{EventFilter, StoredEvent},
+        types::ChainReport,
+    },
+    domain::{
+        Error,
+        error::Violated,
+        event::{Change, Event, EventKind},
+        id::{AccountId, KeyId},
+    },
+    proto,
+};
+
+/// Which events a list wants, and the number after which it starts.
+///
+/// # Errors
+/// [`Error::Invalid`] naming every wrong field.
+pub fn filter(request: &proto::ListEventsRequest) -> Result<(EventFilter, Option<i64>), Error> {
+    let (account_id, kinds, key_id, after) = all((
+        optional("account_id", &request.account_id, AccountId::parse),
+        kinds(&request.kinds),
+        optional("key_id", &request.key_id, KeyId::parse),
+        revision("after_revision", request.after_revision),
+    ))?;
+    Ok((EventFilter { account_id, kinds, key_id }, after.map(|revision| revision.number)))
+}
+
+fn kinds(kinds: &[i32]) -> Result<BTreeSet<EventKind>, Error> {
+    let mut problems = Violated::default();
+    let mut set = BTreeSet::new();
+    for (i, kind) in kinds.iter().enumerate() {
+        set.extend(problems.collect(specified(&format!("kinds[{i}]"), *kind, from_kind))?);
+    }
+    problems.finish()?;
+    Ok(set)
+}
+
+macro_rules! kinds {
+    ($($kind:ident),+ $(,)?) => {
+        fn from_kind(kind: proto::EventKind) -> Option<EventKind> {
+            match kind {
+                proto::EventKind::Unspecified => None,
+                $(proto::EventKind::$kind => Some(EventKind::$kind),)+
+            }
+        }
+
+        fn to_kind(kind: EventKind) -> proto::EventKind {
+            match kind { $(EventKind::$kind => proto::EventKind::$kind),+ }
+        }
+    };
+}
+
+kinds!(
+    ApiKeyCreated,
+    ApiKeyUpdated,
+    ApiKeyRotated,
+    ApiKeyDisabled,
+    ApiKeyEnabled,
+    ApiKeyDeleted,
+    ApiKeyRevoked,
+    RetiringTokenRevoked,
+    RotatedTokenPresented,
+    AccountCreated,
+    AccountUpdated,
+    AccountDeleted,
+    AccountSuspended,
+    AccountResumed,
+    TeamCreated,
+    TeamUpdated,
+    TeamDeleted,
+    RoleCreated,
+    RoleUpdated,
+    RoleDeleted,
+    UserCreated,
+    UserUpdated,
+    UserDeleted,
+    CatalogueApplied,
+);
+
+/// An event. Of one whose format this build cannot read, only the number and the hash are shown.
+#[must_use]
+pub fn to_event(stored: StoredEvent) -> proto::Event {
+    let hash = stored.hash.to_vec();
+    match stored.event {
+        None => proto::Event {
+            revision: Some(proto::Revision { epoch: 0, number: stored.number }),
+            hash,
+            ..proto::Event::default()
+        },
+        Some(event) => to_readable_event(event, hash),
+    }
+}
+
+fn to_readable_event(event: Event, hash: Vec<u8>) -> proto::Event {
+    proto::Event {
+        revision: Some(to_revision(event.revision)),
+        event_id: event.event_id.to_string(),
+        time: Some(to_timestamp(event.time)),
+        kind: event.known_kind().map_or(proto::EventKind::Unspecified, to_kind).into(),
+        kind_name: event.kind,
+        account_id: event.account_id.map(|id| id.to_string()).unwrap_or_default(),
+        actor: event.actor.as_ref().map(to_principal),
+        target: Some(proto::EventTarget { r#type: event.target.kind, id: event.target.id }),
+        changes: event.changes.into_iter().map(to_change).collect(),
+        affected_key_ids: event.affected_key_ids.iter().map(ToString::to_string).collect(),
+        break_glass: event.break_glass,
+        hash,
+    }
+}
+
+fn to_change(change: Change) -> proto::FieldChange {
+    proto::FieldChange {
+        field: change.field,
+        before: change.before,
+        after: change.after,
+        added: change.added,
+        removed: change.removed,
+    }
+}
+
+/// What a verification of the chain found (V6).
+#[must_use]
+pub fn to_chain_report(report: ChainReport) -> proto::VerifyEventChainResponse {
+    let valid = report.broken.is_none();
+    let (first_invalid_number, problem) = report.broken.unwrap_or_default();
+    proto::VerifyEventChainResponse {
+        valid,
+        verified_events: report.verified_events.into(),
+        verified_through: Some(to_revision(report.verified_through)),
+        next_start_number: report.next_start_number.unwrap_or_default(),
+        first_invalid_number,
+        problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_number_in_the_contract() {
+        for kind in EventKind::ALL {
+            assert_eq!(from_kind(to_kind(*kind)), Some(*kind));
+        }
+        // 0 and the first number that is not taken.
+        let known = i32::try_from(EventKind::ALL.len()).expect("few");
+        assert!((1..=known).all(|n| proto::EventKind::try_from(n).is_ok()));
+        assert!(proto::EventKind::try_from(known + 1).is_err());
+    }
+
+    #[test]
+    fn an_unspecified_kind_is_refused_by_its_place() {
+        let request = proto::ListEventsRequest { kinds: vec![1, 0, 99], ..proto::ListEventsRequest::default() };
+        let error = filter(&request).expect_err("bad").to_string();
+        assert!(error.contains("kinds[1]") && error.contains("kinds[2]"), "{error}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Revisions, etags and how far a change has travelled.
+
+use crate::{
+    app::types::Guard,
+    domain::{
+        Error,
+        revision::{Etag, Revision},
+    },
+    proto,
+};
+
+/// A point in the log that a caller names; absent stays absent.
+///
+/// # Errors
+/// [`Error::Invalid`] naming `field` if either part is negative.
+pub fn revision(field: &str, value: Option<proto::Revision>) -> Result<Option<Revision>, Error> {
+    match value {
+        Some(proto::Revision { epoch, number }) if epoch < 0 || number < 0 => {
+            Err(Error::field(field, "must not be negative"))
+        }
+        Some(proto::Revision { epoch, number }) => Ok(Some(Revision { epoch, number })),
+        None => Ok(None),
+    }
+}
+
+/// What guards a mutation: an etag, empty for none.
+#[must_use]
+pub fn guard(etag: &str, validate_only: bool) -> Guard {
+    Guard { etag: Etag::from_request(etag), validate_only }
+}
+
+/// A point in the log as the API prints it.
+#[must_use]
+pub fn to_revision(revision: Revision) -> proto::Revision {
+    proto::Revision { epoch: revision.epoch, number: revision.number }
+}
+
+/// How far a mutation has travelled. This release does not wait for the other replicas, so it never
+/// claims that a change is complete: saying so wrongly would be a broken promise (V1).
+#[must_use]
+pub fn propagation(revision: Revision) -> Option<proto::Propagation> {
+    Some(proto::Propagation { complete: false, revision: Some(to_revision(revision)), pending_replicas: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_revision_is_refused_by_name() {
+        for (epoch, number) in [(-1, 0), (0, -1)] {
+            let error = revision("min_revision", Some(proto::Revision { epoch, number })).expect_err("negative");
+            assert!(error.to_string().contains("min_revision"), "{error}");
+        }
+        assert_eq!(revision("min_revision", None), Ok(None));
+        let zero = Some(proto::Revision { epoch: 0, number: 0 });
+        assert_eq!(revision("min_revision", zero), Ok(Some(Revision { epoch: 0, number: 0 })));
+    }
+
+    #[test]
+    fn nothing_is_ever_called_complete() {
+        let propagation = propagation(Revision { epoch: 1, number: 2 }).expect("always there");
+        assert!(!propagation.complete);
+    }
+}

@@ -1,0 +1,28 @@
+//! The first step of every call, the same for all: who calls? Nothing of a request is looked at
+//! before that is known (M8).
+
+use tonic::{Request, Status};
+
+use super::metadata::{OnBehalf, credentials};
+use crate::app::{App, Session};
+
+/// The way in: the use-cases, behind authentication.
+#[derive(Clone)]
+pub struct Entry {
+    /// The use-cases.
+    pub app: App,
+}
+
+impl Entry {
+    /// Authenticates the caller and hands over the message, as yet unread.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED; INVALID_ARGUMENT for metadata that A6 refuses; UNAVAILABLE if who calls
+    /// cannot be known.
+    pub async fn authenticate<T>(&self, request: Request<T>, on_behalf: OnBehalf) -> Result<(Session, T), Status> {
+        let (metadata, _, message) = request.into_parts();
+        let credentials = credentials(&metadata, on_behalf)?;
+        let session = self.app.authenticate(credentials.bearer, credentials.on_behalf_of).await?;
+        Ok((session, message))
+    }
+}

@@ -1,0 +1,22 @@
+//! Messages in, messages out. Handlers translate and nothing else: who may do what is decided by the
+//! use-cases ([`crate::app`]), and nothing here knows SQL, caches or clocks.
+//!
+//! The life of a call: [`entry`] authenticates → [`convert`] checks the syntax of the request alone,
+//! and names every wrong field → a use-case decides → [`convert`] prints the answer, or [`status`]
+//! the refusal. That order is M8's.
+
+mod api_key_service;
+pub mod convert;
+mod directory_service;
+mod entry;
+mod event_service;
+pub mod field_mask;
+mod metadata;
+mod page_token;
+pub mod services;
+pub mod status;
+mod stream;
+mod token_service;
+mod verifier;
+
+pub use services::{DESCRIPTORS, Services, Settings, services, set_serving};

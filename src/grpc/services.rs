@@ -1,0 +1,124 @@
+//! All services of a server, put together. Knows no socket and no runtime: the server adds those.
+
+use http::HeaderMap;
+use tonic::{Status, service::Routes};
+use tonic_health::{
+    ServingStatus,
+    server::{HealthReporter, health_reporter},
+};
+use tower::util::MapResponseLayer;
+
+use super::{
+    api_key_service::ApiKeys, directory_service::Directory, entry::Entry, event_service::Events, status::Refusal,
+    token_service::Tokens,
+};
+use crate::{
+    app::App,
+    proto::{
+        api_key_service_server::{self, ApiKeyServiceServer},
+        directory_service_server::{self, DirectoryServiceServer},
+        event_service_server::{self, EventServiceServer},
+        token_service_server::{self, TokenServiceServer},
+    },
+};
+
+/// The contract as compiled, for reflection and for the names of methods.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/latchkey_descriptor.bin"));
+
+/// Names that health is reported for: the server as a whole, then each service.
+const HEALTH_NAMES: [&str; 5] = [
+    "",
+    api_key_service_server::SERVICE_NAME,
+    directory_service_server::SERVICE_NAME,
+    event_service_server::SERVICE_NAME,
+    token_service_server::SERVICE_NAME,
+];
+
+/// The services' bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The largest request message.
+    pub message_bytes_max: usize,
+    /// Messages of one StreamVerifyTokens stream that may be unanswered; beyond them none is read.
+    pub stream_in_flight_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { message_bytes_max: 4 << 20, stream_in_flight_max: 64 }
+    }
+}
+
+/// What a server serves.
+pub struct Services {
+    /// Every service, for `tonic::transport::Server::add_routes`.
+    pub routes: Routes,
+    /// Reports NOT_SERVING until [`set_serving`] says otherwise.
+    pub health: HealthReporter,
+}
+
+/// Puts the services together. Health and reflection alone need no caller.
+pub async fn services(app: App, settings: Settings) -> Services {
+    let Settings { message_bytes_max, stream_in_flight_max } = settings;
+    let entry = Entry { app };
+    let tokens = Tokens { entry: entry.clone(), stream_in_flight_max, message_bytes_max };
+    let (health, health_service) = health_reporter();
+    // tonic-health starts as SERVING.
+    set_serving(&health, false).await;
+    let routes = reflection(Routes::new(health_service.max_decoding_message_size(message_bytes_max)))
+        .add_service(
+            ApiKeyServiceServer::new(ApiKeys { entry: entry.clone() }).max_decoding_message_size(message_bytes_max),
+        )
+        .add_service(
+            DirectoryServiceServer::new(Directory { entry: entry.clone() })
+                .max_decoding_message_size(message_bytes_max),
+        )
+        .add_service(EventServiceServer::new(Events { entry }).max_decoding_message_size(message_bytes_max))
+        .add_service(TokenServiceServer::new(tokens).max_decoding_message_size(message_bytes_max));
+    Services { routes: explain_transport(routes, message_bytes_max), health }
+}
+
+/// Reports whether the server can answer, for every name that health knows.
+pub async fn set_serving(health: &HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// Both versions, each with the descriptors of everything that is served: tools still ask for either.
+fn reflection(routes: Routes) -> Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+    };
+    let valid = "the descriptors were compiled with this binary";
+    routes.add_service(builder().build_v1().expect(valid)).add_service(builder().build_v1alpha().expect(valid))
+}
+
+/// Gives what the transport refuses — a message too large or garbled, an unknown method — a reason,
+/// like every other error. Such an answer is headers only.
+fn explain_transport(routes: Routes, message_bytes_max: usize) -> Routes {
+    let router = routes.into_axum_router();
+    Routes::from(router.layer(MapResponseLayer::new(move |mut response: http::Response<_>| {
+        explain(response.headers_mut(), message_bytes_max);
+        response
+    })))
+    .prepare()
+}
+
+fn explain(headers: &mut HeaderMap, message_bytes_max: usize) {
+    let ours = headers.contains_key(Status::GRPC_STATUS_DETAILS);
+    let status = if ours { None } else { Status::from_header_map(headers) };
+    if let Some(refusal) = status.and_then(|status| Refusal::of_transport(&status, message_bytes_max)) {
+        // Cannot fail: the message is percent-encoded and the details are base64.
+        _ = Status::from(refusal).add_header(headers);
+    }
+}
+
+#[cfg(test)]
+#[path = "services_tests.rs"]
+mod tests;

@@ -1,0 +1,310 @@
+//! The one module that builds a [`Status`]: code, `ErrorInfo`, `BadRequest` and `RetryInfo` of the
+//! rules' error table.
+//!
+//! An error has two halves. The public one is a [`Refusal`]; the internal one — drivers' texts, the
+//! chain of sources — is logged here, once, and goes nowhere else. Everything a client reads is
+//! bounded, because it travels in HTTP/2 trailers, and many clients take no more than 8 KiB of those.
+
+use std::{collections::HashMap, error::Error as StdError, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::convert::token::to_outcome;
+use crate::{
+    app::error::{Error, StoreError},
+    domain::{self, FieldViolation, verification::Outcome},
+    proto::{self, ErrorReason},
+};
+
+const DOMAIN: &str = "latchkey";
+const INTERNAL: &str = "internal error: the server's log has the details";
+
+/// When to come back after the store was unreachable or the server overloaded.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+const MESSAGE_BYTES_MAX: usize = 512;
+const VIOLATIONS_MAX: usize = 8;
+const VIOLATION_FIELD_BYTES_MAX: usize = 128;
+const VIOLATION_TEXT_BYTES_MAX: usize = 256;
+
+/// What a caller is told: the public half of an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    code: Code,
+    reason: ErrorReason,
+    message: String,
+    metadata: Vec<(&'static str, String)>,
+    violations: Vec<FieldViolation>,
+    retry_delay: Option<Duration>,
+}
+
+impl Refusal {
+    fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
+        let message = clipped(message.into(), MESSAGE_BYTES_MAX);
+        Self { code, reason, message, metadata: vec![], violations: vec![], retry_delay: None }
+    }
+
+    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((name, value.to_string()));
+        self
+    }
+
+    fn retryable(mut self) -> Self {
+        self.retry_delay = Some(RETRY_DELAY);
+        self
+    }
+
+    fn invalid(violations: Vec<FieldViolation>) -> Self {
+        let all = violations.len();
+        let violations: Vec<_> = violations.into_iter().take(VIOLATIONS_MAX).map(clipped_violation).collect();
+        let mut message = domain::Error::Invalid(violations.clone()).to_string();
+        if all > VIOLATIONS_MAX {
+            message = format!("{all} fields are wrong, the first {VIOLATIONS_MAX} are named; {message}");
+        }
+        Self { violations, ..Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message) }
+    }
+
+    /// No `authorization: Bearer …` in the call's metadata.
+    #[must_use]
+    pub fn no_credentials() -> Self {
+        let message = "credentials are required: send the metadata entry `authorization: Bearer <token>`";
+        Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message)
+    }
+
+    /// The authority that a stream was opened with has ended.
+    #[must_use]
+    pub fn session_ended() -> Self {
+        let message = "the caller's authority ended or changed: open the stream again";
+        Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message)
+    }
+
+    /// A metadata entry is malformed, repeated or not allowed on this RPC (A6).
+    #[must_use]
+    pub fn metadata(entry: &'static str, description: &'static str) -> Self {
+        let message = format!("metadata entry `{entry}` {description}");
+        Self::new(Code::InvalidArgument, ErrorReason::InvalidMetadata, message).with("entry", entry)
+    }
+
+    /// A field that this release does not offer.
+    #[must_use]
+    pub fn field_not_offered(field: &'static str) -> Self {
+        let violation = FieldViolation {
+            field: field.to_owned(),
+            description: "is not offered by this release: leave it empty".to_owned(),
+        };
+        let message = format!("{field}: {}", violation.description);
+        Self { violations: vec![violation], ..Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message) }
+    }
+
+    /// What the transport says no to before a handler sees the message: `None` if the status is
+    /// not one of its refusals and should stay as it is.
+    #[must_use]
+    pub fn of_transport(status: &Status, message_bytes_max: usize) -> Option<Self> {
+        let text = |fallback: &str| if status.message().is_empty() { fallback } else { status.message() }.to_owned();
+        match status.code() {
+            Code::OutOfRange => {
+                let message = format!("the message is larger than {message_bytes_max} bytes: send several");
+                let refusal = Self::new(Code::ResourceExhausted, ErrorReason::QuotaExceeded, message);
+                Some(refusal.with("quota", "message_bytes").with("limit", message_bytes_max))
+            }
+            // The decoder calls a message that it cannot read an internal error; it is the caller's.
+            Code::Internal => {
+                let message = "the message cannot be decoded: it is not a message of this method's type";
+                Some(Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message))
+            }
+            Code::Unimplemented => {
+                let message = text("there is no such service or method");
+                Some(Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message))
+            }
+            Code::NotFound => Some(Self::new(Code::NotFound, ErrorReason::NotFound, text("not found"))),
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::InvalidArgument
+            | Code::DeadlineExceeded
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::Unavailable
+            | Code::DataLoss
+            | Code::Unauthenticated => None,
+        }
+    }
+
+    /// True if the caller itself may go on no longer, as opposed to this one request.
+    #[must_use]
+    pub fn ends_authority(&self) -> bool {
+        matches!(self.code, Code::Unauthenticated | Code::PermissionDenied)
+    }
+
+    /// As one message of a stream that goes on.
+    #[must_use]
+    pub fn into_stream_error(self) -> proto::StreamError {
+        proto::StreamError {
+            code: self.code.into(),
+            message: self.message,
+            reason: self.reason.into(),
+            field: self.violations.into_iter().next().map(|violation| violation.field).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let metadata: HashMap<_, _> =
+            refusal.metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut details = ErrorDetails::with_error_info(reason_name(refusal.reason), DOMAIN, metadata);
+        if !refusal.violations.is_empty() {
+            let violations =
+                refusal.violations.into_iter().map(|v| tonic_types::FieldViolation::new(v.field, v.description));
+            details.set_bad_request(violations.collect::<Vec<_>>());
+        }
+        if let Some(delay) = refusal.retry_delay {
+            details.set_retry_info(Some(delay));
+        }
+        Self::with_error_details(refusal.code, refusal.message, details)
+    }
+}
+
+impl From<domain::Error> for Refusal {
+    fn from(error: domain::Error) -> Self {
+        use domain::Error as E;
+        let message = error.to_string();
+        match error {
+            E::Invalid(violations) => Self::invalid(violations),
+            E::PermissionMissing { permission, team } => {
+                let refusal = Self::new(Code::PermissionDenied, ErrorReason::PermissionMissing, message);
+                let refusal = refusal.with("permission", permission);
+                match team {
+                    Some(team) => refusal.with("team_id", team),
+                    None => refusal,
+                }
+            }
+            E::NotAllowed { rule, message: _ } => {
+                Self::new(Code::PermissionDenied, ErrorReason::NotAllowed, message).with("rule", rule)
+            }
+            E::NotFound(_) => Self::new(Code::NotFound, ErrorReason::NotFound, message),
+            E::StaleEtag => Self::new(Code::Aborted, ErrorReason::StaleEtag, message),
+            E::WrongState(_) => Self::new(Code::FailedPrecondition, ErrorReason::WrongState, message),
+            E::InUse(_) => Self::new(Code::FailedPrecondition, ErrorReason::InUse, message),
+            E::IdNotReusable => Self::new(Code::FailedPrecondition, ErrorReason::IdNotReusable, message),
+            E::QuotaExceeded { quota, limit } => {
+                let refusal = Self::new(Code::ResourceExhausted, ErrorReason::QuotaExceeded, message);
+                refusal.with("quota", quota).with("limit", limit)
+            }
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Rule(error) => error.into(),
+            Error::BadCredentials(Outcome::AccountSuspended) => Error::AccountSuspended.into(),
+            Error::BadCredentials(outcome) => {
+                let name = to_outcome(outcome).as_str_name().trim_start_matches("VERIFICATION_OUTCOME_");
+                let message = format!("{message}: {name}");
+                Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message).with("outcome", name)
+            }
+            Error::BadUser => Self::new(Code::Unauthenticated, ErrorReason::BadUser, message),
+            Error::AccountSuspended => Self::new(Code::Unauthenticated, ErrorReason::AccountSuspended, message),
+            Error::Store(error) => error.into(),
+            Error::RevisionNotReached => {
+                Self::new(Code::Unavailable, ErrorReason::RevisionNotReached, message).retryable()
+            }
+            Error::Overloaded => {
+                let message = "the server sheds load: come back later";
+                Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
+            }
+            Error::NotImplemented(_) => Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message),
+            Error::Internal(_) => {
+                tracing::error!(error = message, "internal error");
+                Self::new(Code::Internal, ErrorReason::Internal, INTERNAL)
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let error_chain = chain(&error);
+        match error {
+            StoreError::Unavailable(_) => {
+                tracing::warn!(error = error_chain, "the store is unavailable");
+                store_unavailable("the store cannot be reached: nothing was changed")
+            }
+            // The use-cases run these again; here they gave up.
+            StoreError::Conflict(_) | StoreError::NotifyFailed(_) => {
+                tracing::warn!(error = error_chain, "gave up on a mutation after several tries");
+                store_unavailable("the store is too busy: nothing was changed")
+            }
+            StoreError::OutcomeUnknown(_) => {
+                tracing::warn!(error = error_chain, "the outcome of a commit is unknown");
+                let message =
+                    "the store broke off: the change may or may not have been made; read before you repeat it";
+                Self::new(Code::Unavailable, ErrorReason::OutcomeUnknown, message).retryable()
+            }
+            StoreError::Bug(_) => {
+                tracing::error!(error = error_chain, "the store refused a statement");
+                Self::new(Code::Internal, ErrorReason::Internal, INTERNAL)
+            }
+        }
+    }
+}
+
+fn store_unavailable(message: &'static str) -> Refusal {
+    Refusal::new(Code::Unavailable, ErrorReason::StoreUnavailable, message).retryable()
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl From<domain::Error> for Status {
+    fn from(error: domain::Error) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+fn reason_name(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+}
+
+/// An error with all its sources, for the log only.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+fn clipped_violation(violation: FieldViolation) -> FieldViolation {
+    FieldViolation {
+        field: clipped(violation.field, VIOLATION_FIELD_BYTES_MAX),
+        description: clipped(violation.description, VIOLATION_TEXT_BYTES_MAX),
+    }
+}
+
+fn clipped(mut text: String, bytes_max: usize) -> String {
+    const ELLIPSIS: &str = "…";
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max - ELLIPSIS.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(ELLIPSIS);
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,62 @@
+//! Carries what the layers below count to telemetry: they do not know it.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use crate::{
+    app::Observer,
+    domain::verification::Outcome,
+    telemetry::{CacheLookup, DroppedRecord, Metrics},
+    verify::Verifier,
+};
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Mutations, as they end.
+pub(super) struct Mutations(pub Arc<Metrics>);
+
+impl Observer for Mutations {
+    fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration) {
+        self.0.mutation(name, succeeded, retries, duration);
+    }
+}
+
+/// Verifications: a hot path pays for one atomic addition, and this copies the totals.
+pub(super) async fn verifications(verifier: Arc<Verifier>, metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    loop {
+        ticks.tick().await;
+        let counters = verifier.counters();
+        for (outcome, total) in Outcome::ALL.into_iter().zip(&counters.outcomes) {
+            metrics.verification_total(name(outcome), total.load(Ordering::Relaxed));
+        }
+        let lookups = [
+            (CacheLookup::Hit, counters.hits.load(Ordering::Relaxed) + counters.negative_hits.load(Ordering::Relaxed)),
+            (CacheLookup::Miss, counters.misses.load(Ordering::Relaxed)),
+            (CacheLookup::FenceRefused, counters.fence_refusals.load(Ordering::Relaxed)),
+        ];
+        lookups.into_iter().for_each(|(result, total)| metrics.cache_lookup_total(result, total));
+        metrics.dropped_total(DroppedRecord::Usage, counters.usage_drops.load(Ordering::Relaxed));
+        metrics.dropped_total(DroppedRecord::LateToken, counters.late_drops.load(Ordering::Relaxed));
+        if let Some(applied) = verifier.applied() {
+            let positive = |number: i64| u64::try_from(number).unwrap_or(0);
+            metrics.applied_revision(positive(applied.epoch), positive(applied.number));
+        }
+    }
+}
+
+fn name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Malformed => "MALFORMED",
+        Outcome::Unknown => "UNKNOWN",
+        Outcome::Deleted => "DELETED",
+        Outcome::Rotated => "ROTATED",
+        Outcome::AccountSuspended => "ACCOUNT_SUSPENDED",
+        Outcome::Disabled => "DISABLED",
+        Outcome::Expired => "EXPIRED",
+        Outcome::PermissionDenied => "PERMISSION_DENIED",
+        Outcome::Valid => "VALID",
+    }
+}

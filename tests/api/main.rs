@@ -1,0 +1,18 @@
+//! The rules, one test after another, through gRPC on a real PostgreSQL.
+//!
+//! A file a letter of the rules; each test is named after what it shows, the allowed and the refused side.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod authority;
+mod bad_input;
+mod coverage;
+mod directory;
+mod errors;
+mod events;
+mod keys;
+mod permissions;
+mod principals;
+mod tokens;
+mod verification;

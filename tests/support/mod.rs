@@ -1,0 +1,10 @@
+//! What the tests share: a private PostgreSQL, a server, callers, and a small world to act in.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub mod database;
+pub mod logs;
+pub mod server;
+pub mod world;
+
+pub use server::{Caller, Server};
+pub use world::World;
