@@ -181,6 +181,7 @@ async fn the_application_s_role_can_do_all_that_the_store_does() {
         .batch_execute(&format!("ALTER ROLE postgres IN DATABASE {name} SET role = '{APP_ROLE}'"))
         .await
         .unwrap();
+    all_refused(&db, &["DELETE FROM events"], "permission denied").await;
     let store = crate::database::store(&db.url, std::time::Duration::from_secs(5));
     put_account(&store, "third", &["t1"]).await;
     let key = api_key(5, "third", grants(&["a"], &["t1"], &["b"]));
