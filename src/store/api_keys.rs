@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use diesel::{
     QueryResult,
     prelude::*,
-
     sql_types::{Array, BigInt, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};

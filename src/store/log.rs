@@ -3,7 +3,6 @@
 use diesel::{
     QueryResult,
     prelude::*,
-
     sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -11,8 +10,8 @@ use uuid::{Builder, Uuid};
 
 use super::{
     sql::{Link, Time, revision},
-    statement::statement,
     stamps::Stamps,
+    statement::statement,
 };
 use crate::{
     app::ports::{Append, EventFilter, Page, StoredEvent},
@@ -29,7 +28,7 @@ use crate::{
 pub const CHANNEL: &str = "latchkey_events";
 
 /// The head and the clock by one statement. `clock_timestamp()`, not the transaction's start.
-pub const HEAD_SQL: &str = "SELECT epoch, number, clock_timestamp() AS time, hash FROM log_head";
+pub const HEAD_SQL: &str = "SELECT epoch, number, clock_timestamp() AS time, hash FROM log_head LIMIT 1";
 
 /// Events above a number, and the one before them for its hash.
 pub const EVENTS_AFTER_SQL: &str =
@@ -259,10 +258,7 @@ pub async fn events(
     } else {
         format!("SELECT {EVENT_COLUMNS} FROM events WHERE {conditions} {tail}")
     };
-    let mut query = statement(sql)
-        
-        .bind::<BigInt, _>(page.after.unwrap_or(0))
-        .bind::<BigInt, _>(i64::from(page.limit));
+    let mut query = statement(sql).bind::<BigInt, _>(page.after.unwrap_or(0)).bind::<BigInt, _>(i64::from(page.limit));
     if let Some(account) = &filter.account_id {
         query = query.bind::<Text, _>(account.as_str());
     }
@@ -297,4 +293,3 @@ impl EventRow {
             && affected.eq(self.affected_key_ids.iter().copied())
     }
 }
-

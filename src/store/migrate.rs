@@ -138,8 +138,7 @@ async fn grant(connection: &mut AsyncPgConnection, role: &str) -> Result<(), Mig
             source,
         })?;
     }
-    let schema: Name =
-        statement("SELECT quote_ident(current_schema()::text) AS name").get_result(connection).await?;
+    let schema: Name = statement("SELECT quote_ident(current_schema()::text) AS name").get_result(connection).await?;
     let sql = GRANTS.replace("{role}", &format!("\"{role}\"")).replace("{schema}", &schema.name);
     connection.batch_execute(&format!("BEGIN; {sql} COMMIT")).await?;
     Ok(())
@@ -161,9 +160,8 @@ fn check_role_name(role: &str) -> Result<(), MigrateError> {
 /// Whatever keeps the question from being asked.
 pub async fn schema_status(conn: &mut AsyncPgConnection) -> QueryResult<SchemaStatus> {
     let known = known().map_err(diesel::result::Error::QueryBuilderError)?;
-    let table: Yes = statement("SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS yes")
-        .get_result(conn)
-        .await?;
+    let table: Yes =
+        statement("SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS yes").get_result(conn).await?;
     let applied: Vec<Name> = if table.yes {
         statement("SELECT version AS name FROM __diesel_schema_migrations ORDER BY version").load(conn).await?
     } else {

@@ -116,15 +116,19 @@ impl Pools {
     }
 }
 
+/// Look-ups are over before a compiler would have warmed up: on a young database, whose statistics
+/// are guesses, one `jit` run costs hundreds of milliseconds. And `sqlstate` reads untranslated
+/// messages; only a role that was granted it may ask for them, and nearly every server is untranslated
+/// anyway, so a refusal is no reason not to go on.
+const SETUP_SQL: &str = "SET jit = off; \
+     DO $$ BEGIN PERFORM set_config('lc_messages', 'C', false); \
+     EXCEPTION WHEN insufficient_privilege THEN NULL; END $$";
+
 /// Connects to the primary within the time limit.
 pub async fn establish(url: String, timeout: Duration) -> ConnectionResult<AsyncPgConnection> {
     let connect = async {
         let mut connection = AsyncPgConnection::establish(&url).await?;
-        // `sqlstate` reads untranslated messages. Only a role that was granted it may ask for them,
-        // and nearly every server is untranslated anyway: a refusal is no reason not to go on.
-        if let Err(refused) = connection.batch_execute("SET lc_messages = 'C'").await {
-            tracing::debug!(error = %refused, "the server's messages stay in its own language");
-        }
+        connection.batch_execute(SETUP_SQL).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(connection)
     };
     let late = || Err(ConnectionError::BadConnection("connecting took longer than the time limit".into()));
@@ -239,7 +243,6 @@ impl Flight<'_> {
         result
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -95,9 +95,5 @@ pub async fn note_presented(conn: &mut AsyncPgConnection, digest: &HashedToken, 
 /// Forgets digests of tokens that ended, or whose key was deleted, before a moment (T3). An expired
 /// key's token is not ended: its expiry may be moved.
 pub async fn forget_ended(conn: &mut AsyncPgConnection, before: Timestamp, limit: u32) -> QueryResult<usize> {
-    statement(FORGET_SQL)
-        .bind::<Timestamptz, _>(Time(before))
-        .bind::<BigInt, _>(i64::from(limit))
-        .execute(conn)
-        .await
+    statement(FORGET_SQL).bind::<Timestamptz, _>(Time(before)).bind::<BigInt, _>(i64::from(limit)).execute(conn).await
 }

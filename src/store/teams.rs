@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use diesel::{
     QueryResult,
     prelude::*,
-
     sql_types::{Array, Text, Uuid as SqlUuid},
     upsert::excluded,
 };

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::{
     QueryResult,
     prelude::*,
-
     sql_types::{Array, BigInt, Bool, Nullable, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};

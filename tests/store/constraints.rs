@@ -39,11 +39,7 @@ async fn k2_a_team_scope_names_teams_and_permissions_or_there_is_none() {
     )
     .await;
     // Both together are an edit.
-    execute(
-        &db.url,
-        "BEGIN; DELETE FROM api_key_teams; UPDATE api_keys SET team_permissions = '{}'; COMMIT",
-    )
-    .await;
+    execute(&db.url, "BEGIN; DELETE FROM api_key_teams; UPDATE api_keys SET team_permissions = '{}'; COMMIT").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,10 +173,7 @@ async fn the_application_s_role_can_do_all_that_the_store_does() {
     let mut admin = connect(&db.url).await;
     // So that the store's own connections come with that role.
     let name = db.url.rsplit_once('/').unwrap().1;
-    admin
-        .batch_execute(&format!("ALTER ROLE postgres IN DATABASE {name} SET role = '{APP_ROLE}'"))
-        .await
-        .unwrap();
+    admin.batch_execute(&format!("ALTER ROLE postgres IN DATABASE {name} SET role = '{APP_ROLE}'")).await.unwrap();
     all_refused(&db, &["DELETE FROM events"], "permission denied").await;
     let store = crate::database::store(&db.url, std::time::Duration::from_secs(5));
     put_account(&store, "third", &["t1"]).await;

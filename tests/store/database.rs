@@ -1,6 +1,9 @@
 //! A database of its own for every test, cloned from one migrated template.
 
-use std::{sync::atomic::{AtomicU32, Ordering}, time::Duration};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use latchkey::store::{PostgresStore, StoreOptions, migrate};

@@ -7,7 +7,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use latchkey::{
     app::{
         error::StoreError,
-        ports::{Locks, Reader, Store},
+        ports::{Locks, Store},
     },
     domain::event::EventKind,
     verify::primary::Primary,
@@ -221,10 +221,14 @@ async fn commits_are_durable_whatever_the_database_s_default() {
          CREATE TRIGGER note AFTER INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION note()",
     )
     .await;
-    let settings = [("off", "on"), ("local", "on"), ("remote_write", "on"), ("on", "on"), ("remote_apply", "remote_apply")];
+    let settings =
+        [("off", "on"), ("local", "on"), ("remote_write", "on"), ("on", "on"), ("remote_apply", "remote_apply")];
     for (default, wanted) in settings {
-        let sql = format!("ALTER DATABASE {} SET synchronous_commit = {default}; ALTER DATABASE {0} SET \
-            default_transaction_isolation = 'serializable'", name(&db));
+        let sql = format!(
+            "ALTER DATABASE {} SET synchronous_commit = {default}; ALTER DATABASE {0} SET \
+            default_transaction_isolation = 'serializable'",
+            name(&db)
+        );
         for statement in sql.split(';') {
             execute(&db.url, statement).await;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::{database::fresh_database, fixtures::*};
 use latchkey::{
     app::ports::{ApiKeyFilter, Page, Reader, Store, UsageMark},
     domain::{
@@ -12,7 +13,6 @@ use latchkey::{
     },
     verify::primary::Primary,
 };
-use crate::{database::fresh_database, fixtures::*};
 
 fn page(limit: u32) -> Page<latchkey::domain::id::KeyId> {
     Page { limit, after: None }
@@ -27,8 +27,7 @@ async fn a_key_reads_back_as_stored_and_is_stamped_with_its_event() {
     let db = fresh_database().await;
     put_account(&db.store, "acme", &["t1", "t2"]).await;
     let mut key = api_key(1, "acme", grants(&["incidents.view"], &["t1", "t2"], &["catalog.edit"]));
-    key.creator =
-        Some(Principal { key_id: key_id(9), account_id: account_id("acme"), user_id: Some(user_id("u1")) });
+    key.creator = Some(Principal { key_id: key_id(9), account_id: account_id("acme"), user_id: Some(user_id("u1")) });
     key.content.expire_time = Some(minutes(5));
     let revision = put_key(&db.store, &key, 1).await;
     let stored = get_key(&db.store, &key).await;
