@@ -17,7 +17,7 @@ pub async fn run(url: String, timeout: Duration, notify: Arc<Notify>) {
     let url = pool::primary_only(&url);
     let mut back_off = BACK_OFF_MIN;
     loop {
-        match pool::establish(url.clone(), timeout).await {
+        match pool::establish(url.clone(), timeout, None).await {
             Ok(connection) => {
                 if listen(connection, timeout, &notify).await {
                     back_off = BACK_OFF_MIN;

@@ -75,7 +75,7 @@ impl Pools {
             config.recycling_method = RecyclingMethod::Fast;
             let runtime = runtime.clone();
             config.custom_setup = Box::new(move |url| {
-                let made = runtime.spawn(establish(url.to_owned(), timeout));
+                let made = runtime.spawn(establish(url.to_owned(), timeout, Some(timeout)));
                 async move { made.await.unwrap_or_else(|gone| Err(ConnectionError::BadConnection(gone.to_string()))) }
                     .boxed()
             });
@@ -124,11 +124,19 @@ const SETUP_SQL: &str = "SET jit = off; \
      DO $$ BEGIN PERFORM set_config('lc_messages', 'C', false); \
      EXCEPTION WHEN insufficient_privilege THEN NULL; END $$";
 
-/// Connects to the primary within the time limit.
-pub async fn establish(url: String, timeout: Duration) -> ConnectionResult<AsyncPgConnection> {
+/// Connects to the primary within the time limit. With a statement limit the server itself ends what
+/// runs longer: else each statement given up here would leave a busy backend behind, and a long lock
+/// would use up the server's connections.
+pub async fn establish(
+    url: String,
+    timeout: Duration,
+    statement: Option<Duration>,
+) -> ConnectionResult<AsyncPgConnection> {
+    let limit = statement.map(|limit| format!("; SET statement_timeout = '{}ms'", limit.as_millis()));
+    let setup = format!("{SETUP_SQL}{}", limit.unwrap_or_default());
     let connect = async {
         let mut connection = AsyncPgConnection::establish(&url).await?;
-        connection.batch_execute(SETUP_SQL).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        connection.batch_execute(&setup).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(connection)
     };
     let late = || Err(ConnectionError::BadConnection("connecting took longer than the time limit".into()));

@@ -81,10 +81,35 @@ async fn a_statement_that_is_late_or_dropped_closes_its_connection() {
         let fill = hasty.fill(&[digest(n, 0)]).await.unwrap();
         assert_eq!(fill.token.map(|(matched, _)| matched), (n == 1).then(|| digest(1, 0)));
     }
-    tokio::time::sleep(SOON).await;
-    let sessions = "SELECT count(*)::text AS text FROM pg_stat_activity WHERE datname = current_database() \
-        AND state <> 'active' AND query LIKE '%log_head%'";
-    assert!(text(&db, sessions).await.parse::<u32>().unwrap() <= 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_given_up_ends_on_the_server_too() {
+    let db = fresh_database().await;
+    let hasty = store(&db.url, Duration::from_millis(400));
+    let mut blocker = connect(&db.url).await;
+    blocker.batch_execute("BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    for _ in 0..5 {
+        assert!(tokio::time::timeout(SOON, hasty.fill(&[digest(1, 0)])).await.is_err());
+    }
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let waiting = "SELECT count(*)::text AS text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = ";
+    assert_eq!(text(&db, &format!("{waiting} current_database()")).await, "0");
+}
+
+/// Diesel drops most SQLSTATEs: these are told by messages, so this server's must be what is expected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_a_conflict() {
+    let db = fresh_database().await;
+    put_account(&db.store, "a", &[]).await;
+    put_account(&db.store, "b", &[]).await;
+    let (mut one, mut two) = (begin(&db.store, "a").await, begin(&db.store, "b").await);
+    // Against the order that one call of `lock` keeps.
+    let one = tokio::spawn(async move { one.lock(&exclusive("b")).await });
+    let two = two.lock(&exclusive("a")).await;
+    let results = [one.await.unwrap(), two];
+    let conflicts = results.iter().filter(|result| matches!(result, Err(StoreError::Conflict(_)))).count();
+    assert!(conflicts >= 1, "{results:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
