@@ -7,6 +7,7 @@ mod support;
 
 mod authority;
 mod bad_input;
+mod calls;
 mod coverage;
 mod directory;
 mod errors;
