@@ -114,6 +114,10 @@ async fn a2_in_a_suspended_account_users_and_keys_may_call_only_revoke_token() {
     // Another account is not touched.
     let other = world.product.for_user(OTHER, "owner");
     mint_in(&other, OTHER, &key("k", &[])).await.expect("account `other` is active");
+    // Nor is who is not of the account.
+    let by_operator = mint(&world.server.operator, &key("k", &[])).await.expect("an operator is of account `system`");
+    disable(&world.server.operator, by_operator.id()).await.expect("and may act here");
+    world.make_user(ACME, "new", "standard", &[], UserState::Active).await;
     caller.tokens().revoke_token(RevokeTokenRequest {}).await.expect("revoking is always possible");
     assert_eq!(world.verify(&manager.token, None).await.outcome(), Outcome::Deleted);
 }

@@ -134,3 +134,32 @@ async fn m9_after_a_suspension_nothing_more_is_changed() {
     assert_eq!(last.revision, suspended.propagation.expect("how far").revision);
     assert_eq!(events.len() - 1, succeeded);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m9_a_team_that_is_deleted_meanwhile_is_on_no_key_afterwards() {
+    let world = World::start().await;
+    let before = head(&world).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let shared = team_key("k", &[], &["red", "green"], &["schedules.edit"]);
+    let workers = mutate_on(&world.user("red_green_manager"), 6, &shared, &stop);
+    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    let request =
+        latchkey::proto::DeleteTeamRequest { account_id: ACME.into(), team_id: "red".into(), ..Default::default() };
+    world.directory.directory().delete_team(request).await.expect("deleted");
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    ended(&stop, workers).await;
+    let events = events_after(&world, before).await;
+    let deletion = events.iter().position(|event| event.kind() == EventKind::TeamDeleted).expect("the deletion");
+    let created = |event: &&Event| event.kind() == EventKind::ApiKeyCreated;
+    let id = |event: &Event| event.target.clone().expect("a target").id;
+    let mut earlier: Vec<_> = events[..deletion].iter().filter(created).map(id).collect();
+    earlier.sort();
+    let mut affected = events[deletion].affected_key_ids.clone();
+    affected.sort();
+    assert_eq!(affected, earlier, "each key of the team is in the event");
+    assert!(!earlier.is_empty());
+    assert_eq!(events[deletion..].iter().filter(created).count(), 0, "red is no longer theirs to name");
+    for key in list(&world.user("owner")).await.expect("a list") {
+        assert_eq!(key.team_scope.expect("green is left").team_ids, strings(&["green"]));
+    }
+}

@@ -21,8 +21,8 @@ async fn a5_an_unchanged_upsert_appends_no_event_and_keeps_the_etag() {
     assert_eq!(put_team(directory, a_team.clone()).await.expect("the same"), a_team);
     assert_eq!(put_role(directory, a_role.clone()).await.expect("the same"), a_role);
     assert_eq!(put_user(directory, a_user.clone()).await.expect("the same"), a_user);
-    assert_eq!(put_teams(directory, vec![a_team.clone()]).await.expect("the same"), [a_team.clone()]);
-    assert_eq!(put_users(directory, vec![a_user.clone()]).await.expect("the same"), [a_user.clone()]);
+    assert_eq!(put_teams(directory, vec![a_team.clone()]).await.expect("the same"), vec![a_team.clone()]);
+    assert_eq!(put_users(directory, vec![a_user.clone()]).await.expect("the same"), vec![a_user.clone()]);
     assert_eq!(head(&world).await, before);
     assert_eq!(get_team(directory, "t").await.expect("a team"), a_team);
     assert_eq!(get_role(directory, "r").await.expect("a role"), a_role);

@@ -194,12 +194,13 @@ async fn v5_numbers_are_gap_free_and_in_commit_order_under_eight_writers() {
             let (mut numbers, mut last) = (Vec::new(), 0);
             for n in 0..12 {
                 // Two accounts, whose writers do not wait for each other before they take the head.
-                let account = if i % 2 == 0 { ACME } else { OTHER };
+                let account = [ACME, OTHER][i % 2];
                 let caller = world.product.for_user(account, "owner");
                 let made = create(&caller, account, &key(&format!("{i}-{n}"), &[])).await.expect("a key");
                 let number = made.propagation.expect("how far").revision.expect("a revision").number;
                 assert!(number > last, "what starts after an answer commits after it");
-                (last, _) = (number, numbers.push((number, made.api_key.expect("a key").key_id)));
+                last = number;
+                numbers.push((number, made.api_key.expect("a key").key_id));
             }
             numbers
         })
