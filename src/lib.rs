@@ -1,4 +1,71 @@
-//! skeleton
+//! # Latchkey
+//!
+//! A gRPC service that owns API keys: who may mint them, what they may do, and whether the bearer token
+//! in front of a service is good right now. The library is the server and its parts (feature `server`)
+//! and the generated clients (feature `client`); the program `latchkey` is [`cli`].
+//!
+//! ## The layers
+//!
+//! Dependencies point one way, from the top of this table to its bottom:
+//!
+//! | module | what it does | must not know |
+//! |---|---|---|
+//! | [`cli`] | arguments, settings, words for people | rules |
+//! | [`server`] | puts the layers together, runs and stops them | rules, SQL |
+//! | [`grpc`] | messages in, messages out; every `Status` | SQL, caches |
+//! | [`store`] | PostgreSQL: carries out the ports of `app` and `verify` | gRPC, who may do what |
+//! | [`telemetry`] | logs, traces, metrics | tokens, headers, bodies |
+//! | [`app`] | the use-cases: lock, judge, change, append | gRPC, SQL |
+//! | [`verify`] | the hot path: cache, fences, lease, follower, misses | gRPC, SQL |
+//! | [`domain`] | the rules, pure | everything above, clocks, I/O |
+//!
+//! Beside them, [`settings`] reads the configuration and [`private_postgres`] starts a real PostgreSQL of
+//! one's own, for `latchkey dev` and for the tests.
+//!
+//! ## The life of a verification
+//!
+//! 1. [`grpc`] takes the caller's bearer token from the metadata and has it verified like any other; the
+//!    caller needs `system.verify`.
+//! 2. [`verify`] parses the token (a typo ends here), hashes it under each pepper, reads lease, clock and
+//!    applied revision, and looks the digest up in its cache.
+//! 3. An entry that every fence covering it lets pass is judged by
+//!    [`domain::verification::TokenFacts::outcome`] at the estimate of the database's time. No lock, no
+//!    database, no allocation.
+//! 4. Otherwise one query to the primary answers for all who ask for the same token at that moment: one
+//!    snapshot of token, key, account, teams, log head and catalogue ([`store::fill`]).
+//! 5. The outcome is data. What cannot be known is UNAVAILABLE.
+//!
+//! ## The life of a mutation
+//!
+//! 1. [`grpc`] authenticates the caller, then checks the syntax of the request alone, naming every wrong
+//!    field.
+//! 2. A use-case of [`app`] opens a transaction, locks the catalogue and the accounts that the caller's
+//!    authority and the change live in (in one order), and only then reads (M9).
+//! 3. [`domain::authority`] judges: visibility, authority; then the state, the etag and the quota (M8).
+//! 4. The change is written, the log's head is taken last, the event is appended with its hash, the
+//!    changed objects are stamped with its revision, and all of it commits at once (V5, V6).
+//! 5. The follower of [`verify`] applies the event: it raises the fences that cover it, then advances the
+//!    applied revision. The answer leaves once this replica has done so.
+//!
+//! ## The invariants
+//!
+//! - **V1** no VALID, and no service to a caller, on authority whose withdrawal was answered complete
+//!   before the request was sent;
+//! - **V2** a fault may deny or fail, never allow;
+//! - **V3** deadlines are never late, and early by at most one round trip to the database;
+//! - **V4** no token verifies that was not minted;
+//! - **V5** every change has its event and every event its change;
+//! - **V6** the chain of events verifies.
+//!
+//! [`verify`] says where V1 to V4 are kept, [`store`] keeps V5 and V6.
+//!
+//! ## Deliberately absent
+//!
+//! - *Roles for keys, or keys that inherit from users*: a key holds what it was granted (K1, K5).
+//! - *Removing entries from the cache*: invalidation is a fence, so there is nothing to forget to delete.
+//! - *Wildcards and "empty means all"*: the empty set grants nothing (P4).
+//! - *Coordination between several replicas* (lease rows, the barrier behind `propagation.complete`): this
+//!   release runs one replica on a database, and `complete` stays false.
 
 #[cfg(feature = "server")]
 pub mod app;
@@ -21,8 +88,7 @@ pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod verify;
 
-/// The generated messages, clients and services of package `latchkey.v1`.
-#[allow(missing_docs, clippy::all, clippy::pedantic)]
+/// The messages, clients and services of package `latchkey.v1`, generated from `proto/`, where each is documented.
 pub mod proto {
     tonic::include_proto!("latchkey.v1");
 }

@@ -21,7 +21,10 @@ impl App {
         let revision = reader.head().await?;
         let caller = actor.caller.ok_or(Error::Internal("a session without a caller"))?;
         let (key, user_id) = match &caller.identity {
-            Identity::Key { key_id, .. } => (reader.api_key(&caller.account_id, *key_id).await?, None),
+            Identity::Key { key_id, .. } => {
+                let key = reader.api_key(&caller.account_id, *key_id).await?;
+                (key.map(|key| key.shown_at(actor.now)), None)
+            }
             Identity::User { user_id, .. } => (None, Some(user_id.clone())),
         };
         let (grantable_account, grantable_teams) = grantable(&caller, &actor.catalogue);

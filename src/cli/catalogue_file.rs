@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_wrong_key_is_named() {
-        let error = parse("[[permissions]]\nname = \"a\"\nteam_scoped = true\n").err().expect("refused");
+        let error = parse("[[permissions]]\nname = \"a\"\nteam_scoped = true\n").map(|_| ()).expect_err("refused");
         assert!(error.to_string().contains("team_scoped"), "{error}");
     }
 }

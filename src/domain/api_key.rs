@@ -138,6 +138,17 @@ impl ApiKey {
         Ok(())
     }
 
+    /// As a caller sees it at a moment: of a previous token only what still works.
+    #[must_use]
+    pub fn shown_at(mut self, now: Timestamp) -> Self {
+        let over = self.retiring_end_time.is_none_or(|end| now >= end);
+        if over || self.state == ApiKeyState::Deleted {
+            self.retiring_end_time = None;
+            self.retiring_token_last_used_time = None;
+        }
+        self
+    }
+
     /// When the token that a rotation replaces ends: after the grace, never past the key's expiry (K8).
     #[must_use]
     pub fn retiring_end(&self, now: Timestamp, grace: Span) -> Timestamp {

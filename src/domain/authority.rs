@@ -2,7 +2,7 @@
 //!
 //! Everything here is a function of the caller, the key and the catalogue at one revision; the
 //! use-cases fetch all three under one lock (M9). Confinement (M4) compares closed pairs only, in
-//! [`Caller::covers`]: whatever grants, goes through it.
+//! `Caller::covers`: whatever grants, goes through it.
 
 use std::collections::BTreeSet;
 

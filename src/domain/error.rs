@@ -127,7 +127,7 @@ impl fmt::Display for Missing<'_> {
 /// Violations that one answer names: it travels in a trailer, which clients bound.
 const VIOLATIONS_MAX: usize = 20;
 
-/// Collects violations so that a caller learns of them at once: the first [`VIOLATIONS_MAX`].
+/// Collects violations so that a caller learns of them at once: the first 20.
 #[derive(Debug, Default)]
 pub struct Violated(Vec<FieldViolation>);
 

@@ -1,7 +1,7 @@
 //! Messages in, messages out. Handlers translate and nothing else: who may do what is decided by the
 //! use-cases ([`crate::app`]), and nothing here knows SQL, caches or clocks.
 //!
-//! The life of a call: [`entry`] authenticates → [`convert`] checks the syntax of the request alone,
+//! The life of a call: `entry` authenticates → [`convert`] checks the syntax of the request alone,
 //! and names every wrong field → a use-case decides → [`convert`] prints the answer, or [`status`]
 //! the refusal. That order is M8's.
 

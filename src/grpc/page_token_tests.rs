@@ -43,11 +43,16 @@ proptest! {
     }
 
     #[test]
-    fn any_changed_character_is_refused_or_another_place(request in arguments(), key in any::<u128>(), at in 0..21_usize, c in "[A-Za-z0-9_-]") {
+    fn a_changed_binding_is_refused(
+        request in arguments(),
+        key in any::<u128>(),
+        at in 0..21_usize,
+        c in "[A-Za-z0-9_-]",
+    ) {
         let good = token(&request, key);
         let bad = format!("{}{c}{}", &good[..at], &good[at + 1..]);
         prop_assume!(bad != good);
-        // The first 21 characters are the binding alone.
+        // The first 21 characters hold nothing but the binding.
         prop_assert!(asked(&request, &bad, 0).is_err());
     }
 }

@@ -1,7 +1,11 @@
 //! All services of a server, put together. Knows no socket and no runtime: the server adds those.
 
 use http::HeaderMap;
-use tonic::{Status, service::Routes};
+use tonic::{
+    Status,
+    body::Body,
+    service::{LayerExt, Routes},
+};
 use tonic_health::{
     ServingStatus,
     server::{HealthReporter, health_reporter},
@@ -62,20 +66,49 @@ pub async fn services(app: App, settings: Settings) -> Services {
     let Settings { message_bytes_max, stream_in_flight_max } = settings;
     let entry = Entry { app };
     let tokens = Tokens { entry: entry.clone(), stream_in_flight_max, message_bytes_max };
-    let (health, health_service) = health_reporter();
+    let directory = Directory { entry: entry.clone() };
+    let api_keys = ApiKeys { entry: entry.clone() };
+    let events = Events { entry };
+    let explained = explaining(message_bytes_max);
+    let (routes, health) = open_services(message_bytes_max).await;
+    let routes = routes
+        .add_service(
+            explained.named_layer(TokenServiceServer::new(tokens).max_decoding_message_size(message_bytes_max)),
+        )
+        .add_service(
+            explained.named_layer(ApiKeyServiceServer::new(api_keys).max_decoding_message_size(message_bytes_max)),
+        )
+        .add_service(
+            explained.named_layer(DirectoryServiceServer::new(directory).max_decoding_message_size(message_bytes_max)),
+        )
+        .add_service(
+            explained.named_layer(EventServiceServer::new(events).max_decoding_message_size(message_bytes_max)),
+        );
+    Services { routes: routes.prepare(), health }
+}
+
+/// What needs no caller: health, reflection in both versions (tools still ask for either), and the
+/// answer to calls of what does not exist.
+async fn open_services(message_bytes_max: usize) -> (Routes, HealthReporter) {
+    let (health, service) = health_reporter();
     // tonic-health starts as SERVING.
     set_serving(&health, false).await;
-    let routes = reflection(Routes::new(health_service.max_decoding_message_size(message_bytes_max)))
-        .add_service(
-            ApiKeyServiceServer::new(ApiKeys { entry: entry.clone() }).max_decoding_message_size(message_bytes_max),
-        )
-        .add_service(
-            DirectoryServiceServer::new(Directory { entry: entry.clone() })
-                .max_decoding_message_size(message_bytes_max),
-        )
-        .add_service(EventServiceServer::new(Events { entry }).max_decoding_message_size(message_bytes_max))
-        .add_service(TokenServiceServer::new(tokens).max_decoding_message_size(message_bytes_max));
-    Services { routes: explain_transport(routes, message_bytes_max), health }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            // So that grpcurl prints the details of an error as fields rather than bytes.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+    };
+    let valid = "the descriptors were compiled with this binary";
+    let explained = explaining(message_bytes_max);
+    let routes = Routes::new(explained.named_layer(service.max_decoding_message_size(message_bytes_max)))
+        .add_service(reflection().build_v1().expect(valid))
+        .add_service(reflection().build_v1alpha().expect(valid));
+    let unknown = || async { Status::from(Refusal::no_such_method()).into_http::<Body>() };
+    (Routes::from(routes.into_axum_router().fallback(unknown)), health)
 }
 
 /// Reports whether the server can answer, for every name that health knows.
@@ -86,28 +119,16 @@ pub async fn set_serving(health: &HealthReporter, serving: bool) {
     }
 }
 
-/// Both versions, each with the descriptors of everything that is served: tools still ask for either.
-fn reflection(routes: Routes) -> Routes {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
-    };
-    let valid = "the descriptors were compiled with this binary";
-    routes.add_service(builder().build_v1().expect(valid)).add_service(builder().build_v1alpha().expect(valid))
-}
-
 /// Gives what the transport refuses — a message too large or garbled, an unknown method — a reason,
-/// like every other error. Such an answer is headers only.
-fn explain_transport(routes: Routes, message_bytes_max: usize) -> Routes {
-    let router = routes.into_axum_router();
-    Routes::from(router.layer(MapResponseLayer::new(move |mut response: http::Response<_>| {
+/// like every other error. Such an answer is headers only, so this looks at nothing else, and wraps
+/// each service by itself: a layer around the router would box every call once more.
+fn explaining(
+    message_bytes_max: usize,
+) -> MapResponseLayer<impl Fn(http::Response<Body>) -> http::Response<Body> + Clone + Send + Sync + 'static> {
+    MapResponseLayer::new(move |mut response: http::Response<Body>| {
         explain(response.headers_mut(), message_bytes_max);
         response
-    })))
-    .prepare()
+    })
 }
 
 fn explain(headers: &mut HeaderMap, message_bytes_max: usize) {

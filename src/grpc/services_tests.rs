@@ -12,14 +12,6 @@ use super::*;
 
 const BYTES_MAX: usize = 1_000;
 
-/// What needs no caller, hence no use-cases.
-async fn open_routes() -> (Routes, HealthReporter) {
-    let (health, service) = health_reporter();
-    set_serving(&health, false).await;
-    let routes = reflection(Routes::new(service.max_decoding_message_size(BYTES_MAX)));
-    (explain_transport(routes, BYTES_MAX), health)
-}
-
 async fn check(routes: Routes, service: &str) -> Result<i32, Status> {
     let request = HealthCheckRequest { service: service.to_owned() };
     HealthClient::new(routes).check(request).await.map(|response| response.into_inner().status)
@@ -30,7 +22,7 @@ fn reason(status: &Status) -> Option<String> {
 }
 
 async fn call<M: prost::Message + Default + 'static>(path: &'static str, message: M) -> Status {
-    let mut client = Grpc::new(open_routes().await.0);
+    let mut client = Grpc::new(open_services(BYTES_MAX).await.0);
     client.ready().await.expect("always ready");
     let path = PathAndQuery::from_static(path);
     let answer = client.unary(Request::new(message), path, ProstCodec::<M, HealthCheckRequest>::default()).await;
@@ -39,7 +31,7 @@ async fn call<M: prost::Message + Default + 'static>(path: &'static str, message
 
 #[tokio::test]
 async fn nothing_serves_until_it_is_told_to() {
-    let (routes, health) = open_routes().await;
+    let (routes, health) = open_services(BYTES_MAX).await;
     for name in HEALTH_NAMES {
         assert_eq!(check(routes.clone(), name).await.expect("known"), 2, "{name}");
     }
@@ -68,7 +60,7 @@ async fn what_the_transport_refuses_is_explained() {
         assert!(!status.message().is_empty(), "{path}");
     }
 
-    let status = check(open_routes().await.0, "no.such.Service").await.expect_err("unknown");
+    let status = check(open_services(BYTES_MAX).await.0, "no.such.Service").await.expect_err("unknown");
     assert_eq!((status.code(), reason(&status).as_deref()), (Code::NotFound, Some("NOT_FOUND")));
 }
 
@@ -76,7 +68,7 @@ async fn what_the_transport_refuses_is_explained() {
 async fn reflection_lists_every_service() {
     let message = server_reflection_request::MessageRequest::ListServices(String::new());
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(message) };
-    let mut client = ServerReflectionClient::new(open_routes().await.0);
+    let mut client = ServerReflectionClient::new(open_services(BYTES_MAX).await.0);
     let stream = client.server_reflection_info(tokio_stream::iter([request])).await.expect("open to all");
     let answer = stream.into_inner().message().await.expect("an answer").and_then(|answer| answer.message_response);
     let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };

@@ -97,11 +97,16 @@ impl Refusal {
         Self { violations: vec![violation], ..Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message) }
     }
 
+    /// A call of something that does not exist.
+    #[must_use]
+    pub fn no_such_method() -> Self {
+        Self::new(Code::Unimplemented, ErrorReason::NotImplemented, "there is no such service or method")
+    }
+
     /// What the transport says no to before a handler sees the message: `None` if the status is
     /// not one of its refusals and should stay as it is.
     #[must_use]
     pub fn of_transport(status: &Status, message_bytes_max: usize) -> Option<Self> {
-        let text = |fallback: &str| if status.message().is_empty() { fallback } else { status.message() }.to_owned();
         match status.code() {
             Code::OutOfRange => {
                 let message = format!("the message is larger than {message_bytes_max} bytes: send several");
@@ -113,11 +118,9 @@ impl Refusal {
                 let message = "the message cannot be decoded: it is not a message of this method's type";
                 Some(Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message))
             }
-            Code::Unimplemented => {
-                let message = text("there is no such service or method");
-                Some(Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message))
-            }
-            Code::NotFound => Some(Self::new(Code::NotFound, ErrorReason::NotFound, text("not found"))),
+            Code::Unimplemented if status.message().is_empty() => Some(Self::no_such_method()),
+            Code::Unimplemented => Some(Self::new(Code::Unimplemented, ErrorReason::NotImplemented, status.message())),
+            Code::NotFound => Some(Self::new(Code::NotFound, ErrorReason::NotFound, status.message())),
             Code::Ok
             | Code::Cancelled
             | Code::Unknown

@@ -28,7 +28,12 @@ pub enum Fallback {
     /// Nothing: the setting must be given.
     Required,
     /// Chosen from the circumstances of the process; the text says how.
-    Chosen { how: &'static str, choose: fn() -> &'static str },
+    Chosen {
+        /// In words, for `--help`.
+        how: &'static str,
+        /// Chooses it.
+        choose: fn() -> &'static str,
+    },
 }
 
 impl Setting {

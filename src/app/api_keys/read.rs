@@ -25,7 +25,7 @@ impl App {
     /// NOT_FOUND for what is absent or invisible (M8).
     pub async fn get_api_key(&self, session: &Session, account: &AccountId, key: KeyId) -> Result<ApiKey, Error> {
         let (mut reader, actor) = self.open(session).await?;
-        load_visible(reader.as_mut(), &actor, account, key).await
+        Ok(load_visible(reader.as_mut(), &actor, account, key).await?.shown_at(actor.now))
     }
 
     /// Lists the keys that the caller may view, newest first; filters apply after visibility (M3).
@@ -51,6 +51,7 @@ impl App {
             return Err(RuleError::NotFound(ObjectKind::Account).into());
         }
         let items = reader.api_keys(account, &managed, filter, &page.with_one_more()).await?;
+        let items = items.into_iter().map(|key| key.shown_at(actor.now)).collect();
         Ok(Listed::of(items, page.limit))
     }
 }

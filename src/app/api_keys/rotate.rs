@@ -72,7 +72,7 @@ impl Mutation for RotateApiKey {
         before.check_rotatable(actor.now)?;
         check_etag(&self.guard, Some(before.revision))?;
         if self.guard.validate_only {
-            return Ok(Plan::unchanged((before, None)));
+            return Ok(Plan::unchanged((before.shown_at(actor.now), None)));
         }
         let (token, secret) = self.app.minter().token();
         let retiring_end = before.retiring_end(actor.now, self.grace);
@@ -87,6 +87,6 @@ impl Mutation for RotateApiKey {
         };
         tx.rotate_api_key(&after, &secret, actor.now, retiring_end).await?;
         let append = log::event(EventKind::ApiKeyRotated, &actor, Some(&before), &after);
-        Ok(Plan::one((after, Some(token)), append))
+        Ok(Plan::one((after.shown_at(actor.now), Some(token)), append))
     }
 }

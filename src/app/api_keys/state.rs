@@ -89,7 +89,7 @@ impl Mutation for ChangeState {
         let (kind, state) = self.change.leads_to();
         if before.state == state {
             // Before the etag: the retry of a call that succeeded carries the etag from before it.
-            return Ok(Plan::unchanged(before));
+            return Ok(Plan::unchanged(before.shown_at(actor.now)));
         }
         if state != ApiKeyState::Deleted {
             before.check_not_deleted()?;
@@ -99,7 +99,7 @@ impl Mutation for ChangeState {
         let after = ApiKey { state, delete_time, update_time: actor.now, ..before.clone() };
         tx.update_api_key(&before, &after).await?;
         let append = log::event(kind, &actor, Some(&before), &after);
-        Ok(Plan::one(after, append))
+        Ok(Plan::one(after.shown_at(actor.now), append))
     }
 }
 

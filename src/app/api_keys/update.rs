@@ -89,7 +89,7 @@ impl Mutation for UpdateApiKey {
         let joined = teams.filter(|team| !had.is_some_and(|had| had.contains(*team)));
         self.app.check_team_quotas(tx, &self.account, joined).await?;
         if after.content == before.content {
-            return Ok(Plan::unchanged(before));
+            return Ok(Plan::unchanged(before.shown_at(actor.now)));
         }
         after.update_time = actor.now;
         if let Some(end) = earlier(before.content.expire_time, after.content.expire_time) {
@@ -99,7 +99,7 @@ impl Mutation for UpdateApiKey {
         }
         tx.update_api_key(&before, &after).await?;
         let append = log::event(EventKind::ApiKeyUpdated, &actor, Some(&before), &after);
-        Ok(Plan::one(after, append))
+        Ok(Plan::one(after.shown_at(actor.now), append))
     }
 }
 

@@ -18,8 +18,10 @@ use crate::{
 pub(super) const ACCOUNT: &str = "demo";
 
 const TEAMS: [(&str, &str); 3] = [("team-a", "Platform"), ("team-b", "Payments"), ("team-c", "Support")];
-/// Id, name, base role, team roles.
-const USERS: [(&str, &str, &str, &[(&str, &str)]); 4] = [
+/// Id, name, base role, team roles (team, role).
+type DemoUser = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const USERS: [DemoUser; 4] = [
     ("olivia", "Olivia Owner", "owner", &[]),
     ("adam", "Adam Admin", "admin", &[]),
     ("stan", "Stan Standard", "standard", &[("team-a", "manager")]),
@@ -58,9 +60,7 @@ async fn make_account(app: &App, session: &Session, account: &AccountId) -> Resu
     Ok(())
 }
 
-fn user<E>(
-    (id, name, base_role, team_roles): (&str, &str, &str, &[(&str, &str)]),
-) -> Result<(User, Option<E>), RuleError> {
+fn user<E>((id, name, base_role, team_roles): DemoUser) -> Result<(User, Option<E>), RuleError> {
     let team_role = |(team, role): &(&str, &str)| -> Result<_, RuleError> {
         Ok((TeamId::parse("team_id", team)?, RoleId::parse("role_id", role)?))
     };

@@ -44,7 +44,8 @@ fn facts() -> TokenFacts {
 }
 
 fn answer(outcome: Outcome, facts: Option<&TokenFacts>) -> proto::TokenVerification {
-    to_answer(outcome, facts, &catalogue(), to_revision(REVISION))
+    let catalogue = catalogue();
+    to_answer(outcome, facts.map(|facts| (facts, &catalogue)), to_revision(REVISION))
 }
 
 #[test]
