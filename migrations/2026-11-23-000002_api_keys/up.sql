@@ -38,6 +38,8 @@ CREATE TABLE api_keys (
         'system.impersonate', 'system.events', 'system.report_leaks', 'system.operate'])
 );
 CREATE INDEX api_keys_not_deleted ON api_keys (account_id, key_id) WHERE state <> 'deleted';
+-- For forgetting the tokens of keys deleted long ago (T3).
+CREATE INDEX api_keys_deleted ON api_keys (delete_time) WHERE delete_time IS NOT NULL;
 
 -- The composite keys make a team of another account impossible.
 CREATE TABLE api_key_teams (
@@ -63,6 +65,8 @@ CREATE TABLE api_key_secrets (
 );
 CREATE UNIQUE INDEX api_key_secrets_one_current ON api_key_secrets (key_id) WHERE end_time IS NULL;
 CREATE INDEX api_key_secrets_by_key ON api_key_secrets (key_id, create_time);
+-- For forgetting tokens that ended long ago (T3).
+CREATE INDEX api_key_secrets_ended ON api_key_secrets (end_time) WHERE end_time IS NOT NULL;
 
 -- Written in sorted batches, apart from every row that authority locks (K9). No foreign key on purpose.
 CREATE TABLE token_usage (

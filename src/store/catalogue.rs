@@ -26,12 +26,12 @@ use crate::domain::{
 
 /// The revision of the catalogue, and the epoch of the log, in one snapshot.
 pub const HEAD_SQL: &str = "SELECT h.epoch AS log_epoch, c.revision_epoch, c.revision_number \
-     FROM log_head h CROSS JOIN catalogue_head c";
+     FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c";
 
 /// The catalogue and its revision, in one snapshot. Reads all permissions: there are at most 256 (P1).
 pub const LOAD_SQL: &str = "SELECT h.epoch AS log_epoch, c.revision_epoch, c.revision_number, \
      p.name, p.bit, p.description, p.team_scopable, p.implies, p.retired \
-     FROM log_head h CROSS JOIN catalogue_head c LEFT JOIN permissions p ON true";
+     FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c LEFT JOIN permissions p ON true";
 
 /// Names of `$1` that the team scope of a key that is not deleted, or a team role, names.
 const HELD_ON_TEAMS_SQL: &str = "SELECT n AS name FROM unnest($1) n WHERE \

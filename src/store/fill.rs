@@ -32,12 +32,14 @@ use crate::{
 };
 
 /// The head of the log, the catalogue's revision and a token by its digests, one for each pepper. One
-/// row even if there is no such token.
+/// row even if there is no such token. `LIMIT 1` tells the planner what it could not guess of tables
+/// too small ever to be analysed: that there is one head.
 pub const FILL_SQL: &str = "SELECT h.epoch, h.number, c.revision_epoch, c.revision_number, \
      s.digest, s.end_time, k.key_id, k.account_id, k.account_permissions, k.team_permissions, k.expire_time, \
      k.state, a.state AS account_state, \
      ARRAY(SELECT t.team_id FROM api_key_teams t WHERE t.key_id = k.key_id ORDER BY t.team_id) AS team_ids \
-     FROM log_head h CROSS JOIN catalogue_head c LEFT JOIN (api_key_secrets s \
+     FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c \
+     LEFT JOIN (api_key_secrets s \
      JOIN api_keys k ON k.key_id = s.key_id JOIN accounts a ON a.account_id = k.account_id) \
      ON s.digest = ANY($1)";
 

@@ -19,3 +19,15 @@ TO {role};
 
 -- So that `serve` can tell whether the schema is its own.
 GRANT SELECT ON {schema}.__diesel_schema_migrations TO {role};
+
+-- So that the role may ask for untranslated messages, which `sqlstate.rs` reads. PostgreSQL 14 has no
+-- such grant; there, and where it is refused, the server's own language must be English.
+DO $$
+BEGIN
+    IF current_setting('server_version_num')::int >= 150000 THEN
+        EXECUTE 'GRANT SET ON PARAMETER lc_messages TO {role}';
+    END IF;
+EXCEPTION WHEN insufficient_privilege OR internal_error THEN
+    NULL;
+END
+$$;

@@ -17,7 +17,7 @@ pub async fn run(url: String, timeout: Duration, notify: Arc<Notify>) {
     let url = pool::primary_only(&url);
     let mut back_off = BACK_OFF_MIN;
     loop {
-        match pool::establish(url.clone(), timeout).await {
+        match pool::establish(url.clone(), timeout, None).await {
             Ok(connection) => {
                 if listen(connection, timeout, &notify).await {
                     back_off = BACK_OFF_MIN;
@@ -33,10 +33,8 @@ pub async fn run(url: String, timeout: Duration, notify: Arc<Notify>) {
 
 /// Listens until the connection ends; whether it listened at all.
 async fn listen(mut connection: AsyncPgConnection, timeout: Duration, notify: &Notify) -> bool {
-    let listening = connection.batch_execute(&format!("LISTEN {CHANNEL}")).await_within(timeout).await;
-    if !listening {
-        return false;
-    }
+    let listen = format!("LISTEN {CHANNEL}");
+    let Ok(Ok(())) = tokio::time::timeout(timeout, connection.batch_execute(&listen)).await else { return false };
     // Whatever was committed while nobody listened.
     notify.notify_one();
     let mut notifications = std::pin::pin!(connection.notifications_stream());
@@ -44,14 +42,4 @@ async fn listen(mut connection: AsyncPgConnection, timeout: Duration, notify: &N
         notify.notify_one();
     }
     true
-}
-
-trait Within {
-    async fn await_within(self, timeout: Duration) -> bool;
-}
-
-impl<F: Future<Output = diesel::QueryResult<()>>> Within for F {
-    async fn await_within(self, timeout: Duration) -> bool {
-        matches!(tokio::time::timeout(timeout, self).await, Ok(Ok(())))
-    }
 }

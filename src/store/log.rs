@@ -28,7 +28,7 @@ use crate::{
 pub const CHANNEL: &str = "latchkey_events";
 
 /// The head and the clock by one statement. `clock_timestamp()`, not the transaction's start.
-pub const HEAD_SQL: &str = "SELECT epoch, number, clock_timestamp() AS time, hash FROM log_head";
+pub const HEAD_SQL: &str = "SELECT epoch, number, clock_timestamp() AS time, hash FROM log_head LIMIT 1";
 
 /// Events above a number, and the one before them for its hash.
 pub const EVENTS_AFTER_SQL: &str =

@@ -96,7 +96,7 @@ pub async fn migrate(
 ) -> Result<Vec<String>, MigrateError> {
     check_role_name(app_role)?;
     let url = pool::primary_only(url);
-    let connect = || pool::establish(url.clone(), CONNECT_TIMEOUT);
+    let connect = || pool::establish(url.clone(), CONNECT_TIMEOUT, None);
     // One at a time. Held by an open transaction on a second connection, which also works through
     // a pooler in transaction mode; its end, however it comes, releases the lock.
     let mut guard = connect().await.map_err(MigrateError::Connect)?;
@@ -126,22 +126,28 @@ pub async fn migrate(
 
 /// Gives the application's role its privileges, making it if it is missing.
 async fn grant(connection: &mut AsyncPgConnection, role: &str) -> Result<(), MigrateError> {
-    let exists: Yes = statement("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS yes")
-        .bind::<Text, _>(role.to_owned())
-        .get_result(connection)
-        .await?;
-    if !exists.yes {
+    if !role_exists(connection, role).await? {
         let sql = format!("CREATE ROLE \"{role}\" NOLOGIN");
-        connection.batch_execute(&sql).await.map_err(|source| MigrateError::RoleMissing {
-            role: role.to_owned(),
-            sql,
-            source,
-        })?;
+        let made = connection.batch_execute(&sql).await;
+        // Roles belong to the whole server: another database's migration may have made it just now.
+        if let Err(source) = made
+            && !role_exists(connection, role).await?
+        {
+            return Err(MigrateError::RoleMissing { role: role.to_owned(), sql, source });
+        }
     }
     let schema: Name = statement("SELECT quote_ident(current_schema()::text) AS name").get_result(connection).await?;
     let sql = GRANTS.replace("{role}", &format!("\"{role}\"")).replace("{schema}", &schema.name);
     connection.batch_execute(&format!("BEGIN; {sql} COMMIT")).await?;
     Ok(())
+}
+
+async fn role_exists(connection: &mut AsyncPgConnection, role: &str) -> QueryResult<bool> {
+    let exists: Yes = statement("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS yes")
+        .bind::<Text, _>(role.to_owned())
+        .get_result(connection)
+        .await?;
+    Ok(exists.yes)
 }
 
 fn check_role_name(role: &str) -> Result<(), MigrateError> {

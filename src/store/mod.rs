@@ -202,13 +202,13 @@ impl Primary for PostgresStore {
     }
 
     async fn head(&self) -> Result<Head, Unavailable> {
-        let mut connection = self.pools.misses().await.map_err(unavailable)?;
+        let mut connection = self.pools.follower().await.map_err(unavailable)?;
         let (conn, flight) = connection.parts();
         flight.run(log::head(conn)).await.map_err(unavailable)
     }
 
     async fn events_after(&self, number: i64, limit: u32) -> Result<Vec<LogEntry>, Unavailable> {
-        let mut connection = self.pools.misses().await.map_err(unavailable)?;
+        let mut connection = self.pools.follower().await.map_err(unavailable)?;
         let (conn, flight) = connection.parts();
         flight.run(log::events_after(conn, number, limit)).await.map_err(unavailable)
     }

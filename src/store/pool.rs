@@ -1,4 +1,5 @@
-//! Connections: two pools, so that a slow administrative query cannot starve verification misses, and
+//! Connections: pools apart, so that a slow administrative query cannot starve verification misses, nor a flood
+//! of misses the follower; and
 //! the bookkeeping that keeps a connection in an unknown state from ever being used again.
 //!
 //! A connection's driver is a task of the runtime that made it, so every connection is made on one
@@ -21,14 +22,19 @@ use tokio::runtime::Handle;
 use super::sqlstate;
 use crate::app::{error::StoreError, ports::StoreResult};
 
-/// The two pools.
+/// The pools.
 #[derive(Clone)]
 pub struct Pools {
     general: Pool<AsyncPgConnection>,
     misses: Pool<AsyncPgConnection>,
+    follower: Pool<AsyncPgConnection>,
     timeout: Duration,
     runtime: Handle,
 }
+
+/// The follower's own connections: a flood of misses must not cost the lease. One for its rounds, and
+/// one more while a round that was given up is cleared away.
+const FOLLOWER_SIZE_MAX: usize = 2;
 
 /// A connection out of a pool. It goes back only in a known state: in a transaction it is rolled back
 /// first, and while a statement's answer is outstanding (timed out, or its future dropped) it is closed.
@@ -75,14 +81,20 @@ impl Pools {
             config.recycling_method = RecyclingMethod::Fast;
             let runtime = runtime.clone();
             config.custom_setup = Box::new(move |url| {
-                let made = runtime.spawn(establish(url.to_owned(), timeout));
+                let made = runtime.spawn(establish(url.to_owned(), timeout, Some(timeout)));
                 async move { made.await.unwrap_or_else(|gone| Err(ConnectionError::BadConnection(gone.to_string()))) }
                     .boxed()
             });
             let manager = AsyncDieselConnectionManager::new_with_config(primary_only(url), config);
             Pool::builder(manager).max_size(size_max).build().map_err(|error| StoreError::Bug(error.into()))
         };
-        Ok(Self { general: pool(general_size_max)?, misses: pool(misses_size_max)?, timeout, runtime })
+        Ok(Self {
+            general: pool(general_size_max)?,
+            misses: pool(misses_size_max)?,
+            follower: pool(FOLLOWER_SIZE_MAX)?,
+            timeout,
+            runtime,
+        })
     }
 
     /// A connection for reads and mutations.
@@ -90,9 +102,14 @@ impl Pools {
         self.get(&self.general).await
     }
 
-    /// A connection for verification misses and the follower.
+    /// A connection for verification misses.
     pub async fn misses(&self) -> StoreResult<Connection> {
         self.get(&self.misses).await
+    }
+
+    /// A connection for the follower.
+    pub async fn follower(&self) -> StoreResult<Connection> {
+        self.get(&self.follower).await
     }
 
     /// The time limit of one statement.
@@ -113,18 +130,31 @@ impl Pools {
     pub fn close(&self) {
         self.general.close();
         self.misses.close();
+        self.follower.close();
     }
 }
 
-/// Connects to the primary within the time limit.
-pub async fn establish(url: String, timeout: Duration) -> ConnectionResult<AsyncPgConnection> {
+/// Look-ups are over before a compiler would have warmed up: on a young database, whose statistics
+/// are guesses, one `jit` run costs hundreds of milliseconds. And `sqlstate` reads untranslated
+/// messages; only a role that was granted it may ask for them, and nearly every server is untranslated
+/// anyway, so a refusal is no reason not to go on.
+const SETUP_SQL: &str = "SET jit = off; \
+     DO $$ BEGIN PERFORM set_config('lc_messages', 'C', false); \
+     EXCEPTION WHEN insufficient_privilege THEN NULL; END $$";
+
+/// Connects to the primary within the time limit. With a statement limit the server itself ends what
+/// runs longer: else each statement given up here would leave a busy backend behind, and a long lock
+/// would use up the server's connections.
+pub async fn establish(
+    url: String,
+    timeout: Duration,
+    statement: Option<Duration>,
+) -> ConnectionResult<AsyncPgConnection> {
+    let limit = statement.map(|limit| format!("; SET statement_timeout = '{}ms'", limit.as_millis()));
+    let setup = format!("{SETUP_SQL}{}", limit.unwrap_or_default());
     let connect = async {
         let mut connection = AsyncPgConnection::establish(&url).await?;
-        // `sqlstate` reads untranslated messages. Only a role that was granted it may ask for them,
-        // and nearly every server is untranslated anyway: a refusal is no reason not to go on.
-        if let Err(refused) = connection.batch_execute("SET lc_messages = 'C'").await {
-            tracing::debug!(error = %refused, "the server's messages stay in its own language");
-        }
+        connection.batch_execute(&setup).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(connection)
     };
     let late = || Err(ConnectionError::BadConnection("connecting took longer than the time limit".into()));

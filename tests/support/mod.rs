@@ -1,5 +1,5 @@
 //! What the tests share: a private PostgreSQL, a server, callers, and a small world to act in.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
 pub mod calls;
 pub mod database;

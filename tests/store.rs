@@ -1,0 +1,23 @@
+//! The store on a real PostgreSQL: what it stores, what it refuses, how it fails.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "store/constraints.rs"]
+mod constraints;
+#[path = "store/database.rs"]
+mod database;
+#[path = "store/directory.rs"]
+mod directory;
+#[path = "store/faults.rs"]
+mod faults;
+#[path = "store/fixtures.rs"]
+mod fixtures;
+#[path = "store/keys.rs"]
+mod keys;
+#[path = "store/log.rs"]
+mod log;
+#[path = "store/migrations.rs"]
+mod migrations;
+#[path = "store/plans.rs"]
+mod plans;
+mod support;
