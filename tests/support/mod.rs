@@ -5,6 +5,7 @@ pub mod calls;
 pub mod database;
 pub mod logs;
 pub mod server;
+pub mod sql;
 pub mod world;
 
 pub use server::{Caller, Server};
