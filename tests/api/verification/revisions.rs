@@ -1,10 +1,9 @@
 //! Revisions: answers never go back, cover what was already answered, and can be asked for.
 
-use std::time::Instant;
-
 use latchkey::proto::{
     ApiKey, Revision, TokenVerification, VerificationOutcome as Outcome, VerifyTokenRequest, VerifyTokensRequest,
 };
+use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
