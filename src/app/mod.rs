@@ -33,6 +33,9 @@ pub struct Limits {
     pub api_keys_per_team_max: Option<u32>,
     /// How long digests of ended tokens are kept, in days (T3).
     pub ended_token_retention_days: u32,
+    /// How often uses of tokens are written (K9): at most half a minute, so that one missed round still
+    /// keeps them less than a minute behind.
+    pub usage_flush_interval: Duration,
 }
 
 /// Who hears of mutations: metrics, without this layer knowing them.
