@@ -86,7 +86,7 @@ impl DirectoryService for Directory {
             AccountId::parse("account_id", &request.account_id),
             required("team", request.team).and_then(|message| team(message).within("team")),
         ))?;
-        let changed = self.entry.app.upsert_teams(&caller, &account, vec![team], request.validate_only, "team").await?;
+        let changed = self.entry.app.upsert_teams(&caller, &account, vec![team], request.validate_only).await?;
         let (team, propagation) = (Some(to_team(only(changed.value)?)), propagation(changed.revision));
         Ok(Response::new(UpsertTeamResponse { team, propagation }))
     }
@@ -196,7 +196,7 @@ impl DirectoryService for Directory {
     ) -> Result<Response<BatchUpsertTeamsResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
         let (account, teams) = all((AccountId::parse("account_id", &request.account_id), teams(request.teams)))?;
-        let changed = self.entry.app.upsert_teams(&caller, &account, teams, false, "teams").await?;
+        let changed = self.entry.app.upsert_teams(&caller, &account, teams, false).await?;
         let teams = changed.value.into_iter().map(to_team).collect();
         Ok(Response::new(BatchUpsertTeamsResponse { teams, propagation: propagation(changed.revision) }))
     }
