@@ -86,6 +86,14 @@ pub async fn set_serving(health: &HealthReporter, serving: bool) {
     }
 }
 
+/// Ends the streams that watch health, each after the last status it was given. From then on health
+/// knows no name: for a server that drains.
+pub async fn end_health(mut health: HealthReporter) {
+    for name in HEALTH_NAMES {
+        health.clear_service_status(name).await;
+    }
+}
+
 /// Both versions, each with the descriptors of everything that is served: tools still ask for either.
 fn reflection(routes: Routes) -> Routes {
     let builder = || {
