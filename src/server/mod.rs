@@ -179,7 +179,8 @@ pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running
     let mut beside = JoinSet::new();
     beside.spawn(follower.run(stages.reached(Stage::Stopped)));
     beside.spawn(stages.until_stopped(app.clone().housekeeping()));
-    beside.spawn(stages.until_stopped(observe::verifications(verifier.clone(), metrics.clone())));
+    let stopped = stages.reached(Stage::Stopped);
+    beside.spawn(observe::verifications(verifier.clone(), metrics.clone(), stopped));
     wait_until_following(&verifier).await?;
     let bound = listener::bind(settings.listen_address)
         .await

@@ -1,8 +1,9 @@
 //! What the tests share: a private PostgreSQL, a server, callers, and a small world to act in.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
 pub mod database;
 pub mod logs;
+pub mod process;
 pub mod server;
 pub mod world;
 
