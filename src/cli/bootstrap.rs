@@ -1,8 +1,11 @@
 //! `latchkey bootstrap`: the only way to a key that holds `system.operate` (A4).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{Write, stdout},
+};
 
-use super::{Failure, load, offline, start_telemetry};
+use super::{Failure, load, offline, process::with_telemetry};
 use crate::{
     app::types::{ApiKeyDraft, Expiry},
     domain::{grants::Grants, permission::SystemPermission, text, time::Span},
@@ -19,7 +22,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "operator")]
     name: String,
     /// Let the key expire after so many hours; never if left out.
-    #[arg(long, value_name = "HOURS")]
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..))]
     ttl_hours: Option<u32>,
     #[command(flatten)]
     flags: Flags,
@@ -28,17 +31,19 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     text::check_name("--name", &args.name)?;
     let settings = load(&args.flags)?;
-    let (telemetry, _) = start_telemetry(settings.log_format, &settings.log_filter)?;
-    let app = offline::open(&settings).await?;
-    let hours = |hours: u32| Span::from_secs(hours.saturating_mul(60 * 60));
-    let expiry = args.ttl_hours.map_or(Expiry::Never, |ttl| Expiry::In(hours(ttl)));
-    let minted = app.bootstrap(operator_key(args.name, expiry)).await?;
-    telemetry.shutdown().await;
-    eprintln!("minted {} in account system, holding system.operate", minted.key.key_id);
-    if let Some(token) = minted.token {
-        println!("{}", token.reveal());
-    }
-    Ok(())
+    with_telemetry(settings.log_format, &settings.log_filter, async |_| {
+        let app = offline::open(&settings).await?;
+        let hours = |hours: u32| Span::from_secs(hours.saturating_mul(60 * 60));
+        let expiry = args.ttl_hours.map_or(Expiry::Never, |ttl| Expiry::In(hours(ttl)));
+        let minted = app.bootstrap(operator_key(args.name, expiry)).await?;
+        let key_id = minted.key.key_id;
+        eprintln!("minted {key_id} in account system, holding system.operate");
+        let token = minted.token.ok_or("no token was minted")?;
+        let mut out = stdout().lock();
+        let printed = writeln!(out, "{}", token.reveal()).and_then(|()| out.flush());
+        Ok(printed.map_err(|error| format!("the token could not be printed, so delete {key_id}: {error}"))?)
+    })
+    .await
 }
 
 /// A key that holds `system.operate`.

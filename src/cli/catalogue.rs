@@ -1,9 +1,12 @@
 //! `latchkey catalogue apply` (P1).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Failure, catalogue_file, load, offline, start_telemetry};
-use crate::settings::Flags;
+use super::{
+    Failure, catalogue_file, load, offline,
+    process::{say, with_telemetry},
+};
+use crate::{app::Error, domain::Error as RuleError, settings::Flags};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -28,13 +31,34 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
     let text = std::fs::read_to_string(&args.file).map_err(|error| format!("{}: {error}", args.file.display()))?;
     let spec = catalogue_file::parse(&text).map_err(|error| format!("{}: {error}", args.file.display()))?;
     let settings = load(&args.flags)?;
-    let (telemetry, _) = start_telemetry(settings.log_format, &settings.log_filter)?;
-    let app = offline::open(&settings).await?;
-    let applied = app.apply_catalogue_locally(spec, args.validate_only).await?;
-    telemetry.shutdown().await;
-    let permissions = applied.value.catalogue.permissions();
-    let retired = permissions.iter().filter(|permission| permission.spec.retired).count();
-    let verb = if args.validate_only { "would have" } else { "has" };
-    println!("the catalogue {verb} {} permissions, {retired} of them retired", permissions.len());
-    Ok(())
+    with_telemetry(settings.log_format, &settings.log_filter, async |_| {
+        let app = offline::open(&settings).await?;
+        let names: Vec<String> = spec.permissions.iter().map(|permission| permission.name.clone()).collect();
+        let applied = app.apply_catalogue_locally(spec, args.validate_only).await;
+        let (view, differs) = applied.map_err(|error| in_terms_of_the_file(error, &args.file, &names))?;
+        let permissions = view.catalogue.permissions();
+        let retired = permissions.iter().filter(|permission| permission.spec.retired).count();
+        let what = match (differs, args.validate_only) {
+            (false, _) => "is unchanged",
+            (true, false) => "was replaced",
+            (true, true) => "would be replaced",
+        };
+        let count = permissions.len();
+        Ok(say(format_args!("the catalogue {what}: {count} permissions, {retired} of them retired"))?)
+    })
+    .await
+}
+
+/// A refusal of the catalogue's content, every problem on a line of its own and with the permission's name; other
+/// errors as they are.
+fn in_terms_of_the_file(error: Error, file: &Path, names: &[String]) -> Failure {
+    let Error::Rule(RuleError::Invalid(violations)) = error else { return error.into() };
+    let mut text = format!("{} is not a catalogue that can be applied:", file.display());
+    for violation in violations {
+        let field = violation.field.trim_start_matches("catalogue.");
+        let index = field.strip_prefix("permissions[").and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());
+        let name = index.and_then(|index| names.get(index)).map(|name| format!(" of `{}`", name.escape_debug()));
+        text.push_str(&format!("\n  {field}{}: {}", name.unwrap_or_default(), violation.description));
+    }
+    text.into()
 }

@@ -1,12 +1,16 @@
 //! `latchkey migrate`.
 
-use super::{Failure, start_telemetry};
+use super::{
+    Failure,
+    process::{say, with_telemetry},
+};
 use crate::{settings, store::migrate};
 
 #[derive(clap::Args)]
 #[command(
     after_help = "Run it as the role that owns the tables; `latchkey serve` then runs as the application's role, \
-                        which can read and append events but never change or delete them."
+                        which can read and append events but never change or delete them. A role that this command creates \
+                        cannot log in yet: ALTER ROLE latchkey_app LOGIN PASSWORD '...'; Running it again changes nothing."
 )]
 pub(super) struct Args {
     /// The role that `latchkey serve` connects as; created without login if it is missing.
@@ -18,11 +22,12 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let settings = settings::load_database(&args.flags, settings::process_environment())?;
-    let (telemetry, _) = start_telemetry(settings.log_format, &settings.log_filter)?;
-    let result =
-        migrate::migrate(settings.database_url.expose(), &args.app_role, |name| println!("running {name}")).await;
-    telemetry.shutdown().await;
-    let applied = result?;
-    println!("the schema is up to date ({} migrations run); role {} has its privileges", applied.len(), args.app_role);
-    Ok(())
+    with_telemetry(settings.log_format, &settings.log_filter, async |_| {
+        // Nobody may be reading: no reason to leave a migration half run.
+        let progress = |name: &str| drop(say(format_args!("running {name}")));
+        let applied = migrate::migrate(settings.database_url.expose(), &args.app_role, progress).await?;
+        let (count, role) = (applied.len(), &args.app_role);
+        Ok(say(format_args!("the schema is up to date ({count} migrations run); role {role} has its privileges"))?)
+    })
+    .await
 }

@@ -7,16 +7,14 @@ mod check_config;
 mod dev;
 mod migrate;
 mod offline;
+mod process;
 mod serve;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::{
-    settings::{self, LogFilter, LogFormat, Settings},
-    telemetry::{self, LogOptions, Metrics, Otlp, TelemetryGuard},
-};
+use crate::settings::{self, Settings};
 
 /// What a command that failed tells the person at the terminal.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -52,24 +50,26 @@ enum Command {
     CheckConfig(check_config::Args),
 }
 
+/// What still runs when a command is done gets so long.
+const REST_OF_WORK_WAIT: Duration = Duration::from_millis(200);
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+    let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let result = runtime.block_on(dispatch(cli.command));
+            // A look-up of a name that hangs must not keep a command that is done from ending.
+            runtime.shutdown_timeout(REST_OF_WORK_WAIT);
+            result
+        }
         Err(error) => Err(error.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("latchkey: {failure}");
-            let mut cause = failure.source();
-            while let Some(source) = cause {
-                eprintln!("  because: {source}");
-                cause = source.source();
-            }
+            eprintln!("{}", process::report(failure.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -89,21 +89,4 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
 /// All settings, or every problem with them.
 fn load(flags: &settings::Flags) -> Result<Settings, Failure> {
     Ok(settings::load(flags, settings::process_environment())?)
-}
-
-/// Starts logs to standard error and, where the standard variables say so, OTLP export.
-fn start_telemetry(format: LogFormat, filter: &LogFilter) -> Result<(TelemetryGuard, Arc<Metrics>), Failure> {
-    let metrics = Arc::new(Metrics::new());
-    let log = LogOptions::to_stderr(format, filter.as_str());
-    Ok((telemetry::init(log, &Otlp::from_environment(), &metrics)?, metrics))
-}
-
-/// Completes when the process is asked to stop: Ctrl-C or SIGTERM.
-async fn stop_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
-    }
 }

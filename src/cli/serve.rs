@@ -1,30 +1,47 @@
 //! `latchkey serve`.
 
-use super::{Failure, load, start_telemetry, stop_signal};
-use crate::{server, settings::Flags};
+use std::sync::Arc;
+
+use super::{
+    Failure, load,
+    process::{StopSignals, with_telemetry},
+};
+use crate::{
+    server,
+    settings::{Flags, Settings},
+    telemetry::Metrics,
+};
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Migrate the database first (`latchkey migrate`). Health (grpc.health.v1) says SERVING while the server can \
+                  answer. SIGTERM or Ctrl-C stops it: running calls get the drain time; a second signal cuts them."
+)]
 pub(super) struct Args {
     #[command(flatten)]
     flags: Flags,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let mut signals = StopSignals::listen()?;
     let settings = load(&args.flags)?;
-    let (telemetry, metrics) = start_telemetry(settings.log_format, &settings.log_filter)?;
-    let result = serve(&settings, metrics).await;
-    telemetry.shutdown().await;
-    result
+    with_telemetry(settings.log_format, &settings.log_filter, async |metrics| {
+        serve(&settings, metrics, &mut signals).await
+    })
+    .await
 }
 
-async fn serve(
-    settings: &crate::settings::Settings,
-    metrics: std::sync::Arc<crate::telemetry::Metrics>,
-) -> Result<(), Failure> {
-    let server = server::start(settings, metrics).await?;
+async fn serve(settings: &Settings, metrics: Arc<Metrics>, signals: &mut StopSignals) -> Result<(), Failure> {
+    let mut server = tokio::select! {
+        () = signals.next() => return Ok(()),
+        started = server::start(settings, metrics) => started?,
+    };
     tracing::info!(address = %server.address(), "serving");
-    stop_signal().await?;
+    let result = tokio::select! {
+        () = signals.next() => Ok(()),
+        ended = server.ended() => Err(ended.into()),
+    };
     tracing::info!("stopping: running calls are given time to end");
-    server.stop().await;
-    Ok(())
+    signals.hurried(server.stop()).await?;
+    result
 }

@@ -19,4 +19,4 @@ mod stream;
 mod token_service;
 mod verifier;
 
-pub use services::{DESCRIPTORS, Services, Settings, services, set_serving};
+pub use services::{DESCRIPTORS, Services, Settings, end_health, services, set_serving};

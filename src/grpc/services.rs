@@ -119,6 +119,14 @@ pub async fn set_serving(health: &HealthReporter, serving: bool) {
     }
 }
 
+/// Ends the streams that watch health, each after the last status it was given. From then on health
+/// knows no name: for a server that drains.
+pub async fn end_health(mut health: HealthReporter) {
+    for name in HEALTH_NAMES {
+        health.clear_service_status(name).await;
+    }
+}
+
 /// Gives what the transport refuses — a message too large or garbled, an unknown method — a reason,
 /// like every other error. Such an answer is headers only, so this looks at nothing else, and wraps
 /// each service by itself: a layer around the router would box every call once more.

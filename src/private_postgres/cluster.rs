@@ -69,7 +69,8 @@ pub(super) async fn ensure_cluster(
         Durability::Throwaway => command.arg("--no-sync"),
     };
     command.stdin(watchdog.hold()?).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = tokio::process::Command::from(command).output().await;
+    // Killed when we are dropped (Ctrl-C while it works): what it left unfinished is removed by the next start.
+    let output = tokio::process::Command::from(command).kill_on_drop(true).output().await;
     // Whatever became of it; a left-over copy of the password is worse than a failed removal's report.
     let removed = std::fs::remove_file(&password_file);
     let output = output.map_err(|source| Error::Spawn { program, source })?;

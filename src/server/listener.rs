@@ -2,9 +2,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use futures_util::{Stream, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::{Server, server::TcpIncoming};
 
+use super::stage::{Stage, Stages};
 use crate::{
     app::App,
     grpc::{self, Services},
@@ -21,6 +23,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often health looks at the lease.
 const HEALTH_PERIOD: Duration = Duration::from_millis(200);
+/// How long no connection is taken after one could not be (no file descriptors, most likely): the connections that
+/// there are need the processor more.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that is listened on.
 pub(super) struct Bound {
@@ -35,21 +40,15 @@ pub(super) async fn bind(address: SocketAddr) -> io::Result<Bound> {
     Ok(Bound { address, incoming })
 }
 
-/// Serves until `stop` completes and running calls have ended.
-pub(super) async fn serve(
-    bound: Bound,
-    app: App,
-    settings: Settings,
-    metrics: Arc<Metrics>,
-    stop: impl Future<Output = ()> + Send,
-) {
+/// Serves until the server drains, and then until running calls have ended.
+pub(super) async fn serve(bound: Bound, app: App, settings: Settings, metrics: Arc<Metrics>, stages: Stages) {
     let bounds = grpc::Settings {
         message_bytes_max: settings.request_bytes_max,
         stream_in_flight_max: settings.stream_in_flight_max,
     };
     let Services { routes, health } = grpc::services(app.clone(), bounds).await;
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
-    let following = follow_lease(app, health);
+    let reporting = report_health(app, health, stages.reached(Stage::Draining));
     let server = Server::builder()
         .layer(GrpcLayer::new(methods, metrics))
         .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
@@ -59,26 +58,47 @@ pub(super) async fn serve(
         .max_connection_age(Duration::from_secs(settings.connection_age_max_s))
         .max_connection_age_grace(Duration::from_secs(settings.connection_age_grace_s))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(bound.incoming, stop);
-    tokio::select! {
-        result = server => {
-            if let Err(error) = result {
-                tracing::error!(error = %error, "the listener failed");
-            }
-        }
-        () = following => {}
+        .serve_with_incoming_shutdown(unhurried(bound.incoming), stages.reached(Stage::Draining));
+    tokio::pin!(server);
+    let result = tokio::select! {
+        result = &mut server => result,
+        () = reporting => server.await,
+    };
+    if let Err(error) = result {
+        tracing::error!(error = %error, "the listener failed");
     }
 }
 
-/// Health says SERVING while this replica holds its lease.
-async fn follow_lease(app: App, health: tonic_health::server::HealthReporter) {
+/// Connections as they come; after a failure there is a pause before the next, where tonic would try again at once.
+fn unhurried(incoming: TcpIncoming) -> impl Stream<Item = io::Result<TcpStream>> {
+    incoming.then(|accepted| async {
+        if let Err(error) = &accepted {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        accepted
+    })
+}
+
+/// Health says SERVING while this replica holds its lease, and NOT_SERVING from the beginning of the drain. Then the
+/// streams that watch it end: they would never end by themselves, and keep every drain waiting.
+async fn report_health(app: App, health: tonic_health::server::HealthReporter, draining: impl Future<Output = ()>) {
+    tokio::select! {
+        () = follow_lease(&app, &health) => {}
+        () = draining => {}
+    }
+    grpc::set_serving(&health, false).await;
+    grpc::end_health(health).await;
+}
+
+async fn follow_lease(app: &App, health: &tonic_health::server::HealthReporter) {
     let mut ticks = tokio::time::interval(HEALTH_PERIOD);
     let mut serving = false;
     loop {
         ticks.tick().await;
         if app.verifier().has_lease() != serving {
             serving = !serving;
-            grpc::set_serving(&health, serving).await;
+            grpc::set_serving(health, serving).await;
         }
     }
 }

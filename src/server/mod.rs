@@ -2,13 +2,13 @@
 
 mod listener;
 mod observe;
+mod stage;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::task::JoinSet;
+
+use self::stage::{Hint, Stage, Stages};
 
 use crate::{
     app::{
@@ -27,8 +27,16 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The database cannot be reached, or refuses.
-    #[error("the database cannot be used: check database_url, and that PostgreSQL runs and lets this role in")]
-    Database(#[source] StoreError),
+    #[error(
+        "the database {address} cannot be used: check database_url, and that PostgreSQL runs and lets this role in"
+    )]
+    Database {
+        /// Its address, secrets redacted.
+        address: String,
+        /// Why not.
+        #[source]
+        source: StoreError,
+    },
     /// The schema is not the one that this build needs.
     #[error("{0}")]
     Schema(String),
@@ -36,11 +44,12 @@ pub enum StartError {
     #[error("{0}")]
     Pepper(String),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: if another program has the port, stop it or choose another port")]
     Listen {
         /// Where.
         address: SocketAddr,
         /// Why not.
+        #[source]
         source: std::io::Error,
     },
     /// The log's head was not read in time.
@@ -57,13 +66,22 @@ pub struct Opened {
     follower: Follower,
 }
 
-/// A server that runs.
+/// A part of a server ended that should have gone on: a bug, and the server is to be stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the server ended by itself: this is a bug, the log has the details")]
+pub struct PartEnded;
+
+/// A server that runs. Dropped without [`Running::stop`], it ends at once.
 pub struct Running {
     address: SocketAddr,
     app: App,
-    stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
-    listening: JoinHandle<()>,
+    store: PostgresStore,
+    stages: Stages,
+    /// What answers calls: the first to be stopped, and given time.
+    listener: JoinSet<()>,
+    /// What calls rely on, and so outlives them: the follower, housekeeping, what is counted.
+    beside: JoinSet<()>,
+    hint: Hint,
     drain_timeout: Duration,
 }
 
@@ -83,20 +101,23 @@ async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Ope
         timeout: Duration::from_millis(settings.database_timeout_ms),
         runtime: tokio::runtime::Handle::current(),
     };
-    let store = PostgresStore::connect(options).map_err(StartError::Database)?;
-    check_schema(store.schema_status().await.map_err(StartError::Database)?)?;
+    let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
+    let store = PostgresStore::connect(options).map_err(unusable)?;
+    check_schema(store.schema_status().await.map_err(unusable)?)?;
     let live = live_peppers(settings);
     // Before any is registered: a server that does not start leaves nothing behind.
-    let missing = store.missing_peppers(&live).await.map_err(StartError::Database)?;
+    let missing = store.missing_peppers(&live).await.map_err(unusable)?;
     if !missing.is_empty() {
         return Err(StartError::Pepper(format!(
-            "live tokens need peppers that are not configured: {}",
+            "live tokens need peppers that are not configured: {}; add them to the setting `peppers`",
             missing.join(", ")
         )));
     }
     store.register_peppers(&live).await.map_err(|error| match error {
-        PepperError::Store(error) => StartError::Database(error),
-        differs @ PepperError::Differs(_) => StartError::Pepper(differs.to_string()),
+        PepperError::Store(error) => unusable(error),
+        differs @ PepperError::Differs(_) => StartError::Pepper(format!(
+            "{differs}: give it the secret that it had, or give the new secret an id of its own"
+        )),
     })?;
     let limits = verify_limits(settings);
     let primary = Arc::new(store.clone());
@@ -152,39 +173,31 @@ fn app_limits(settings: &Settings) -> Limits {
 /// Starts the server; it serves when this returns.
 ///
 /// # Errors
-/// [`StartError`].
+/// [`StartError`]; whatever was started by then ends.
 pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
     let Opened { app, store, verifier, follower } = open_observed(settings, metrics.clone()).await?;
-    let listening = store.listen(verifier.wake());
-    let (stop, stopped) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(follower.run(until(stopped.clone())));
-    tasks.spawn(while_running(stopped.clone(), app.clone().housekeeping()));
-    tasks.spawn(while_running(stopped.clone(), observe::verifications(verifier.clone(), metrics.clone())));
+    let hint = Hint(store.listen(verifier.wake()));
+    let stages = Stages::new();
+    let mut beside = JoinSet::new();
+    beside.spawn(follower.run(stages.reached(Stage::Stopped)));
+    beside.spawn(stages.until_stopped(app.clone().housekeeping()));
+    let stopped = stages.reached(Stage::Stopped);
+    beside.spawn(observe::verifications(verifier.clone(), metrics.clone(), stopped));
     wait_until_following(&verifier).await?;
     let bound = listener::bind(settings.listen_address)
         .await
         .map_err(|source| StartError::Listen { address: settings.listen_address, source })?;
     let address = bound.address;
-    tasks.spawn(listener::serve(bound, app.clone(), settings.clone(), metrics, until(stopped)));
+    let mut listener = JoinSet::new();
+    listener.spawn(listener::serve(bound, app.clone(), settings.clone(), metrics, stages.clone()));
     let drain_timeout = Duration::from_secs(settings.drain_timeout_s);
-    Ok(Running { address, app, stop, tasks, listening, drain_timeout })
-}
-
-async fn until(mut stopped: watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-async fn while_running(stopped: watch::Receiver<bool>, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = work => {}
-        () = until(stopped) => {}
-    }
+    Ok(Running { address, app, store, stages, listener, beside, hint, drain_timeout })
 }
 
 /// How long a server waits for its first look at the log.
 const FIRST_HEAD_WAIT: Duration = Duration::from_secs(30);
+/// How long each step of a stop after the drain may take: all of them talk to the database at most once.
+const STEP_WAIT: Duration = Duration::from_secs(5);
 
 async fn wait_until_following(verifier: &Verifier) -> Result<(), StartError> {
     let mut changes = verifier.applied_changes();
@@ -212,17 +225,47 @@ impl Running {
         &self.app
     }
 
-    /// Stops: no new calls, running ones are given the drain time, then everything ends.
-    pub async fn stop(mut self) {
-        let _ = self.stop.send(true);
-        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.drain_timeout, all_ended).await.is_err() {
-            tracing::warn!("some calls did not end in time and were cut");
-            self.tasks.shutdown().await;
+    /// Completes if a part of it ends before it is told to: then it can only be stopped.
+    pub async fn ended(&mut self) -> PartEnded {
+        let joined = tokio::select! {
+            joined = self.listener.join_next() => joined,
+            joined = self.beside.join_next() => joined,
+        };
+        if let Some(Err(error)) = joined {
+            tracing::error!(%error, "a part of the server panicked");
         }
-        self.listening.abort();
-        if let Err(error) = self.app.flush_usage().await {
-            tracing::warn!(error = %error, "the last uses of tokens were not written");
-        }
+        PartEnded
     }
+
+    /// Stops in the order that calls need: health says NOT_SERVING and no new call comes in; running ones are given
+    /// the drain time while the log is still followed; then the follower gives its lease up, the last uses of
+    /// tokens are written, and the pools close. Always ends, soon after the drain time at the latest.
+    pub async fn stop(self) {
+        let Self { app, store, stages, listener, beside, hint, drain_timeout, .. } = self;
+        stages.enter(Stage::Draining);
+        if !ended_within(drain_timeout, listener).await {
+            tracing::warn!("some calls did not end in time and were cut");
+        }
+        stages.enter(Stage::Stopped);
+        if !ended_within(STEP_WAIT, beside).await {
+            tracing::warn!("the follower or the housekeeping did not end in time and was cut");
+        }
+        drop(hint);
+        match tokio::time::timeout(STEP_WAIT, app.flush_usage()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error, "the last uses of tokens were not written"),
+            Err(_) => tracing::warn!("the last uses of tokens were not written: the database does not answer"),
+        }
+        store.close();
+    }
+}
+
+/// Waits for tasks, and cuts those that take longer; whether none did.
+async fn ended_within(limit: Duration, mut tasks: JoinSet<()>) -> bool {
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(limit, all).await.is_ok() {
+        return true;
+    }
+    tasks.shutdown().await;
+    false
 }

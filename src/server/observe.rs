@@ -23,27 +23,39 @@ impl Observer for Mutations {
     }
 }
 
-/// Verifications: a hot path pays for one atomic addition, and this copies the totals.
-pub(super) async fn verifications(verifier: Arc<Verifier>, metrics: Arc<Metrics>) {
+/// Verifications: a hot path pays for one atomic addition, and this copies the totals; one last time when `stopped`
+/// completes, or a server that stops would not export its last second.
+pub(super) async fn verifications(verifier: Arc<Verifier>, metrics: Arc<Metrics>, stopped: impl Future<Output = ()>) {
     let mut ticks = tokio::time::interval(PERIOD);
+    tokio::pin!(stopped);
     loop {
-        ticks.tick().await;
-        let counters = verifier.counters();
-        for (outcome, total) in Outcome::ALL.into_iter().zip(&counters.outcomes) {
-            metrics.verification_total(name(outcome), total.load(Ordering::Relaxed));
+        let last = tokio::select! {
+            _ = ticks.tick() => false,
+            () = &mut stopped => true,
+        };
+        copy(&verifier, &metrics);
+        if last {
+            return;
         }
-        let lookups = [
-            (CacheLookup::Hit, counters.hits.load(Ordering::Relaxed) + counters.negative_hits.load(Ordering::Relaxed)),
-            (CacheLookup::Miss, counters.misses.load(Ordering::Relaxed)),
-            (CacheLookup::FenceRefused, counters.fence_refusals.load(Ordering::Relaxed)),
-        ];
-        lookups.into_iter().for_each(|(result, total)| metrics.cache_lookup_total(result, total));
-        metrics.dropped_total(DroppedRecord::Usage, counters.usage_drops.load(Ordering::Relaxed));
-        metrics.dropped_total(DroppedRecord::LateToken, counters.late_drops.load(Ordering::Relaxed));
-        if let Some(applied) = verifier.applied() {
-            let positive = |number: i64| u64::try_from(number).unwrap_or(0);
-            metrics.applied_revision(positive(applied.epoch), positive(applied.number));
-        }
+    }
+}
+
+fn copy(verifier: &Verifier, metrics: &Metrics) {
+    let counters = verifier.counters();
+    for (outcome, total) in Outcome::ALL.into_iter().zip(&counters.outcomes) {
+        metrics.verification_total(name(outcome), total.load(Ordering::Relaxed));
+    }
+    let lookups = [
+        (CacheLookup::Hit, counters.hits.load(Ordering::Relaxed) + counters.negative_hits.load(Ordering::Relaxed)),
+        (CacheLookup::Miss, counters.misses.load(Ordering::Relaxed)),
+        (CacheLookup::FenceRefused, counters.fence_refusals.load(Ordering::Relaxed)),
+    ];
+    lookups.into_iter().for_each(|(result, total)| metrics.cache_lookup_total(result, total));
+    metrics.dropped_total(DroppedRecord::Usage, counters.usage_drops.load(Ordering::Relaxed));
+    metrics.dropped_total(DroppedRecord::LateToken, counters.late_drops.load(Ordering::Relaxed));
+    if let Some(applied) = verifier.applied() {
+        let positive = |number: i64| u64::try_from(number).unwrap_or(0);
+        metrics.applied_revision(positive(applied.epoch), positive(applied.number));
     }
 }
 

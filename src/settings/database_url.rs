@@ -114,7 +114,13 @@ impl Parse for DatabaseUrl {
         if text.contains(|character: char| character.is_whitespace() || character.is_control()) {
             return Err(vec!["holds white space or a control character: percent-encode it".to_owned()]);
         }
-        Ok(Self(Zeroizing::new(text.to_owned())))
+        let url = Self(Zeroizing::new(text.to_owned()));
+        if url.redacted().ends_with(&format!("://{MASK}")) {
+            // A driver would take a part of the password for something else, and name that in its errors.
+            let message = "cannot be told apart from its password: percent-encode @ : / ? # in user and password";
+            return Err(vec![message.to_owned()]);
+        }
+        Ok(url)
     }
 
     fn shown(&self) -> String {
@@ -151,6 +157,17 @@ mod tests {
             redacted("postgres:///x?host=/run/pg&password=hunter2&user=u"),
             "postgres:///x?host=/run/pg&password=****&user=u"
         );
+    }
+
+    #[test]
+    fn an_address_that_runs_into_its_password_is_refused_without_a_word_of_it() {
+        let setting = super::super::find("database_url").unwrap();
+        let parse = |text: &str| DatabaseUrl::parse(text, setting, &HashMap::new());
+        for text in ["postgres://u:a?hunter2=1@db/x", "postgres://u:a#hunter2@db/x", "postgres://u:hunter2"] {
+            let problems = parse(text).unwrap_err().join(" ");
+            assert!(problems.contains("percent-encode") && !problems.contains("hunter2"), "{problems}");
+        }
+        assert!(parse("postgres://u:a%3Fhunter2@db/x?sslmode=require").is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod calls;
 pub mod database;
 pub mod logs;
+pub mod process;
 pub mod server;
 pub mod sql;
 pub mod world;

@@ -53,10 +53,11 @@ impl App {
         spec: CatalogueSpec,
         guard: Guard,
     ) -> Result<Changed<CatalogueView>, Error> {
-        self.apply(Maker::Session(session.clone()), spec, guard).await
+        Ok(self.apply(Maker::Session(session.clone()), spec, guard).await?.0)
     }
 
-    /// The same for an operator with the database's own credentials: `latchkey catalogue apply`.
+    /// The same for an operator with the database's own credentials: `latchkey catalogue apply`. Tells, too,
+    /// whether it differs from the one before.
     ///
     /// # Errors
     /// As [`Self::apply_catalogue`].
@@ -64,17 +65,31 @@ impl App {
         &self,
         spec: CatalogueSpec,
         validate_only: bool,
-    ) -> Result<Changed<CatalogueView>, Error> {
-        self.apply(Maker::Local, spec, Guard { etag: None, validate_only }).await
+    ) -> Result<(CatalogueView, bool), Error> {
+        let (changed, differs) = self.apply(Maker::Local, spec, Guard { etag: None, validate_only }).await?;
+        Ok((changed.value, differs))
     }
 
-    async fn apply(&self, maker: Maker, spec: CatalogueSpec, guard: Guard) -> Result<Changed<CatalogueView>, Error> {
+    async fn apply(
+        &self,
+        maker: Maker,
+        spec: CatalogueSpec,
+        guard: Guard,
+    ) -> Result<(Changed<CatalogueView>, bool), Error> {
         let validate_only = guard.validate_only;
         let done = self.run(ApplyCatalogue { maker, spec, guard }, validate_only).await?;
-        let (before, permissions, default_roles) = done.output;
+        let Applied { before, permissions, default_roles, differs } = done.output;
         let catalogue = Catalogue::new(stamped(&done.revisions, before), permissions).into();
-        Ok(Changed { value: CatalogueView { catalogue, default_roles }, revision: done.revision })
+        let value = CatalogueView { catalogue, default_roles };
+        Ok((Changed { value, revision: done.revision }, differs))
     }
+}
+
+struct Applied {
+    before: Revision,
+    permissions: Vec<catalogue::Permission>,
+    default_roles: Vec<Role>,
+    differs: bool,
 }
 
 /// The names that the store found on teams.
@@ -88,7 +103,7 @@ impl Usage for OnTeams {
 
 #[async_trait]
 impl Mutation for ApplyCatalogue {
-    type Output = (Revision, Vec<catalogue::Permission>, Vec<Role>);
+    type Output = Applied;
     const NAME: &'static str = "apply_catalogue";
 
     fn locks(&self) -> Locks {
@@ -110,8 +125,10 @@ impl Mutation for ApplyCatalogue {
         roles.sort_by(|a, b| a.role_id.cmp(&b.role_id));
         let unstamped = |role: &Role| Role { revision: Revision { epoch: 0, number: 0 }, ..role.clone() };
         let same_roles = old_roles.iter().map(unstamped).eq(roles.iter().map(unstamped));
-        let output = (current.revision(), next.permissions().to_vec(), roles.clone());
-        if same_roles && current.permissions() == next.permissions() {
+        let differs = !same_roles || current.permissions() != next.permissions();
+        let (before, permissions) = (current.revision(), next.permissions().to_vec());
+        let output = Applied { before, permissions, default_roles: roles.clone(), differs };
+        if !differs {
             return Ok(Plan::unchanged(output));
         }
         tx.put_catalogue(next.permissions(), &roles).await?;

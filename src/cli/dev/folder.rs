@@ -1,4 +1,5 @@
-//! What `latchkey dev` keeps in its data folder beside PostgreSQL: the pepper, and the last run's key.
+//! What `latchkey dev` keeps in its data folder beside PostgreSQL: the pepper, and the ids of its own keys. Only to be
+//! used while PostgreSQL's lock on the folder is held.
 
 use std::{
     fs,
@@ -16,7 +17,8 @@ use crate::{
 };
 
 const PEPPER: &str = "pepper";
-const LAST_KEY: &str = "last-key";
+/// The keys that runs minted and that may still live, one id a line. More than one only after a kill.
+const KEYS: &str = "keys";
 
 /// The data folder if none is named: a place that PostgreSQL's own user can enter too.
 pub(super) fn default() -> Result<PathBuf, Failure> {
@@ -31,23 +33,47 @@ pub(super) fn default() -> Result<PathBuf, Failure> {
 
 /// The `peppers` setting: a secret of this folder's own, made on its first use.
 pub(super) fn pepper_setting(data_dir: &Path) -> Result<String, Failure> {
-    fs::create_dir_all(data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
     let path = data_dir.join(PEPPER);
-    let mut secret = Zeroizing::new([0; 32]);
-    OsEntropy.fill(secret.as_mut());
-    let text = Zeroizing::new(secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(mut file) => file.write_all(text.as_bytes())?,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(format!("{}: {error}", path.display()).into()),
+    if !path.try_exists().map_err(|error| told(&path, &error))? {
+        let mut secret = Zeroizing::new([0; 32]);
+        OsEntropy.fill(secret.as_mut());
+        let text = Zeroizing::new(secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        replace(&path, &text)?;
     }
     Ok(format!("dev=file:{}", path.display()))
 }
 
-/// Writes down this run's key and tells the last run's.
-pub(super) fn remember_key(data_dir: &Path, key: KeyId) -> Result<Option<KeyId>, Failure> {
-    let path = data_dir.join(LAST_KEY);
-    let last = fs::read_to_string(&path).ok().and_then(|text| KeyId::parse("key_id", text.trim()).ok());
-    fs::write(&path, key.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(last)
+/// Writes this run's key down beside those of earlier runs, and tells those. Nothing is forgotten before it is
+/// deleted, so a kill at any moment leaves no live key that the next run does not know of.
+pub(super) fn add_key(data_dir: &Path, key: KeyId) -> Result<Vec<KeyId>, Failure> {
+    let path = data_dir.join(KEYS);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        read => read.map_err(|error| told(&path, &error))?,
+    };
+    let earlier: Vec<KeyId> = text.lines().filter_map(|line| KeyId::parse("key_id", line.trim()).ok()).collect();
+    let lines: String = earlier.iter().chain([&key]).map(|key| format!("{key}\n")).collect();
+    replace(&path, &lines)?;
+    Ok(earlier)
+}
+
+/// Keeps this run's key alone.
+pub(super) fn keep_only_key(data_dir: &Path, key: KeyId) -> Result<(), Failure> {
+    replace(&data_dir.join(KEYS), &format!("{key}\n"))
+}
+
+/// Writes a file that only we may read, aside and renamed: a kill in between must not leave half of it.
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let aside = path.with_extension("new");
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(told(&aside, &error)),
+        _ => {}
+    }
+    let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside);
+    let written = written.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    written.and_then(|()| fs::rename(&aside, path)).map_err(|error| told(path, &error))
+}
+
+fn told(path: &Path, error: &std::io::Error) -> Failure {
+    format!("{}: {error}", path.display()).into()
 }

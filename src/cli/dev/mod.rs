@@ -5,22 +5,32 @@ mod folder;
 mod welcome;
 
 use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use super::{Failure, bootstrap::operator_key, start_telemetry, stop_signal};
+use super::{
+    Failure,
+    bootstrap::operator_key,
+    process::{StopSignals, with_telemetry},
+};
 use crate::{
     app::{App, Error, types::Expiry},
     domain::{Error as RuleError, ObjectKind, token::PlainToken},
     private_postgres::{APP_ROLE, DATABASE, Options, PrivatePostgres},
-    server::{self, Running},
+    server::{self, Running, StartError},
     settings::{self, Flags, Settings},
     store::migrate,
     telemetry::Metrics,
 };
 
 const KEY_NAME: &str = "latchkey dev";
+/// Somebody waits at the terminal: running calls get a moment, no more.
+const DRAIN_TIMEOUT_S: &str = "2";
+/// How often PostgreSQL is looked at.
+const ALIVE_PERIOD: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
 #[command(
@@ -39,7 +49,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// All that `latchkey dev` started, in the order of stopping.
+/// All that `latchkey dev` started.
 struct Started {
     server: Running,
     postgres: PrivatePostgres,
@@ -48,35 +58,72 @@ struct Started {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let mut signals = StopSignals::listen()?;
     let data_dir = args.data_dir.clone().map_or_else(folder::default, Ok)?;
     let data_dir = std::path::absolute(data_dir)?;
-    let settings = dev_settings(args.port, &data_dir, "postgres://not-started-yet/")?;
-    let (telemetry, metrics) = start_telemetry(settings.log_format, &settings.log_filter)?;
-    let result = until_stopped(&args, &data_dir, metrics).await;
-    telemetry.shutdown().await;
-    result
+    // The rest of the settings needs the data folder, which is not ours before PostgreSQL has taken its lock.
+    let logs = settings::load_database(&Flags::default().with("database_url", "postgres://later/"), environment())?;
+    with_telemetry(logs.log_format, &logs.log_filter, async |metrics| {
+        until_stopped(&args, &data_dir, metrics, &mut signals).await
+    })
+    .await
 }
 
-async fn until_stopped(args: &Args, data_dir: &Path, metrics: Arc<Metrics>) -> Result<(), Failure> {
-    let stop = stop_signal();
-    tokio::pin!(stop);
-    let started = tokio::select! {
+async fn until_stopped(
+    args: &Args,
+    data_dir: &Path,
+    metrics: Arc<Metrics>,
+    signals: &mut StopSignals,
+) -> Result<(), Failure> {
+    check_port(args.port)?;
+    let mut started = tokio::select! {
+        // What was started by then ends as `start` is dropped.
+        () = signals.next() => return Ok(()),
         started = start(args, data_dir, metrics) => started?,
-        stopped = &mut stop => return Ok(stopped?),
     };
-    let address = started.server.address();
-    if args.json {
-        welcome::json(address, &started.token, &started.database_url)?;
-    } else {
-        welcome::tour(address, &started.token, data_dir)?;
-    }
-    stop.await?;
+    let result = match welcome(args, data_dir, &started) {
+        Err(failure) => Err(failure),
+        Ok(()) => tokio::select! {
+            () = signals.next() => Ok(()),
+            ended = started.server.ended() => Err(ended.into()),
+            () = postgres_ended(&mut started.postgres) => Err(format!(
+                "PostgreSQL ended by itself, or was stopped by somebody: its log is in {}",
+                started.postgres.data_dir().join("postgres").display()
+            ).into()),
+        },
+    };
     if !args.json {
         eprintln!("\nstopping the server and PostgreSQL; the data stays in {}", data_dir.display());
     }
-    started.server.stop().await;
-    started.postgres.stop().await?;
-    Ok(())
+    let Started { server, postgres, .. } = started;
+    let stopped = signals.hurried(async {
+        server.stop().await;
+        postgres.stop().await
+    });
+    stopped.await??;
+    result
+}
+
+fn welcome(args: &Args, data_dir: &Path, started: &Started) -> Result<(), Failure> {
+    let Started { server, token, database_url, .. } = started;
+    if args.json {
+        welcome::json(server.address(), token, database_url)
+    } else {
+        welcome::tour(server.address(), token, data_dir)
+    }
+}
+
+/// A port that is taken is told before a cluster is made for nothing. That it is still free later, nobody can promise.
+fn check_port(port: u16) -> Result<(), StartError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpListener::bind(address).map(drop).map_err(|source| StartError::Listen { address, source })
+}
+
+async fn postgres_ended(postgres: &mut PrivatePostgres) {
+    let mut ticks = tokio::time::interval(ALIVE_PERIOD);
+    while !postgres.ended() {
+        ticks.tick().await;
+    }
 }
 
 async fn start(args: &Args, data_dir: &Path, metrics: Arc<Metrics>) -> Result<Started, Failure> {
@@ -92,27 +139,31 @@ async fn start(args: &Args, data_dir: &Path, metrics: Arc<Metrics>) -> Result<St
     Ok(Started { server, postgres, token, database_url })
 }
 
-/// The settings of a server on the private PostgreSQL. What the environment says of a server in earnest
-/// (its database, its peppers) is not for this one.
+/// The settings of a server on the private PostgreSQL.
 fn dev_settings(port: u16, data_dir: &Path, database_url: &str) -> Result<Settings, Failure> {
-    let kept = |name: &str| name.starts_with("LATCHKEY_LOG_") || name == "LATCHKEY_POSTGRES_BIN";
-    let environment = settings::process_environment().filter(|(name, _)| !name.starts_with("LATCHKEY_") || kept(name));
     let flags = Flags::default()
         .with("listen_address", format!("127.0.0.1:{port}"))
         .with("peppers", folder::pepper_setting(data_dir)?)
+        .with("drain_timeout_s", DRAIN_TIMEOUT_S)
         .with("database_url", database_url);
-    Ok(settings::load(&flags, environment)?)
+    Ok(settings::load(&flags, environment())?)
+}
+
+/// The environment, less what it says of a server in earnest (its database, its peppers): that is not for this one.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let kept = |name: &str| name.starts_with("LATCHKEY_LOG_") || name == "LATCHKEY_POSTGRES_BIN";
+    settings::process_environment().filter(move |(name, _)| !name.starts_with("LATCHKEY_") || kept(name))
 }
 
 /// Mints this run's operator key, then deletes the last run's (K4: a token cannot be shown twice).
 async fn fresh_token(app: &App, data_dir: &Path) -> Result<PlainToken, Failure> {
     let minted = app.bootstrap(operator_key(KEY_NAME.to_owned(), Expiry::Never)).await?;
-    let last = folder::remember_key(data_dir, minted.key.key_id)?;
-    if let Some(last) = last {
-        match app.delete_bootstrapped(last).await {
+    for earlier in folder::add_key(data_dir, minted.key.key_id)? {
+        match app.delete_bootstrapped(earlier).await {
             Ok(()) | Err(Error::Rule(RuleError::NotFound(ObjectKind::ApiKey))) => {}
             Err(error) => return Err(error.into()),
         }
     }
+    folder::keep_only_key(data_dir, minted.key.key_id)?;
     minted.token.ok_or_else(|| "no token was minted".into())
 }

@@ -1,0 +1,108 @@
+//! What every command shares with the process it runs in: signals, standard output, telemetry, the last word.
+
+use std::{
+    error::Error,
+    fmt::Display,
+    io::{self, ErrorKind, Write},
+    sync::Arc,
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Failure;
+use crate::{
+    settings::{LogFilter, LogFormat},
+    telemetry::{self, LogOptions, Metrics, Otlp},
+};
+
+/// The signals that ask this process to stop: Ctrl-C and SIGTERM. From the moment this is made, they no longer end
+/// the process by themselves; so make it before anything is started that would have to be stopped.
+pub(super) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Completes when the process is asked to stop: once a signal.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Runs what stops the process, unless another signal says that it takes too long.
+    pub(super) async fn hurried<T>(&mut self, stopping: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            stopped = stopping => Ok(stopped),
+            () = self.next() => Err("stopped at once, by a second signal: running calls were cut".into()),
+        }
+    }
+}
+
+/// Runs a command's work with logs on standard error and, where the standard variables say so, OTLP export; what is
+/// left to export is exported however the work ends.
+pub(super) async fn with_telemetry(
+    format: LogFormat,
+    filter: &LogFilter,
+    work: impl AsyncFnOnce(Arc<Metrics>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let metrics = Arc::new(Metrics::new());
+    let log = LogOptions::to_stderr(format, filter.as_str());
+    let guard = telemetry::init(log, &Otlp::from_environment(), &metrics)?;
+    let result = work(metrics).await;
+    guard.shutdown().await;
+    result
+}
+
+/// Prints on standard output. A reader that went away (`| head`) has seen all that it wanted.
+pub(super) fn say(text: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Tells the person at the terminal why a command failed, with its causes. Some errors of libraries repeat their
+/// cause in their own text: that is said once.
+pub(super) fn report(failure: &(dyn Error + 'static)) -> String {
+    let mut last = failure.to_string();
+    let mut text = format!("latchkey: {last}");
+    let mut cause = failure.source();
+    while let Some(source) = cause {
+        let said = source.to_string();
+        if !last.contains(&said) {
+            text.push_str("\n  because: ");
+            text.push_str(&said);
+            last = said;
+        }
+        cause = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Told(&'static str, #[source] Option<Box<Told>>);
+
+    #[test]
+    fn a_cause_that_was_told_already_is_not_told_again() {
+        let told = |text, cause| Told(text, Some(Box::new(cause)));
+        let refused = Told("refused", None);
+        let chain = told("it failed", told("cannot connect: refused", told("refused", told("the disk", refused))));
+        let text = report(&chain);
+        assert_eq!(
+            text,
+            "latchkey: it failed\n  because: cannot connect: refused\n  because: the disk\n  because: refused"
+        );
+    }
+}
