@@ -60,6 +60,8 @@ pub enum InitError {
 #[must_use = "telemetry that is not exported yet is lost unless `shutdown` is awaited"]
 pub struct TelemetryGuard {
     exporters: Option<Exporters>,
+    /// The exporters observe it weakly: kept until the last export, whoever else lets go of it before.
+    _metrics: Arc<Metrics>,
 }
 
 /// Starts logs for the process and, where `otlp` says so, the export of traces and of `metrics`.
@@ -85,7 +87,7 @@ pub fn build(log: LogOptions, otlp: &Otlp, metrics: &Arc<Metrics>) -> Result<(Di
     let exporters = Exporters::start(otlp, metrics)?;
     layers.extend(exporters.as_ref().and_then(Exporters::trace_layer));
     let subscriber = tracing_subscriber::registry().with(layers);
-    Ok((Dispatch::new(subscriber), TelemetryGuard { exporters }))
+    Ok((Dispatch::new(subscriber), TelemetryGuard { exporters, _metrics: metrics.clone() }))
 }
 
 impl TelemetryGuard {

@@ -1,0 +1,180 @@
+//! The commands on a database of one's own, as an operator runs them: what they do, print and refuse.
+#![cfg(feature = "server")]
+
+mod support;
+
+use std::{path::PathBuf, time::Duration};
+
+use latchkey::proto::{GetCatalogueRequest, GetIdentityRequest};
+use support::{
+    Caller, database, logs,
+    process::{Ended, Process, Signal, Start, latchkey, scratch},
+    server::{connect, pepper},
+    sql,
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const EXAMPLE: &str = "deploy/catalogue.toml";
+
+/// `latchkey` with the settings of a server on this database.
+fn on(database_url: &str, arguments: &[&str]) -> Start {
+    let start = latchkey(arguments.iter().copied()).env("LATCHKEY_DATABASE_URL", database_url);
+    start.env("LATCHKEY_PEPPERS", "test=env:LATCHKEY_TEST_PEPPER").env("LATCHKEY_TEST_PEPPER", pepper())
+}
+
+fn run(database_url: &str, arguments: &[&str]) -> Ended {
+    on(database_url, arguments).secret_stdout().run(LIMIT)
+}
+
+async fn serve(database_url: &str) -> (Process, tonic::transport::Channel) {
+    let mut process = on(database_url, &["serve", "--listen-address", "127.0.0.1:0"]).spawn();
+    let channel = connect(process.address(LIMIT)).await;
+    (process, channel)
+}
+
+/// An empty database, as its owner and as the application's role.
+async fn empty(name: &str) -> database::Database {
+    let postgres = database::postgres().await;
+    postgres.create_database(name, None).await.expect("a new database");
+    let url = |url: Result<String, _>| url.map_err(|_| "the password is on file").expect("a URL");
+    database::Database {
+        name: name.into(),
+        app_url: url(postgres.app_url(name)),
+        owner_url: url(postgres.owner_url(name)),
+    }
+}
+
+/// A file of this test's own.
+fn file(scratch: &tempfile::TempDir, text: &str) -> PathBuf {
+    let path = scratch.path().join("catalogue.toml");
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_an_empty_database_to_a_call() {
+    logs::start();
+    let database = empty("commands_all").await;
+    let behind = run(&database.app_url, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
+    assert!(behind.contains("schema") && behind.contains("latchkey migrate"), "{behind}");
+    let migrated = run(&database.owner_url, &["migrate"]).success();
+    assert!(migrated.contains("latchkey_app"), "{migrated}");
+    let again = run(&database.owner_url, &["migrate"]).success();
+    assert!(again.contains("up to date") && !again.contains("running 2"), "{again}");
+
+    let applied = run(&database.app_url, &["catalogue", "apply", EXAMPLE]).success();
+    assert!(applied.contains("27 permissions"), "{applied}");
+    let token = run(&database.app_url, &["bootstrap", "--name", "first"]).success();
+    assert_eq!(token.lines().count(), 1, "the token alone");
+    let second = run(&database.app_url, &["bootstrap", "--ttl-hours", "1"]).success();
+    assert_ne!(token, second, "repeatable: the way back in");
+
+    let (process, channel) = serve(&database.app_url).await;
+    for token in [token, second] {
+        let caller = Caller { channel: channel.clone(), token, on_behalf_of: None };
+        let identity = caller.tokens().get_identity(GetIdentityRequest {}).await.expect("live").into_inner();
+        assert!(identity.account_permissions.contains(&"system.operate".to_owned()));
+        let catalogue = caller.directory().get_catalogue(GetCatalogueRequest {}).await.expect("may read").into_inner();
+        assert_eq!(catalogue.catalogue.map(|catalogue| catalogue.permissions.len()), Some(27));
+    }
+    process.signal(Signal::TERM);
+    process.wait(LIMIT).success();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_of_a_later_release_is_not_served() {
+    let database = database::fresh().await;
+    sql::run(&database, "INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000000')").await;
+    let told = run(&database.app_url, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
+    assert!(told.contains("later release"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p1_a_catalogue_file_is_checked_whole_and_named() {
+    let database = database::fresh().await;
+    let example = std::fs::read_to_string(EXAMPLE).expect("it is there");
+    let apply = |text: &str, more: &[&str]| {
+        let scratch = scratch();
+        let path = file(&scratch, text);
+        let mut arguments = vec!["catalogue", "apply", path.to_str().expect("Unicode")];
+        arguments.extend(more);
+        run(&database.app_url, &arguments)
+    };
+    let head = async || sql::lines(&database, "SELECT number::text AS line FROM log_head").await;
+    let before = head().await;
+    assert!(apply(&example, &["--validate-only"]).success().contains("would"));
+    assert_eq!(head().await, before, "validating changes nothing");
+    apply(&example, &[]).success();
+    let applied = head().await;
+    assert_ne!(applied, before);
+    apply(&example, &[]).success();
+    assert_eq!(head().await, applied, "unchanged: no event");
+
+    let unknown_key = example.replacen("team_scopable = true", "team_scoped = true", 1);
+    assert!(apply(&unknown_key, &[]).failure().contains("team_scoped"));
+    let wrong_name = example.replacen("name = \"catalog.view\"", "name = \"Catalog.View\"", 1);
+    assert!(apply(&wrong_name, &[]).failure().contains("permissions[0].name"));
+    let left_out = example.replacen(
+        "[[permissions]]\nname = \"postmortems.manage\"\ndescription = \"Manage postmortems\"\n",
+        "",
+        1,
+    );
+    assert_ne!(left_out, example);
+    let told = apply(&left_out, &[]).failure();
+    assert!(told.contains("postmortems.manage") && told.contains("retired"), "{told}");
+    let system = format!("{example}\n[[permissions]]\nname = \"system.verify\"\n");
+    assert!(apply(&system, &[]).failure().contains("system."));
+    let missing = run(&database.app_url, &["catalogue", "apply", "/no/such/file.toml"]).failure();
+    assert!(missing.contains("/no/such/file.toml"), "{missing}");
+    assert_eq!(head().await, applied, "what is refused changes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_pepper_and_a_database_that_is_away_are_told_without_secrets() {
+    let database = database::fresh().await;
+    run(&database.app_url, &["bootstrap"]).success();
+    let other = "5".repeat(63) + "6";
+    let start = on(&database.app_url, &["serve", "--listen-address", "127.0.0.1:0"]);
+    let told = start.env("LATCHKEY_TEST_PEPPER", other.clone()).run(LIMIT).failure();
+    assert!(told.contains("pepper `test`") && !told.contains(&other), "{told}");
+
+    let password = "a-password-nobody-sees";
+    let away = format!("postgres://latchkey_app:{password}@127.0.0.1:1/latchkey");
+    let told = run(&away, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
+    assert!(told.contains("database") && told.contains("127.0.0.1:1") && !told.contains(password), "{told}");
+    let refused = format!("postgres://nobody:{password}@{}", database.app_url.rsplit_once('@').expect("a host").1);
+    let told = run(&refused, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
+    assert!(told.contains("database") && !told.contains(password), "{told}");
+}
+
+#[test]
+fn check_config_prints_what_is_in_force_and_redacts() {
+    logs::start();
+    let password = "another-password-nobody-sees";
+    let url = format!("postgres://app:{password}@db.example/latchkey?password={password}");
+    let printed = on(&url, &["check-config", "--lease-ms", "5000"]).run(LIMIT).success();
+    assert!(printed.contains("db.example") && printed.contains("5000") && printed.contains("--lease-ms"), "{printed}");
+    assert!(!printed.contains(password) && !printed.contains(pepper()), "{printed}");
+}
+
+#[test]
+fn every_problem_with_the_settings_is_named_at_once() {
+    let start = latchkey(["check-config", "--lease-ms", "1", "--token-prefix", "UPPER"]);
+    let told =
+        start.env("LATCHKEY_LISTEN_ADDRES", "typo").env("LATCHKEY_DATABASE_URL", "mysql://x").run(LIMIT).failure();
+    for named in ["lease_ms", "token_prefix", "LATCHKEY_LISTEN_ADDRES", "database_url", "peppers"] {
+        assert!(told.contains(named), "{named} is not named in:\n{told}");
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let help = latchkey(["--help"]).run(LIMIT).success();
+    for command in ["serve", "dev", "migrate", "bootstrap", "catalogue", "check-config"] {
+        assert!(help.contains(command), "{help}");
+        let help = latchkey([command, "--help"]).run(LIMIT).success();
+        assert!(help.contains("Usage:") && help.lines().count() > 5, "{help}");
+    }
+    assert!(latchkey(["serve", "--no-such-flag"]).run(LIMIT).failure().contains("--no-such-flag"));
+    assert!(latchkey(["serv"]).run(LIMIT).failure().contains("serve"), "a near name is suggested");
+}

@@ -1,0 +1,102 @@
+//! What a real server exports: spans of real RPCs below their callers', metrics of the rules, and no secret in any of it.
+#![cfg(feature = "server")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/otlp_collector.rs"]
+mod otlp_collector;
+mod support;
+
+use std::time::Duration;
+
+use latchkey::proto::{ApiKey, CreateApiKeyRequest, Requirement, VerifyTokenRequest};
+use otlp_collector::{OtlpCollector, points, texts};
+use support::{
+    Caller, database, logs,
+    process::{Signal, latchkey},
+    server::{connect, pepper},
+};
+use tonic::Request;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT_ID: &str = "b7ad6b7169203331";
+
+fn traced<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("traceparent", format!("00-{TRACE_ID}-{PARENT_ID}-01").parse().unwrap());
+    request
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn holds(haystack: &[u8], needle: &str) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_exports_its_calls_and_counts_and_no_secret() {
+    logs::start();
+    let collector = OtlpCollector::start().await;
+    let database = database::fresh().await;
+    let on = |arguments: &[&str]| {
+        let start = latchkey(arguments.iter().copied()).env("LATCHKEY_DATABASE_URL", &database.app_url);
+        start.env("LATCHKEY_PEPPERS", "test=env:LATCHKEY_TEST_PEPPER").env("LATCHKEY_TEST_PEPPER", pepper())
+    };
+    let operator = on(&["bootstrap"]).secret_stdout().run(LIMIT).success();
+    let serve = on(&["serve", "--listen-address", "127.0.0.1:0"]);
+    let mut process = serve.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()).spawn();
+    let channel = connect(process.address(LIMIT)).await;
+    let caller = Caller { channel, token: operator.clone(), on_behalf_of: None };
+
+    let api_key =
+        ApiKey { name: "traced".into(), account_permissions: vec!["system.verify".into()], ..Default::default() };
+    let create = CreateApiKeyRequest { account_id: "system".into(), api_key: Some(api_key), ..Default::default() };
+    let minted = caller.keys().create_api_key(traced(create)).await.unwrap().into_inner().token;
+    for token in [minted.as_str(), minted.as_str(), "nonsense"] {
+        let account_id = "system".to_owned();
+        let permission = "system.verify".to_owned();
+        let requirement = Some(Requirement { account_id, permission, team_ids: vec![] });
+        let request = VerifyTokenRequest { token: token.into(), requirement, min_revision: None };
+        caller.tokens().verify_token(traced(request)).await.unwrap();
+    }
+    // The totals are copied once a second; the rest leaves when the server stops.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    process.signal(Signal::TERM);
+    let ended = process.wait(LIMIT);
+    let logged = ended.stderr.clone();
+    ended.success();
+
+    let spans = collector.spans();
+    for method in ["CreateApiKey", "VerifyToken"] {
+        let span =
+            spans.iter().find(|span| span.name.ends_with(method)).unwrap_or_else(|| panic!("no span of {method}"));
+        assert_eq!((hex(&span.trace_id).as_str(), hex(&span.parent_span_id).as_str()), (TRACE_ID, PARENT_ID));
+        assert_eq!(texts(&span.attributes).get("rpc.response.status_code").map(String::as_str), Some("OK"));
+    }
+    assert_eq!(collector.resource().get("service.name").map(String::as_str), Some("latchkey"));
+    let metrics = collector.metrics();
+    for name in [
+        "latchkey.verifications",
+        "latchkey.cache.lookups",
+        "latchkey.mutation.duration",
+        "latchkey.revision.applied",
+        "rpc.server.call.duration",
+    ] {
+        assert!(metrics.contains_key(name), "no metric {name} among {:?}", metrics.keys());
+    }
+    let count = |name: &str, label: &str, value: &str| -> u64 {
+        let of_value = |(texts, _): &(std::collections::BTreeMap<String, String>, u64)| {
+            texts.get(label).is_some_and(|text| text == value)
+        };
+        points(&metrics[name]).into_iter().find(of_value).map_or(0, |(_, count)| count)
+    };
+    assert_eq!(count("latchkey.mutation.duration", "latchkey.mutation.name", "create_api_key"), 1);
+    assert_eq!(count("latchkey.verifications", "latchkey.outcome", "MALFORMED"), 1);
+    let password = database.app_url.split(':').nth(2).and_then(|rest| rest.split('@').next()).unwrap();
+    let exported = collector.everything();
+    for secret in [operator.as_str(), minted.as_str(), pepper(), password] {
+        assert!(!holds(&exported, secret) && !logged.contains(secret), "a secret was exported or logged");
+    }
+}
