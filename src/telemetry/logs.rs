@@ -33,7 +33,8 @@ impl LogOptions {
 
 pub(super) fn layer(options: LogOptions) -> Result<Box<dyn Layer<Registry> + Send + Sync>, InitError> {
     let filter = EnvFilter::builder().parse(&options.filter)?.and(ceiling());
-    let layer = fmt::layer().with_writer(options.writer).with_span_events(FmtSpan::NONE);
+    // A line as each span ends: of a call its method, status and time, which is the access log.
+    let layer = fmt::layer().with_writer(options.writer).with_span_events(FmtSpan::CLOSE);
     Ok(match options.format {
         LogFormat::Pretty => layer.with_ansi(options.ansi).with_filter(filter).boxed(),
         LogFormat::Json => {
@@ -111,11 +112,12 @@ mod tests {
             tracing::debug!("too quiet");
         });
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines.len(), 2);
+        assert_eq!(lines.len(), 3);
         assert_eq!(lines[0]["message"], "two\nlines");
         assert_eq!(lines[0]["count"], 3);
         assert_eq!(lines[0]["span"]["team"], "t1");
         assert_eq!(lines[1]["level"], "WARN");
+        assert_eq!((&lines[2]["message"], &lines[2]["span"]["team"]), (&"close".into(), &"t1".into()));
         assert!(!text.contains("lk_secret"));
     }
 
