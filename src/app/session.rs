@@ -63,6 +63,37 @@ pub(super) struct Actor {
 // === impl Session ===
 
 impl Session {
+    /// Refuses an account beyond the caller before anything is locked for it: else whoever has a key could
+    /// hold up any account. The use-case judges again under its locks (M9).
+    pub(super) fn check_reach(&self, account: &AccountId) -> Result<(), RuleError> {
+        let own = self.on_behalf_of.as_ref().map_or(&self.key_account_id, |user| &user.account_id);
+        if own == account || self.holds(SystemPermission::Operate) {
+            Ok(())
+        } else {
+            Err(RuleError::NotFound(ObjectKind::Account))
+        }
+    }
+
+    /// The same for a write of an account's directory.
+    pub(super) fn check_directory(&self, account: &AccountId) -> Result<(), RuleError> {
+        if self.holds(SystemPermission::Directory) {
+            return Ok(());
+        }
+        self.check_reach(account)?;
+        Err(RuleError::missing(SystemPermission::Directory.name()))
+    }
+
+    /// The same for the catalogue.
+    pub(super) fn check_operate(&self) -> Result<(), RuleError> {
+        let operate = SystemPermission::Operate;
+        if self.holds(operate) { Ok(()) } else { Err(RuleError::missing(operate.name())) }
+    }
+
+    /// As its token was last read; acting for a user replaces it (A6).
+    fn holds(&self, permission: SystemPermission) -> bool {
+        self.on_behalf_of.is_none() && self.entry.load().facts().account_permissions.contains(permission.bit())
+    }
+
     /// The user that the caller acts for.
     #[must_use]
     pub fn on_behalf_of(&self) -> Option<&OnBehalfOf> {

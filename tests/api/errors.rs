@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use latchkey::proto::{
-    ApiKey, DeleteRoleRequest, GetIdentityRequest, GetTeamRequest, ListEventsRequest, Requirement, Revision,
-    VerificationOutcome as Outcome, VerifyTokenRequest, VerifyTokensRequest,
+    ApiKey, DeleteRoleRequest, GetIdentityRequest, GetTeamRequest, ListEventsRequest, Requirement, Revision, Team,
+    UpsertTeamRequest, VerificationOutcome as Outcome, VerifyTokenRequest, VerifyTokensRequest,
 };
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -226,6 +226,22 @@ async fn a_mutation_that_waits_for_a_lock_too_long_is_unavailable_and_changes_no
     sql.batch_execute("ROLLBACK").await.expect("unlocked");
     assert_eq!(head(&world).await, before);
     mint(&owner, &key("k", &[])).await.expect("a key");
+}
+
+/// While somebody holds the account's lock, who may wait for it and who is sent away before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a4_nobody_waits_for_or_holds_up_an_account_beyond_its_own() {
+    let world = World::start().await;
+    let stranger =
+        mint_in(&world.product.for_user(OTHER, "owner"), OTHER, &key("stranger", &["api_keys.manage"])).await;
+    let stranger = world.server.caller(&stranger.expect("a key").token);
+    let mut sql = superuser(&world.server.database.name).await;
+    sql.batch_execute("BEGIN; SELECT FROM accounts WHERE account_id = 'acme' FOR UPDATE").await.expect("locked");
+    assert_refused(mint_in(&stranger, ACME, &key("k", &[])).await, Code::NotFound, "NOT_FOUND", "account");
+    let team = Team { team_id: "red".into(), ..Default::default() };
+    let request = UpsertTeamRequest { account_id: ACME.into(), team: Some(team), ..Default::default() };
+    assert_refused(stranger.directory().upsert_team(request).await, Code::NotFound, "NOT_FOUND", "account");
+    sql.batch_execute("ROLLBACK").await.expect("unlocked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

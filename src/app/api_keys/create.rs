@@ -46,6 +46,7 @@ impl App {
         draft: ApiKeyDraft,
         validate_only: bool,
     ) -> Result<Minted, Error> {
+        session.check_reach(account)?;
         self.mint(Maker::Session(session.clone()), account, draft, validate_only).await
     }
 

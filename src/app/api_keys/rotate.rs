@@ -44,6 +44,7 @@ impl App {
         grace: Span,
         guard: Guard,
     ) -> Result<Minted, Error> {
+        session.check_reach(account)?;
         let validate_only = guard.validate_only;
         let maker = Maker::Session(session.clone());
         let rotate = RotateApiKey { app: self.clone(), maker, account: account.clone(), key, grace, guard };

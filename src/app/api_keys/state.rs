@@ -41,6 +41,7 @@ impl App {
         change: StateChange,
         guard: Guard,
     ) -> Result<Changed<ApiKey>, Error> {
+        session.check_reach(account)?;
         self.change_state(Maker::Session(session.clone()), account, key, change, guard).await
     }
 

@@ -49,6 +49,7 @@ impl App {
         edit: ApiKeyEdit,
         guard: Guard,
     ) -> Result<Changed<ApiKey>, Error> {
+        session.check_reach(account)?;
         let validate_only = guard.validate_only;
         let maker = Maker::Session(session.clone());
         let update = UpdateApiKey { app: self.clone(), maker, account: account.clone(), key, edit, guard };

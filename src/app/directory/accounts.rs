@@ -53,6 +53,7 @@ impl App {
         display_name: String,
         guard: Guard,
     ) -> Result<Changed<Account>, Error> {
+        session.check_directory(account)?;
         let validate_only = guard.validate_only;
         let maker = Maker::Session(session.clone());
         let upsert = UpsertAccount { maker, account: account.clone(), display_name, guard };
@@ -89,6 +90,7 @@ impl App {
         account: &AccountId,
         suspended: bool,
     ) -> Result<Changed<Account>, Error> {
+        session.check_directory(account)?;
         let state = if suspended { AccountState::Suspended } else { AccountState::Active };
         let suspend = SuspendAccount { maker: Maker::Session(session.clone()), account: account.clone(), state };
         let done = self.run(suspend, false).await?;
@@ -106,6 +108,7 @@ impl App {
         account: &AccountId,
         guard: Guard,
     ) -> Result<Revision, Error> {
+        session.check_directory(account)?;
         let maker = Maker::Session(session.clone());
         Ok(self.run(DeleteAccount { maker, account: account.clone(), guard }, false).await?.revision)
     }

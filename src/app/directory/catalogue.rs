@@ -53,6 +53,7 @@ impl App {
         spec: CatalogueSpec,
         guard: Guard,
     ) -> Result<Changed<CatalogueView>, Error> {
+        session.check_operate()?;
         Ok(self.apply(Maker::Session(session.clone()), spec, guard).await?.0)
     }
 

@@ -47,6 +47,7 @@ impl App {
         role: Role,
         guard: Guard,
     ) -> Result<Changed<Role>, Error> {
+        session.check_directory(account)?;
         let validate_only = guard.validate_only;
         let maker = Maker::Session(session.clone());
         let done = self.run(UpsertRole { maker, account: account.clone(), role, guard }, validate_only).await?;
@@ -88,6 +89,7 @@ impl App {
         role: &RoleId,
         guard: Guard,
     ) -> Result<Revision, Error> {
+        session.check_directory(account)?;
         let maker = Maker::Session(session.clone());
         let delete = DeleteRole { maker, account: account.clone(), role: role.clone(), guard };
         Ok(self.run(delete, false).await?.revision)

@@ -46,6 +46,7 @@ impl App {
         teams: Vec<(Team, Option<Etag>)>,
         validate_only: bool,
     ) -> Result<Changed<Vec<Team>>, Error> {
+        session.check_directory(account)?;
         let upsert = UpsertTeams { maker: Maker::Session(session.clone()), account: account.clone(), teams };
         let done = self.run(upsert, validate_only).await?;
         let mut revisions = done.revisions.into_iter();
@@ -90,6 +91,7 @@ impl App {
         team: &TeamId,
         guard: Guard,
     ) -> Result<Revision, Error> {
+        session.check_directory(account)?;
         let maker = Maker::Session(session.clone());
         let delete = DeleteTeam { maker, account: account.clone(), team: team.clone(), guard };
         Ok(self.run(delete, false).await?.revision)

@@ -52,6 +52,7 @@ impl App {
         validate_only: bool,
         field: &'static str,
     ) -> Result<Changed<Vec<User>>, Error> {
+        session.check_directory(account)?;
         let upsert = UpsertUsers { maker: Maker::Session(session.clone()), account: account.clone(), users, field };
         let done = self.run(upsert, validate_only).await?;
         let mut revisions = done.revisions.into_iter();
@@ -96,6 +97,7 @@ impl App {
         user: &UserId,
         guard: Guard,
     ) -> Result<Revision, Error> {
+        session.check_directory(account)?;
         let maker = Maker::Session(session.clone());
         let delete = DeleteUser { maker, account: account.clone(), user: user.clone(), guard };
         Ok(self.run(delete, false).await?.revision)
