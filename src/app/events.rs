@@ -57,7 +57,7 @@ impl App {
     }
 }
 
-fn check_may_read(actor: &Actor, session: &Session, account: Option<&AccountId>) -> Result<(), RuleError> {
+pub(super) fn check_may_read(actor: &Actor, session: &Session, account: Option<&AccountId>) -> Result<(), RuleError> {
     actor.judge(|caller| {
         if caller.holds(SystemPermission::Events) {
             return Ok(());

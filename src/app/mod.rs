@@ -6,6 +6,7 @@
 //! users into callers; `ports` is what the store must offer.
 
 pub mod api_keys;
+mod barrier;
 pub mod directory;
 pub mod error;
 mod events;
@@ -17,11 +18,12 @@ pub mod ports;
 mod session;
 pub mod types;
 mod verification;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-pub use self::{error::Error, session::Session, verification::Verified};
-use self::{mint::Minter, ports::Store};
+use self::{barrier::Renewals, mint::Minter, ports::Store};
+pub use self::{barrier::Wait, error::Error, session::Session, verification::Verified, watch::Watched};
 use crate::verify::Verifier;
 
 /// Bounds that a deployment chooses.
@@ -33,6 +35,8 @@ pub struct Limits {
     pub api_keys_per_team_max: Option<u32>,
     /// How long digests of ended tokens are kept, in days (T3).
     pub ended_token_retention_days: u32,
+    /// This replica's lease: how long a call without a deadline waits for the others, and a second.
+    pub lease: Duration,
 }
 
 /// Who hears of mutations: metrics, without this layer knowing them.
@@ -51,6 +55,7 @@ struct Parts {
     minter: Minter,
     limits: Limits,
     observer: Arc<dyn Observer>,
+    renewals: Renewals,
 }
 
 impl App {
@@ -63,7 +68,7 @@ impl App {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self(Arc::new(Parts { store, verifier, minter, limits, observer }))
+        Self(Arc::new(Parts { store, verifier, minter, limits, observer, renewals: Renewals::default() }))
     }
 
     /// The verification of this replica.
@@ -82,6 +87,10 @@ impl App {
 
     fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    fn renewals(&self) -> &Renewals {
+        &self.0.renewals
     }
 
     fn observer(&self) -> &dyn Observer {

@@ -93,6 +93,25 @@ event_kinds! {
     CatalogueApplied = "catalogue.applied",
 }
 
+impl EventKind {
+    /// Whether such an event can take authority from anybody, so that its mutation's answer waits for
+    /// every replica (V1). What only creates cannot, nor can a note.
+    #[must_use]
+    pub const fn can_narrow(self) -> bool {
+        !matches!(
+            self,
+            Self::ApiKeyCreated
+                | Self::ApiKeyEnabled
+                | Self::RotatedTokenPresented
+                | Self::AccountCreated
+                | Self::AccountResumed
+                | Self::TeamCreated
+                | Self::RoleCreated
+                | Self::UserCreated
+        )
+    }
+}
+
 /// Who acted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {

@@ -144,6 +144,7 @@ fn app_limits(settings: &Settings) -> Limits {
         api_keys_per_account_max: bounded(settings.api_keys_per_account_max),
         api_keys_per_team_max: Some(bounded(settings.api_keys_per_team_max)).filter(|max| *max > 0),
         ended_token_retention_days: bounded(settings.ended_token_retention_days),
+        lease: Duration::from_millis(settings.lease_ms),
     }
 }
 

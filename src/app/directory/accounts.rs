@@ -6,11 +6,12 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Page, Stamp, Tx},
         session::{Maker, Session},
-        types::{Changed, Guard, Listed},
+        types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
         Error as RuleError,
@@ -58,7 +59,7 @@ impl App {
         let upsert = UpsertAccount { maker, account: account.clone(), display_name, guard };
         let done = self.run(upsert, validate_only).await?;
         let revision = stamped(&done.revisions, done.output.revision);
-        Ok(Changed { value: Account { revision, ..done.output }, revision: done.revision })
+        Ok(Changed { value: Account { revision, ..done.output }, propagation: done.propagation })
     }
 
     /// Reads an account.
@@ -93,7 +94,7 @@ impl App {
         let suspend = SuspendAccount { maker: Maker::Session(session.clone()), account: account.clone(), state };
         let done = self.run(suspend, false).await?;
         let revision = stamped(&done.revisions, done.output.revision);
-        Ok(Changed { value: Account { revision, ..done.output }, revision: done.revision })
+        Ok(Changed { value: Account { revision, ..done.output }, propagation: done.propagation })
     }
 
     /// Deletes an account with everything in it; its id is never used again (A5). Idempotent.
@@ -105,9 +106,9 @@ impl App {
         session: &Session,
         account: &AccountId,
         guard: Guard,
-    ) -> Result<Revision, Error> {
+    ) -> Result<Propagation, Error> {
         let maker = Maker::Session(session.clone());
-        Ok(self.run(DeleteAccount { maker, account: account.clone(), guard }, false).await?.revision)
+        Ok(self.run(DeleteAccount { maker, account: account.clone(), guard }, false).await?.propagation)
     }
 }
 
@@ -118,6 +119,10 @@ impl Mutation for UpsertAccount {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
@@ -169,6 +174,10 @@ impl Mutation for SuspendAccount {
         self.maker.locks_on(&self.account)
     }
 
+    fn wait(&self) -> Wait {
+        self.maker.wait()
+    }
+
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
         let actor = self.maker.actor(tx).await?;
         check_write(&actor, &self.account)?;
@@ -196,6 +205,10 @@ impl Mutation for DeleteAccount {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {

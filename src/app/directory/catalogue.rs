@@ -8,6 +8,7 @@ use super::event;
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Stamp, Tx},
@@ -73,7 +74,7 @@ impl App {
         let done = self.run(ApplyCatalogue { maker, spec, guard }, validate_only).await?;
         let (before, permissions, default_roles) = done.output;
         let catalogue = Catalogue::new(stamped(&done.revisions, before), permissions).into();
-        Ok(Changed { value: CatalogueView { catalogue, default_roles }, revision: done.revision })
+        Ok(Changed { value: CatalogueView { catalogue, default_roles }, propagation: done.propagation })
     }
 }
 
@@ -93,6 +94,10 @@ impl Mutation for ApplyCatalogue {
 
     fn locks(&self) -> Locks {
         Locks { catalogue_exclusive: true, shared: self.maker.accounts(), ..Locks::default() }
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
