@@ -143,9 +143,12 @@ impl ChainWalk {
 
     async fn check_head(mut self, reader: &mut dyn Reader) -> Result<ChainReport, Error> {
         let (head, hash) = reader.head_hash().await?;
-        if head.number != self.report.verified_through.number {
-            let next = self.report.verified_through.number + 1;
-            self.report.broken = Some((next, "the event is missing: the head of the log is another one".to_owned()));
+        let last = self.report.verified_through.number;
+        if head.number > last {
+            self.report.broken =
+                Some((last + 1, "the event is missing: the head of the log lies beyond it".to_owned()));
+        } else if head.number < last {
+            self.report.broken = Some((head.number + 1, "the event lies beyond the head of the log".to_owned()));
         } else if hash != self.previous {
             self.report.broken = Some((head.number, "the head's hash is not this event's".to_owned()));
         }

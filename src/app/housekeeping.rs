@@ -8,8 +8,6 @@ use crate::{
     verify::usage::Used,
 };
 
-/// Usage is at most a minute behind (K9): two missed rounds still keep that.
-const USAGE_PERIOD: Duration = Duration::from_secs(15);
 const PRESENTED_PERIOD: Duration = Duration::from_secs(1);
 const FORGET_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// How many digests one statement forgets: each batch is a short transaction.
@@ -21,7 +19,7 @@ impl App {
     /// Runs until dropped. Nothing here can fail or slow a verification (K8, K9).
     pub async fn housekeeping(self) {
         tokio::join!(
-            every(USAGE_PERIOD, || self.flush_usage()),
+            every(self.limits().usage_flush_interval, || self.flush_usage()),
             every(PRESENTED_PERIOD, || self.record_presented()),
             every(FORGET_PERIOD, || self.forget_ended_tokens()),
         );

@@ -37,6 +37,9 @@ pub struct Limits {
     pub ended_token_retention_days: u32,
     /// This replica's lease: how long a call without a deadline waits for the others, and a second.
     pub lease: Duration,
+    /// How often uses of tokens are written (K9): at most half a minute, so that one missed round still
+    /// keeps them less than a minute behind.
+    pub usage_flush_interval: Duration,
 }
 
 /// Who hears of mutations: metrics, without this layer knowing them.

@@ -8,7 +8,7 @@ use super::{
     App,
     barrier::Wait,
     error::Error,
-    ports::{Locks, Reader},
+    ports::{Locks, Reader, UserPrincipal},
     types::OnBehalfOf,
 };
 use crate::{
@@ -177,19 +177,23 @@ async fn user_caller(
     catalogue: &Catalogue,
 ) -> Result<(Caller, Principal), Error> {
     check_impersonation(service)?;
-    let found = reader.user_principal(&user.account_id, &user.user_id).await?.ok_or(Error::BadUser)?;
-    if found.account_state == AccountState::Suspended {
-        return Err(Error::AccountSuspended);
-    }
-    if found.account_state != AccountState::Active || found.state != UserState::Active {
-        return Err(Error::BadUser);
-    }
+    let found = live_user(reader, user).await?;
     let identity = Identity::User { user_id: user.user_id.clone(), service_key_id: service.key_id };
     let held = directory::user_held(&found.roles, catalogue);
     let caller = Caller { account_id: user.account_id.clone(), identity, held };
     let principal =
         Principal { key_id: service.key_id, account_id: user.account_id.clone(), user_id: Some(user.user_id.clone()) };
     Ok((caller, principal))
+}
+
+/// A user that may act (A2, A6).
+async fn live_user(reader: &mut dyn Reader, user: &OnBehalfOf) -> Result<UserPrincipal, Error> {
+    let found = reader.user_principal(&user.account_id, &user.user_id).await?.ok_or(Error::BadUser)?;
+    match (found.account_state, found.state) {
+        (AccountState::Active, UserState::Active) => Ok(found),
+        (AccountState::Suspended, _) => Err(Error::AccountSuspended),
+        (AccountState::Active | AccountState::Deleted, _) => Err(Error::BadUser),
+    }
 }
 
 // === impl Actor ===
@@ -231,8 +235,10 @@ impl App {
         let verification = self.verifier().verify(bearer, None).await?;
         check_live(verification.outcome())?;
         let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
-        if on_behalf_of.is_some() {
+        if let Some(user) = &on_behalf_of {
             check_impersonation(entry.facts())?;
+            // Judged again by the use-case: here so that who calls is known before the request is read (M8).
+            live_user(self.store().snapshot().await?.as_mut(), user).await?;
         }
         let (key_account_id, digest) = (entry.facts().account_id.clone(), *entry.digest());
         Ok(Session {

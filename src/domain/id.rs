@@ -5,7 +5,7 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::error::Error;
+use super::{error::Error, token::ParsedToken};
 
 /// The reserved account of operators' and services' own keys (A3, A4).
 pub const SYSTEM_ACCOUNT: &str = "system";
@@ -188,6 +188,9 @@ fn check_external_id(field: &str, text: &str) -> Result<(), Error> {
         Err(Error::field(field, "is required: 1-64 characters of A-Z a-z 0-9 _ . : -"))
     } else if text.len() > EXTERNAL_ID_BYTES_MAX || !text.bytes().all(allowed) {
         Err(Error::field(field, "must be 1-64 characters of A-Z a-z 0-9 _ . : -"))
+    } else if ParsedToken::parse(text.as_bytes()).is_some() {
+        // Ids are stored, logged and named in errors; a token put in one's place by mistake must not be (K4).
+        Err(Error::field(field, "is a token, not an id"))
     } else {
         Ok(())
     }
@@ -196,6 +199,16 @@ fn check_external_id(field: &str, text: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn k4_a_token_is_no_id_and_is_not_echoed() {
+        let prefix = crate::domain::token::Prefix::parse("prefix", "lk").expect("a prefix");
+        let token = crate::domain::token::PlainToken::mint(&prefix, &zeroize::Zeroizing::new([7; 32]));
+        let refused = TeamId::parse("team_id", token.reveal()).expect_err("a token");
+        assert!(!refused.to_string().contains(&token.reveal()[3..]), "it is echoed");
+        let almost = format!("{}0", &token.reveal()[..token.reveal().len() - 1]);
+        assert_eq!(TeamId::parse("team_id", &almost).is_ok(), !token.reveal().ends_with('0'));
+    }
 
     #[test]
     fn a_type_id_reads_back_as_written() {

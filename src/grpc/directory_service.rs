@@ -89,7 +89,7 @@ impl DirectoryService for Directory {
             AccountId::parse("account_id", &request.account_id),
             required("team", request.team).and_then(|message| team(message).within("team")),
         ))?;
-        let changed = self.entry.app.upsert_teams(&caller, &account, vec![team], request.validate_only, "team").await?;
+        let changed = self.entry.app.upsert_teams(&caller, &account, vec![team], request.validate_only).await?;
         let (team, propagation) = (Some(to_team(only(changed.value)?)), propagation(changed.propagation));
         Ok(Response::new(UpsertTeamResponse { team, propagation }))
     }
@@ -205,7 +205,7 @@ impl DirectoryService for Directory {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, teams) = all((AccountId::parse("account_id", &request.account_id), teams(request.teams)))?;
-        let changed = self.entry.app.upsert_teams(&caller, &account, teams, false, "teams").await?;
+        let changed = self.entry.app.upsert_teams(&caller, &account, teams, false).await?;
         let teams = changed.value.into_iter().map(to_team).collect();
         Ok(Response::new(BatchUpsertTeamsResponse { teams, propagation: propagation(changed.propagation) }))
     }

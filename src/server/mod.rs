@@ -86,10 +86,7 @@ async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Ope
     let store = PostgresStore::connect(options).map_err(StartError::Database)?;
     check_schema(store.schema_status().await.map_err(StartError::Database)?)?;
     let live = live_peppers(settings);
-    store.register_peppers(&live).await.map_err(|error| match error {
-        PepperError::Store(error) => StartError::Database(error),
-        differs @ PepperError::Differs(_) => StartError::Pepper(differs.to_string()),
-    })?;
+    // Before any is registered: a server that does not start leaves nothing behind.
     let missing = store.missing_peppers(&live).await.map_err(StartError::Database)?;
     if !missing.is_empty() {
         return Err(StartError::Pepper(format!(
@@ -97,6 +94,10 @@ async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Ope
             missing.join(", ")
         )));
     }
+    store.register_peppers(&live).await.map_err(|error| match error {
+        PepperError::Store(error) => StartError::Database(error),
+        differs @ PepperError::Differs(_) => StartError::Pepper(differs.to_string()),
+    })?;
     let limits = verify_limits(settings);
     let primary = Arc::new(store.clone());
     let (verifier, follower) = Verifier::new(primary, Arc::new(BootClock), live.clone(), limits);
@@ -145,6 +146,7 @@ fn app_limits(settings: &Settings) -> Limits {
         api_keys_per_team_max: Some(bounded(settings.api_keys_per_team_max)).filter(|max| *max > 0),
         ended_token_retention_days: bounded(settings.ended_token_retention_days),
         lease: Duration::from_millis(settings.lease_ms),
+        usage_flush_interval: Duration::from_millis(settings.usage_flush_interval_ms),
     }
 }
 

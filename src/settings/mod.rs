@@ -100,6 +100,8 @@ settings! {
         "Most keys, not counting deleted ones, scoped to one team; 0 for no limit";
     ended_token_retention_days: u64, "DAYS" [1, 36_500], Value("400"),
         "How long an ended token is still told from an unknown one";
+    usage_flush_interval_ms: u64, "MS" [100, 30_000], Value("15000"),
+        "How often uses of tokens are written down, and so how far behind `last_used_time` may be";
     request_bytes_max: usize, "BYTES" [1_024, 1_073_741_824], Value("4194304"),
         "Largest request message accepted";
     stream_in_flight_max: usize, "MESSAGES" [1, 1_000_000], Value("256"),

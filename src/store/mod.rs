@@ -105,15 +105,19 @@ impl PostgresStore {
     }
 
     /// Registers the check values of peppers whose ids are new, and refuses one whose id is known
-    /// with another secret.
+    /// with another secret: then none is registered, or a server that was told the wrong secrets would
+    /// bind them to their ids for good.
     ///
     /// # Errors
     /// [`peppers::PepperError`].
     pub async fn register_peppers(&self, peppers: &[Pepper]) -> Result<(), peppers::PepperError> {
         let mut connection = self.pools.general().await?;
+        connection.begin("BEGIN").await?;
         let (conn, flight) = connection.parts();
         let stored = flight.run(peppers::register(conn, peppers)).await?;
-        peppers::check(peppers, &stored)
+        // Dropped without commit, the transaction is rolled back.
+        peppers::check(peppers, &stored)?;
+        Ok(connection.commit().await?)
     }
 
     /// Ids of peppers that live tokens need and these are not: while there are any, this replica

@@ -1,1 +1,11 @@
+//! K1-K9: keys.
 
+mod content;
+mod expiry;
+mod paging;
+mod quotas;
+mod rotation;
+mod scope;
+mod secrecy;
+mod states;
+mod usage;

@@ -1,1 +1,9 @@
+//! VerifyToken and its siblings: what the answers say, and when they may no longer say it.
 
+mod answers;
+mod batches;
+mod races;
+mod read_your_writes;
+mod requirements;
+mod revisions;
+mod streams;

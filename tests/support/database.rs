@@ -15,6 +15,7 @@ static POSTGRES: OnceCell<PrivatePostgres> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// A database of a test's own.
+#[derive(Clone)]
 pub struct Database {
     pub name: String,
     /// As the reduced role that the server runs as.

@@ -1,9 +1,11 @@
 //! What the tests share: a private PostgreSQL, a server, callers, and a small world to act in.
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
+pub mod calls;
 pub mod database;
 pub mod logs;
 pub mod server;
+pub mod sql;
 pub mod world;
 
 pub use server::{Caller, Server};

@@ -76,7 +76,16 @@ impl Mutation for UpdateApiKey {
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, Error> {
         let actor = self.maker.actor(tx).await?;
         let before = load_visible(tx, &actor, &self.account, self.key).await?;
-        let content = edited(&before.content, &self.edit, actor.now)?;
+        let content = match edited(&before.content, &self.edit, actor.now) {
+            Ok(content) => content,
+            Err(impossible) => {
+                // Validation against state comes after authority (M8): first on the key as it is.
+                let was = before.content.subject();
+                actor.judge(|caller| authority::check_update(caller, self.key, &was, &was, &actor.catalogue))?;
+                before.check_not_deleted()?;
+                return Err(impossible.into());
+            }
+        };
         let mut after = ApiKey { content, ..before.clone() };
         actor.judge(|caller| {
             let (was, will) = (before.content.subject(), after.content.subject());

@@ -46,7 +46,6 @@ impl App {
         account: &AccountId,
         teams: Vec<(Team, Option<Etag>)>,
         validate_only: bool,
-        _field: &'static str,
     ) -> Result<Changed<Vec<Team>>, Error> {
         let upsert = UpsertTeams { maker: Maker::Session(session.clone()), account: account.clone(), teams };
         let done = self.run(upsert, validate_only).await?;

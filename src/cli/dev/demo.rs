@@ -54,7 +54,7 @@ async fn make_account(app: &App, session: &Session, account: &AccountId) -> Resu
         Ok((Team { team_id: TeamId::parse("team_id", id)?, display_name: name.to_owned(), revision: NEW }, None))
     };
     let teams = TEAMS.into_iter().map(team).collect::<Result<_, _>>()?;
-    app.upsert_teams(session, account, teams, false, "teams").await?;
+    app.upsert_teams(session, account, teams, false).await?;
     let users = USERS.into_iter().map(user).collect::<Result<_, _>>()?;
     app.upsert_users(session, account, users, false, "users").await?;
     Ok(())

@@ -1,0 +1,175 @@
+//! V5: the log alone tells what every key may do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use latchkey::proto::{ApiKey, ApiKeyState, DeleteTeamRequest, Event, EventKind, Team, UpsertTeamRequest};
+
+use crate::{
+    calls::*,
+    support::{World, world::*},
+};
+
+/// What a key may do, as the log tells it or as it is listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Told {
+    name: String,
+    account_permissions: BTreeSet<String>,
+    team_ids: BTreeSet<String>,
+    team_permissions: BTreeSet<String>,
+    expire_micros: String,
+    state: String,
+    token_hint: String,
+}
+
+impl Told {
+    fn of(key: &ApiKey) -> Self {
+        let scope = key.team_scope.clone().unwrap_or_default();
+        let micros =
+            |time: prost_types::Timestamp| (time.seconds * 1_000_000 + i64::from(time.nanos / 1_000)).to_string();
+        let expire_micros = match key.expiry {
+            Some(latchkey::proto::api_key::Expiry::ExpireTime(time)) => micros(time),
+            _ => String::new(),
+        };
+        let state = match key.state() {
+            ApiKeyState::Active => "active",
+            ApiKeyState::Disabled => "disabled",
+            ApiKeyState::Deleted => "deleted",
+            ApiKeyState::Unspecified => panic!("a key has a state"),
+        };
+        Self {
+            name: key.name.clone(),
+            account_permissions: key.account_permissions.iter().cloned().collect(),
+            team_ids: scope.team_ids.into_iter().collect(),
+            team_permissions: scope.permissions.into_iter().collect(),
+            expire_micros,
+            state: state.into(),
+            token_hint: key.token_hint.clone(),
+        }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        for change in &event.changes {
+            let single = match change.field.as_str() {
+                "name" => &mut self.name,
+                "expire_time" => &mut self.expire_micros,
+                "state" => &mut self.state,
+                "token_hint" => &mut self.token_hint,
+                "account_permissions" | "team_scope.team_ids" | "team_scope.permissions" => {
+                    let list = match change.field.as_str() {
+                        "account_permissions" => &mut self.account_permissions,
+                        "team_scope.team_ids" => &mut self.team_ids,
+                        _ => &mut self.team_permissions,
+                    };
+                    assert!(change.added.iter().all(|item| list.insert(item.clone())), "{event:?}");
+                    assert!(change.removed.iter().all(|item| list.remove(item)), "{event:?}");
+                    continue;
+                }
+                _ => continue,
+            };
+            assert_eq!(*single, change.before, "{event:?}");
+            single.clone_from(&change.after);
+        }
+    }
+}
+
+fn replayed(events: &[Event]) -> BTreeMap<String, Told> {
+    let mut keys: BTreeMap<String, Told> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.account_id == ACME) {
+        let target = event.target.as_ref().expect("a target");
+        if target.r#type == "api_key" {
+            keys.entry(target.id.clone()).or_default().apply(event);
+        }
+        if event.kind() == EventKind::TeamDeleted {
+            for id in &event.affected_key_ids {
+                let key = keys.get_mut(id).expect("a key of the log");
+                assert!(key.team_ids.remove(&target.id), "{event:?}");
+                if key.team_ids.is_empty() {
+                    key.team_permissions.clear();
+                }
+            }
+        }
+    }
+    keys
+}
+
+/// Numbers that look random and are the same on every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+
+    fn some<'a>(&mut self, items: &[&'a str]) -> Vec<&'a str> {
+        items.iter().copied().filter(|_| self.roll(2) == 0).collect()
+    }
+
+    fn key(&mut self) -> ApiKey {
+        let names = ["billing.manage", "incidents.edit", "settings.view", "secrets.use"];
+        let (teams, on_teams) = (self.some(&TEAMS), self.some(&["secrets.use", "schedules.edit", "api_keys.manage"]));
+        let account = self.some(&names);
+        let name = format!("n{}", self.roll(5));
+        let key = if teams.is_empty() || on_teams.is_empty() {
+            key(&name, &account)
+        } else {
+            team_key(&name, &account, &teams, &on_teams)
+        };
+        if self.roll(3) == 0 { living(key, 600 + self.roll(600) as i64) } else { key }
+    }
+}
+
+async fn one_change(world: &World, dice: &mut Dice, ids: &mut Vec<String>) {
+    let owner = world.user("owner");
+    let pick = if ids.is_empty() { String::new() } else { ids[dice.roll(ids.len())].clone() };
+    let fields = ["name", "account_permissions", "team_scope", "expire_time", "team_scope.team_ids"];
+    match dice.roll(12) {
+        0..=2 => {
+            // Refused while a team is gone.
+            if let Ok(made) = mint(&owner, &dice.key()).await {
+                ids.push(made.key.key_id);
+            }
+        }
+        3..=6 => {
+            let change = ApiKey { expiry: None, ..dice.key() };
+            let mask = dice.some(&fields);
+            let mask = if mask.is_empty() { vec!["name"] } else { mask };
+            _ = update(&owner, &pick, &mask, change).await;
+        }
+        7 => _ = rotate(&owner, &pick).await,
+        8 => _ = disable(&owner, &pick).await,
+        9 => _ = enable(&owner, &pick).await,
+        10 if dice.roll(3) == 0 => _ = delete(&owner, &pick).await,
+        _ => {
+            let team = TEAMS[dice.roll(TEAMS.len())];
+            let request = DeleteTeamRequest { account_id: ACME.into(), team_id: team.into(), ..Default::default() };
+            _ = world.directory.directory().delete_team(request).await;
+            if dice.roll(3) != 0 {
+                let again = Some(Team { team_id: team.into(), ..Default::default() });
+                let request = UpsertTeamRequest {
+                    account_id: ACME.into(),
+                    team: again,
+                    validate_only: false,
+                    ..Default::default()
+                };
+                world.directory.directory().upsert_team(request).await.expect("a team");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v5_replaying_the_log_reproduces_every_key() {
+    for seed in [1, 2, 3] {
+        let world = World::start().await;
+        let (mut dice, mut ids) = (Dice(seed), Vec::new());
+        for _ in 0..100 {
+            one_change(&world, &mut dice, &mut ids).await;
+        }
+        let listed = list(&world.user("owner")).await.expect("a list");
+        let listed: BTreeMap<_, _> = listed.iter().map(|key| (key.key_id.clone(), Told::of(key))).collect();
+        assert_eq!(replayed(&events_after(&world, 0).await), listed, "seed {seed}");
+        let states: BTreeSet<_> = listed.values().map(|key| key.state.as_str()).collect();
+        assert!(listed.len() > 10 && states.len() == 3, "seed {seed} is dull: {states:?}");
+    }
+}
