@@ -20,4 +20,6 @@ mod log;
 mod migrations;
 #[path = "store/plans.rs"]
 mod plans;
+#[path = "store/replicas.rs"]
+mod replicas;
 mod support;

@@ -18,7 +18,7 @@ use super::{
     clock::{Clock, ManualClock},
     follower::Follower,
     limits::Limits,
-    primary::{Fill, Head, LogEntry, Primary, Unavailable},
+    primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Unavailable},
     verifier::Verifier,
 };
 use crate::domain::{
@@ -228,6 +228,18 @@ impl Primary for FakePrimary {
 
     async fn catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
         self.ask(|database, _| database.catalogue.clone()).await
+    }
+
+    async fn register(&self, _: &Registration) -> Result<(), Unavailable> {
+        self.ask(|_, _| ()).await
+    }
+
+    async fn acknowledge(&self, _: &Acknowledgement) -> Result<Acknowledged, Unavailable> {
+        self.ask(|_, _| Acknowledged::Done).await
+    }
+
+    async fn deregister(&self, _: Uuid) -> Result<(), Unavailable> {
+        self.ask(|_, _| ()).await
     }
 }
 
