@@ -9,6 +9,7 @@ pub mod api_keys;
 pub mod directory;
 pub mod error;
 mod events;
+mod history;
 mod housekeeping;
 mod identity;
 pub mod mint;

@@ -303,6 +303,9 @@ pub trait Tx: Reader {
     /// Replaces the catalogue and the default roles.
     async fn put_catalogue(&mut self, permissions: &[Permission], default_roles: &[Role]) -> StoreResult<()>;
 
+    /// Takes the head and starts the next epoch, which the events that are then appended are the first
+    /// of; the head as it was.
+    async fn start_epoch(&mut self) -> StoreResult<Revision>;
     /// Takes the head, appends the events in order, stamps their objects: the last step before
     /// commit. The revisions, one an event.
     async fn append(&mut self, appends: Vec<Append>) -> StoreResult<Vec<Revision>>;
