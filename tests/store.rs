@@ -12,6 +12,8 @@ mod directory;
 mod faults;
 #[path = "store/fixtures.rs"]
 mod fixtures;
+#[path = "store/history.rs"]
+mod history;
 #[path = "store/keys.rs"]
 mod keys;
 #[path = "store/log.rs"]
