@@ -10,6 +10,7 @@ mod barrier;
 pub mod directory;
 pub mod error;
 mod events;
+mod history;
 mod housekeeping;
 mod identity;
 pub mod mint;

@@ -204,3 +204,12 @@ pub struct ChainReport {
     /// The first event that does not fit, and what is wrong with it, for people.
     pub broken: Option<(i64, String)>,
 }
+
+/// A history that an operator accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptedHistory {
+    /// The head as it was found.
+    pub before: Revision,
+    /// The first revision of the new epoch.
+    pub after: Revision,
+}

@@ -16,5 +16,6 @@ mod events;
 mod keys;
 mod permissions;
 mod principals;
+mod replicas;
 mod tokens;
 mod verification;
