@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::{
     App,
+    barrier::Wait,
     error::Error,
     mutation::{Mutation, Plan},
     ports::{Append, Locks, Tx},
@@ -28,7 +29,7 @@ impl App {
     /// Only the store's.
     pub async fn accept_history(&self) -> Result<AcceptedHistory, Error> {
         let done = self.run(AcceptHistory, false).await?;
-        Ok(AcceptedHistory { before: done.output, after: done.revision })
+        Ok(AcceptedHistory { before: done.output, after: done.propagation.revision })
     }
 }
 
@@ -40,6 +41,11 @@ impl Mutation for AcceptHistory {
     /// Nothing that an authority depends on changes; the head itself is locked by starting the epoch.
     fn locks(&self) -> Locks {
         Locks::default()
+    }
+
+    fn wait(&self) -> Wait {
+        // No replica follows the new history before it joins it: there is none to wait for.
+        Wait { deadline: None, skip: true }
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {

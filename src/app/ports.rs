@@ -38,13 +38,6 @@ pub trait Store: Send + Sync {
     /// Writes a batch of usage marks, sorted by digest; never touches a row that authority locks (K9).
     async fn record_usage(&self, batch: &[UsageMark]) -> StoreResult<()>;
 
-    /// The rows of all registered replicas, on the primary.
-    async fn replicas(&self) -> StoreResult<Vec<ReplicaRow>>;
-
-    /// Deletes a replica's row if its `renewal_no` is still this one; waits for a renewal in flight. True
-    /// if the row is gone by this call.
-    async fn evict_replica(&self, incarnation: Uuid, renewal_no: i64) -> StoreResult<bool>;
-
     /// Forgets digests of tokens that ended before `before` (T3), at most `limit`; how many it did.
     async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32>;
 
@@ -69,21 +62,6 @@ pub struct ReplicaRow {
     /// How long it may answer from its cache after a renewal was sent.
     pub lease: Duration,
     /// How much longer it answers from it, saying so.
-    pub stale_max: Duration,
-}
-
-/// A registered replica, as the barrier sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplicaRow {
-    /// Fresh for each process and each join.
-    pub incarnation: Uuid,
-    /// Rises with each renewal of the lease.
-    pub renewal_no: i64,
-    /// How far the replica had applied the log.
-    pub applied: Revision,
-    /// How long it may serve after a renewal.
-    pub lease: Duration,
-    /// How much longer it may serve without one.
     pub stale_max: Duration,
 }
 

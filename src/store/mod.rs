@@ -193,12 +193,6 @@ impl Store for PostgresStore {
         session.connection.commit().await
     }
 
-    async fn replicas(&self) -> StoreResult<Vec<crate::app::ports::ReplicaRow>> {
-        Ok(vec![])
-    }
-    async fn evict_replica(&self, _: uuid::Uuid, _: i64) -> StoreResult<bool> {
-        Ok(true)
-    }
     async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
         let mut session = self.session("forget_ended_tokens", &self.begin).await?;
         let forgotten = run!(session, conn => secrets::forget_ended(conn, before, limit))?;
