@@ -44,8 +44,19 @@
 //! 3. [`domain::authority`] judges: visibility, authority; then the state, the etag and the quota (M8).
 //! 4. The change is written, the log's head is taken last, the event is appended with its hash, the
 //!    changed objects are stamped with its revision, and all of it commits at once (V5, V6).
-//! 5. The follower of [`verify`] applies the event: it raises the fences that cover it, then advances the
-//!    applied revision. The answer leaves once this replica has done so.
+//! 5. The follower of each replica ([`verify`]) applies the event: it raises the fences that cover it, then
+//!    advances the applied revision, then says so in its row of `replicas`. The answer leaves once this
+//!    replica has applied it.
+//!
+//! ## The life of a replica
+//!
+//! 1. It registers a row of its own in `replicas`, under an id that nobody has had before, and only then
+//!    reads the log's head: every later mutation can wait for it. What it remembered before is refused.
+//! 2. It applies what is new, acknowledges it, and renews its lease in time. A replica that cannot do so
+//!    stops answering from memory by itself, and its row is deleted by whoever has waited for it that long.
+//! 3. If its row is gone, it joins again. If the database's history is another one than it followed, it
+//!    answers UNAVAILABLE until an operator accepts that history, which starts an epoch above all before.
+//! 4. When it stops, it gives up its lease first, and then its row.
 //!
 //! ## The invariants
 //!
@@ -64,8 +75,7 @@
 //! - *Roles for keys, or keys that inherit from users*: a key holds what it was granted (K1, K5).
 //! - *Removing entries from the cache*: invalidation is a fence, so there is nothing to forget to delete.
 //! - *Wildcards and "empty means all"*: the empty set grants nothing (P4).
-//! - *Coordination between several replicas* (lease rows, the barrier behind `propagation.complete`): this
-//!   release runs one replica on a database, and `complete` stays false.
+//! - *Comparing clocks of different machines*: a lease is a span on the clock of whoever counts it.
 
 #[cfg(feature = "server")]
 pub mod app;

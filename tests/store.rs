@@ -12,6 +12,8 @@ mod directory;
 mod faults;
 #[path = "store/fixtures.rs"]
 mod fixtures;
+#[path = "store/history.rs"]
+mod history;
 #[path = "store/keys.rs"]
 mod keys;
 #[path = "store/log.rs"]
@@ -20,4 +22,6 @@ mod log;
 mod migrations;
 #[path = "store/plans.rs"]
 mod plans;
+#[path = "store/replicas.rs"]
+mod replicas;
 mod support;

@@ -18,6 +18,8 @@ use crate::domain::{
 
 /// How many events one call verifies at most.
 const VERIFIED_EVENTS_MAX: u32 = 100_000;
+/// The epoch that every log starts with.
+const FIRST_EPOCH: i64 = 1;
 /// How many events are read at a time.
 const CHUNK: u32 = 1_000;
 
@@ -57,7 +59,7 @@ impl App {
     }
 }
 
-fn check_may_read(actor: &Actor, session: &Session, account: Option<&AccountId>) -> Result<(), RuleError> {
+pub(super) fn check_may_read(actor: &Actor, session: &Session, account: Option<&AccountId>) -> Result<(), RuleError> {
     actor.judge(|caller| {
         if caller.holds(SystemPermission::Events) {
             return Ok(());
@@ -85,20 +87,22 @@ struct ChainWalk {
 
 impl ChainWalk {
     async fn start(reader: &mut dyn Reader, start: i64) -> Result<Self, Error> {
-        let epoch = reader.head().await?.epoch;
-        let report = ChainReport {
+        let report = |epoch| ChainReport {
             verified_events: 0,
             verified_through: Revision { epoch, number: start - 1 },
             next_start_number: None,
             broken: None,
         };
         if start == 1 {
-            return Ok(Self { previous: event::GENESIS, report });
+            return Ok(Self { previous: event::GENESIS, report: report(FIRST_EPOCH) });
         }
         let before = Page { limit: 1, after: Some(start - 2) };
         let found = reader.events(&EventFilter::default(), &before).await?;
         match found.first().filter(|event| event.number == start - 1) {
-            Some(event) => Ok(Self { previous: event.hash, report }),
+            Some(before) => {
+                let epoch = before.event.as_ref().map_or(FIRST_EPOCH, |event| event.revision.epoch);
+                Ok(Self { previous: before.hash, report: report(epoch) })
+            }
             None => Err(RuleError::field("start_number", "there is no event before it in the log").into()),
         }
     }
@@ -134,9 +138,14 @@ impl ChainWalk {
         if !stored.columns_match {
             return Err("the indexed columns differ from the hashed bytes");
         }
+        // An operator who accepted a history started the next epoch; nobody goes back to one.
+        let last_epoch = self.report.verified_through.epoch;
+        let epoch = stored.event.as_ref().map_or(last_epoch, |event| event.revision.epoch);
+        if epoch < last_epoch {
+            return Err("the epoch goes back");
+        }
         self.previous = stored.hash;
         self.report.verified_events += 1;
-        let epoch = stored.event.as_ref().map_or(self.report.verified_through.epoch, |event| event.revision.epoch);
         self.report.verified_through = Revision { epoch, number: stored.number };
         Ok(())
     }
@@ -151,6 +160,8 @@ impl ChainWalk {
             self.report.broken = Some((head.number + 1, "the event lies beyond the head of the log".to_owned()));
         } else if hash != self.previous {
             self.report.broken = Some((head.number, "the head's hash is not this event's".to_owned()));
+        } else if head.epoch < self.report.verified_through.epoch {
+            self.report.broken = Some((head.number, "the head's epoch is before this event's".to_owned()));
         }
         Ok(self.report)
     }

@@ -6,9 +6,11 @@
 //! users into callers; `ports` is what the store must offer.
 
 pub mod api_keys;
+mod barrier;
 pub mod directory;
 pub mod error;
 mod events;
+mod history;
 mod housekeeping;
 mod identity;
 pub mod mint;
@@ -17,11 +19,12 @@ pub mod ports;
 mod session;
 pub mod types;
 mod verification;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-pub use self::{error::Error, session::Session, verification::Verified};
-use self::{mint::Minter, ports::Store};
+use self::{barrier::Renewals, mint::Minter, ports::Store};
+pub use self::{barrier::Wait, error::Error, session::Session, verification::Verified, watch::Watched};
 use crate::verify::Verifier;
 
 /// Bounds that a deployment chooses.
@@ -33,6 +36,8 @@ pub struct Limits {
     pub api_keys_per_team_max: Option<u32>,
     /// How long digests of ended tokens are kept, in days (T3).
     pub ended_token_retention_days: u32,
+    /// This replica's lease: how long a call without a deadline waits for the others, and a second.
+    pub lease: Duration,
     /// How often uses of tokens are written (K9): at most half a minute, so that one missed round still
     /// keeps them less than a minute behind.
     pub usage_flush_interval: Duration,
@@ -54,6 +59,7 @@ struct Parts {
     minter: Minter,
     limits: Limits,
     observer: Arc<dyn Observer>,
+    renewals: Renewals,
 }
 
 impl App {
@@ -66,7 +72,7 @@ impl App {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self(Arc::new(Parts { store, verifier, minter, limits, observer }))
+        Self(Arc::new(Parts { store, verifier, minter, limits, observer, renewals: Renewals::default() }))
     }
 
     /// The verification of this replica.
@@ -85,6 +91,10 @@ impl App {
 
     fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    fn renewals(&self) -> &Renewals {
+        &self.0.renewals
     }
 
     fn observer(&self) -> &dyn Observer {

@@ -8,8 +8,10 @@ use tokio::time::Instant;
 
 use super::{
     App,
+    barrier::Wait,
     error::{Error, StoreError},
     ports::{Append, Locks, Tx},
+    types::Propagation,
 };
 use crate::domain::{Error as RuleError, revision::Revision};
 
@@ -30,6 +32,9 @@ pub(super) trait Mutation: Send + Sync + 'static {
 
     /// What it locks before it judges.
     fn locks(&self) -> Locks;
+
+    /// How long its answer may wait for the other replicas.
+    fn wait(&self) -> Wait;
 
     /// Judges and changes, under the locks (M9). Must not keep anything from an earlier run.
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error>;
@@ -61,13 +66,23 @@ pub(super) struct Committed<T> {
     pub output: T,
     /// The revisions of its events, in their order.
     pub revisions: Vec<Revision>,
-    /// The last of them, or the current one if nothing changed.
-    pub revision: Revision,
+    /// How far they travelled.
+    pub propagation: Propagation,
+}
+
+/// What an attempt committed, or found nothing to commit.
+struct Attempted<T> {
+    output: T,
+    revisions: Vec<Revision>,
+    revision: Revision,
+    /// An event among them, or an earlier one that the call repeats, may have taken authority away.
+    narrows: bool,
 }
 
 impl App {
-    /// Runs a mutation to its end. A caller that goes away does not stop it half-way: the commit and
-    /// the wait for this replica happen in a task of their own.
+    /// Runs a mutation to its end, then waits for the other replicas if it can have taken authority
+    /// away. A caller that goes away does not stop it half-way: the commit and the wait for this replica
+    /// happen in a task of their own.
     ///
     /// # Errors
     /// Whatever the mutation refuses; `Unavailable` and `OutcomeUnknown` from the store.
@@ -76,13 +91,21 @@ impl App {
         mutation: M,
         validate_only: bool,
     ) -> Result<Committed<M::Output>, Error> {
-        let app = self.clone();
+        let (app, wait) = (self.clone(), mutation.wait());
         let span = tracing::debug_span!("mutation", name = M::NAME);
         let task = tracing::Instrument::instrument(async move { app.retry(&mutation, validate_only).await }, span);
-        tokio::spawn(task).await.map_err(|_| Error::Internal("a mutation panicked"))?
+        let done = tokio::spawn(task).await.map_err(|_| Error::Internal("a mutation panicked"))??;
+        let Attempted { output, revisions, revision, narrows } = done;
+        let propagation = if narrows && !validate_only {
+            self.propagate(revision, wait).await
+        } else {
+            // Nothing was taken from anybody: no replica can answer on authority that is gone.
+            Propagation { complete: !validate_only, revision, pending_replicas: 0 }
+        };
+        Ok(Committed { output, revisions, propagation })
     }
 
-    async fn retry<M: Mutation>(&self, mutation: &M, validate_only: bool) -> Result<Committed<M::Output>, Error> {
+    async fn retry<M: Mutation>(&self, mutation: &M, validate_only: bool) -> Result<Attempted<M::Output>, Error> {
         let started = Instant::now();
         let mut notify = true;
         let mut attempt = 1;
@@ -107,7 +130,7 @@ impl App {
         mutation: &M,
         validate_only: bool,
         notify: bool,
-    ) -> Result<Committed<M::Output>, Error> {
+    ) -> Result<Attempted<M::Output>, Error> {
         let mut tx = self.store().begin(M::NAME, notify).await?;
         tx.lock(&mutation.locks()).await?;
         let plan = match mutation.apply(tx.as_mut()).await {
@@ -121,8 +144,10 @@ impl App {
         if validate_only || plan.appends.is_empty() {
             let revision = tx.head().await?;
             tx.rollback().await?;
-            return Ok(Committed { output: plan.output, revisions: Vec::new(), revision });
+            // A repeated delete or disable waits again (K6), for the current head.
+            return Ok(Attempted { output: plan.output, revisions: Vec::new(), revision, narrows: true });
         }
+        let narrows = plan.appends.iter().any(|append| append.draft.kind.can_narrow());
         let revisions = tx.append(plan.appends).await?;
         tx.commit().await?;
         let revision = revisions.last().copied().ok_or(Error::Internal("an append without revisions"))?;
@@ -130,7 +155,7 @@ impl App {
             // So that the next verification here sees the change; without a follower there is none.
             self.verifier().await_number(revision.number, Instant::now() + LOCAL_APPLY_WAIT).await;
         }
-        Ok(Committed { output: plan.output, revisions, revision })
+        Ok(Attempted { output: plan.output, revisions, revision, narrows })
     }
 }
 

@@ -3,9 +3,10 @@
 //! A mutation is one transaction ([`Tx`]): lock, judge, change, append, commit (design, section 2).
 //! A read is one snapshot ([`Reader`]).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::error::StoreError;
 use crate::domain::{
@@ -39,6 +40,29 @@ pub trait Store: Send + Sync {
 
     /// Forgets digests of tokens that ended before `before` (T3), at most `limit`; how many it did.
     async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32>;
+
+    /// The replicas that may answer from their caches, in order of incarnation: for a barrier, read after
+    /// its commit.
+    async fn replicas(&self) -> StoreResult<Vec<ReplicaRow>>;
+
+    /// Deletes a replica's row if it was not renewed since it was seen with this `renewal_no`; false if
+    /// it was, or is gone. Waits for a renewal in flight, and is as durable as a mutation.
+    async fn evict_replica(&self, incarnation: Uuid, renewal_no: i64) -> StoreResult<bool>;
+}
+
+/// A row of `replicas`, as a barrier sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaRow {
+    /// One life of one process.
+    pub incarnation: Uuid,
+    /// Goes up with each renewal.
+    pub renewal_no: i64,
+    /// The revision whose fences are up there; 0.0 until it has read the log.
+    pub applied: Revision,
+    /// How long it may answer from its cache after a renewal was sent.
+    pub lease: Duration,
+    /// How much longer it answers from it, saying so.
+    pub stale_max: Duration,
 }
 
 /// One token's use (K9).
@@ -279,6 +303,9 @@ pub trait Tx: Reader {
     /// Replaces the catalogue and the default roles.
     async fn put_catalogue(&mut self, permissions: &[Permission], default_roles: &[Role]) -> StoreResult<()>;
 
+    /// Takes the head and starts the next epoch, which the events that are then appended are the first
+    /// of; the head as it was.
+    async fn start_epoch(&mut self) -> StoreResult<Revision>;
     /// Takes the head, appends the events in order, stamps their objects: the last step before
     /// commit. The revisions, one an event.
     async fn append(&mut self, appends: Vec<Append>) -> StoreResult<Vec<Revision>>;

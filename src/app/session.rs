@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     App,
+    barrier::Wait,
     error::Error,
     ports::{Locks, Reader, UserPrincipal},
     types::OnBehalfOf,
@@ -37,6 +38,7 @@ pub struct Session {
     key_account_id: AccountId,
     digest: HashedToken,
     on_behalf_of: Option<OnBehalfOf>,
+    wait: Wait,
 }
 
 /// Who makes a change: a caller, or an operator with the database's own credentials.
@@ -94,6 +96,24 @@ impl Session {
         self.on_behalf_of.is_none() && self.entry.load().facts().account_permissions.contains(permission.bit())
     }
 
+    /// The same, with what the request says of waiting for the other replicas.
+    #[must_use]
+    pub fn waiting(self, wait: Wait) -> Self {
+        Self { wait, ..self }
+    }
+
+    /// The same, not waiting for the other replicas if asked so.
+    #[must_use]
+    pub fn skipping_wait(mut self, skip: bool) -> Self {
+        self.wait.skip = skip;
+        self
+    }
+
+    /// How long a mutation's answer may wait.
+    pub(super) fn wait(&self) -> Wait {
+        self.wait
+    }
+
     /// The user that the caller acts for.
     #[must_use]
     pub fn on_behalf_of(&self) -> Option<&OnBehalfOf> {
@@ -118,6 +138,14 @@ impl Maker {
                 let user = session.on_behalf_of.as_ref().map(|user| user.account_id.clone());
                 std::iter::once(session.key_account_id.clone()).chain(user).collect()
             }
+        }
+    }
+
+    /// How long this maker's answers may wait for the other replicas.
+    pub fn wait(&self) -> Wait {
+        match self {
+            Self::Local => Wait::default(),
+            Self::Session(session) => session.wait,
         }
     }
 
@@ -244,7 +272,13 @@ impl App {
             live_user(self.store().snapshot().await?.as_mut(), user).await?;
         }
         let (key_account_id, digest) = (entry.facts().account_id.clone(), *entry.digest());
-        Ok(Session { entry: Arc::new(ArcSwap::new(entry)), key_account_id, digest, on_behalf_of })
+        Ok(Session {
+            entry: Arc::new(ArcSwap::new(entry)),
+            key_account_id,
+            digest,
+            on_behalf_of,
+            wait: Wait::default(),
+        })
     }
 
     /// What the caller's token is good for now: from memory while its entry stands, else read again.

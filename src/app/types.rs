@@ -108,8 +108,19 @@ pub struct Guard {
 pub struct Changed<T> {
     /// The object after it.
     pub value: T,
+    /// How far it travelled.
+    pub propagation: Propagation,
+}
+
+/// How far a mutation has travelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Propagation {
+    /// No replica answers on the earlier authority any more (V1).
+    pub complete: bool,
     /// The revision of the mutation's last event, or the current one if nothing changed.
     pub revision: Revision,
+    /// Replicas that had not yet applied it.
+    pub pending_replicas: u32,
 }
 
 /// A minted key: the one place where a token leaves (K4).
@@ -119,8 +130,8 @@ pub struct Minted {
     pub key: ApiKey,
     /// Its token; `None` when nothing was minted because the call only validated.
     pub token: Option<PlainToken>,
-    /// The revision of the mutation's event.
-    pub revision: Revision,
+    /// How far the mutation travelled.
+    pub propagation: Propagation,
 }
 
 /// A page of a list.
@@ -192,4 +203,13 @@ pub struct ChainReport {
     pub next_start_number: Option<i64>,
     /// The first event that does not fit, and what is wrong with it, for people.
     pub broken: Option<(i64, String)>,
+}
+
+/// A history that an operator accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptedHistory {
+    /// The head as it was found.
+    pub before: Revision,
+    /// The first revision of the new epoch.
+    pub after: Revision,
 }

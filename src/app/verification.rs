@@ -28,6 +28,9 @@ pub struct Verified {
     pub outcome: Outcome,
     /// The state that it was judged on.
     pub revision: Revision,
+    /// True if this replica had lost touch with the database and answered from memory all the same,
+    /// because it is configured to for a while: later revisions may exist.
+    pub stale: bool,
     entry: Option<Arc<Entry>>,
 }
 
@@ -105,6 +108,7 @@ impl App {
         }
         let verification = self.verifier().verify(token, requirement).await?;
         let entry = verification.entry().cloned();
-        Ok(Verified { outcome: verification.outcome(), revision: verification.revision(), entry })
+        let (outcome, revision) = (verification.outcome(), verification.revision());
+        Ok(Verified { outcome, revision, stale: verification.stale(), entry })
     }
 }

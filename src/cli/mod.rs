@@ -1,5 +1,6 @@
 //! The command line: reads arguments and settings, calls the layers below, speaks to people.
 
+mod accept_history;
 mod bootstrap;
 mod catalogue;
 mod catalogue_file;
@@ -46,6 +47,8 @@ enum Command {
     /// Change the catalogue of permissions.
     #[command(subcommand)]
     Catalogue(catalogue::Command),
+    /// Accept the database's history after a fail-over or a restore, so that replicas follow it.
+    AcceptHistory(accept_history::Args),
     /// Check the settings and print them as they are in force, secrets redacted.
     CheckConfig(check_config::Args),
 }
@@ -82,6 +85,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Migrate(args) => migrate::run(args).await,
         Command::Bootstrap(args) => bootstrap::run(args).await,
         Command::Catalogue(command) => catalogue::run(command).await,
+        Command::AcceptHistory(args) => accept_history::run(args).await,
         Command::CheckConfig(args) => check_config::run(&args),
     }
 }

@@ -91,6 +91,27 @@ event_kinds! {
     UserDeleted = "user.deleted",
     /// The catalogue was replaced.
     CatalogueApplied = "catalogue.applied",
+    /// An operator accepted the database's history: the first event of an epoch.
+    HistoryAccepted = "history.accepted",
+}
+
+impl EventKind {
+    /// Whether such an event can take authority from anybody, so that its mutation's answer waits for
+    /// every replica (V1). What only creates cannot, nor can a note.
+    #[must_use]
+    pub const fn can_narrow(self) -> bool {
+        !matches!(
+            self,
+            Self::ApiKeyCreated
+                | Self::ApiKeyEnabled
+                | Self::RotatedTokenPresented
+                | Self::AccountCreated
+                | Self::AccountResumed
+                | Self::TeamCreated
+                | Self::RoleCreated
+                | Self::UserCreated
+        )
+    }
 }
 
 /// Who acted.
@@ -108,10 +129,10 @@ pub struct Principal {
 /// What an event happened to: a type and an id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// `api_key`, `account`, `team`, `role`, `user` or `catalogue`.
+    /// `api_key`, `account`, `team`, `role`, `user`, `catalogue` or `history`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Empty for the catalogue.
+    /// Empty for the catalogue and the history.
     pub id: String,
 }
 
@@ -139,7 +160,7 @@ pub struct Change {
 pub struct EventDraft {
     /// What happened.
     pub kind: EventKind,
-    /// The account it happened in; `None` for the catalogue.
+    /// The account it happened in; `None` for the catalogue and the history.
     pub account_id: Option<AccountId>,
     /// Who did it; `None` if Latchkey itself did.
     pub actor: Option<Principal>,

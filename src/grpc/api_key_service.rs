@@ -47,6 +47,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         check_no_request_id(&request.request_id)?;
         let (account, draft) = all((
             AccountId::parse("account_id", &request.account_id),
@@ -81,6 +82,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<UpdateApiKeyRequest>,
     ) -> Result<Response<UpdateApiKeyResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let validate_only = request.validate_only;
         let (account, (key, edit, guard)) = all((
             AccountId::parse("account_id", &request.account_id),
@@ -97,6 +99,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<RotateApiKeyRequest>,
     ) -> Result<Response<RotateApiKeyResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         check_no_request_id(&request.request_id)?;
         let ((account, key), grace) =
             all((named(&request.account_id, &request.key_id), grace("grace_period", request.grace_period)))?;
@@ -111,6 +114,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<DisableApiKeyRequest>,
     ) -> Result<Response<DisableApiKeyResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);
         let (api_key, propagation) = self.change_state(&caller, named, StateChange::Disable, guard).await?;
@@ -122,6 +126,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<EnableApiKeyRequest>,
     ) -> Result<Response<EnableApiKeyResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);
         let (api_key, propagation) = self.change_state(&caller, named, StateChange::Enable, guard).await?;
@@ -133,6 +138,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<DeleteApiKeyRequest>,
     ) -> Result<Response<DeleteApiKeyResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);
         let (api_key, propagation) = self.change_state(&caller, named, StateChange::Delete, guard).await?;
@@ -176,11 +182,11 @@ fn check_no_request_id(request_id: &str) -> Result<(), Refusal> {
 }
 
 fn to_changed(changed: Changed<ApiKey>) -> (Option<proto::ApiKey>, Option<proto::Propagation>) {
-    (Some(to_api_key(changed.value)), propagation(changed.revision))
+    (Some(to_api_key(changed.value)), propagation(changed.propagation))
 }
 
 /// The one place where a token leaves (K4).
 fn to_minted(minted: Minted) -> (Option<proto::ApiKey>, String, Option<proto::Propagation>) {
     let token = minted.token.as_ref().map(|token| token.reveal().to_owned()).unwrap_or_default();
-    (Some(to_api_key(minted.key)), token, propagation(minted.revision))
+    (Some(to_api_key(minted.key)), token, propagation(minted.propagation))
 }

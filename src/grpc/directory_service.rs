@@ -44,11 +44,12 @@ impl DirectoryService for Directory {
         request: Request<UpsertAccountRequest>,
     ) -> Result<Response<UpsertAccountResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let message = required("account", request.account)?;
         let guard = guard(&message.etag, request.validate_only);
         let (account, display_name) = account(message).within("account")?;
         let changed = self.entry.app.upsert_account(&caller, &account, display_name, guard).await?;
-        let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.revision));
+        let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.propagation));
         Ok(Response::new(UpsertAccountResponse { account, propagation }))
     }
 
@@ -75,19 +76,21 @@ impl DirectoryService for Directory {
         request: Request<DeleteAccountRequest>,
     ) -> Result<Response<DeleteAccountResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let account = AccountId::parse("account_id", &request.account_id)?;
-        let revision = self.entry.app.delete_account(&caller, &account, guard(&request.etag, false)).await?;
-        Ok(Response::new(DeleteAccountResponse { propagation: propagation(revision) }))
+        let done = self.entry.app.delete_account(&caller, &account, guard(&request.etag, false)).await?;
+        Ok(Response::new(DeleteAccountResponse { propagation: propagation(done) }))
     }
 
     async fn upsert_team(&self, request: Request<UpsertTeamRequest>) -> Result<Response<UpsertTeamResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, team) = all((
             AccountId::parse("account_id", &request.account_id),
             required("team", request.team).and_then(|message| team(message).within("team")),
         ))?;
         let changed = self.entry.app.upsert_teams(&caller, &account, vec![team], request.validate_only).await?;
-        let (team, propagation) = (Some(to_team(only(changed.value)?)), propagation(changed.revision));
+        let (team, propagation) = (Some(to_team(only(changed.value)?)), propagation(changed.propagation));
         Ok(Response::new(UpsertTeamResponse { team, propagation }))
     }
 
@@ -109,15 +112,17 @@ impl DirectoryService for Directory {
 
     async fn delete_team(&self, request: Request<DeleteTeamRequest>) -> Result<Response<DeleteTeamResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, team) =
             all((AccountId::parse("account_id", &request.account_id), TeamId::parse("team_id", &request.team_id)))?;
         let guard = guard(&request.etag, false);
-        let revision = self.entry.app.delete_team(&caller, &account, &team, guard).await?;
-        Ok(Response::new(DeleteTeamResponse { propagation: propagation(revision) }))
+        let done = self.entry.app.delete_team(&caller, &account, &team, guard).await?;
+        Ok(Response::new(DeleteTeamResponse { propagation: propagation(done) }))
     }
 
     async fn upsert_role(&self, request: Request<UpsertRoleRequest>) -> Result<Response<UpsertRoleResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let validate_only = request.validate_only;
         let (account, (role, etag)) = all((
             AccountId::parse("account_id", &request.account_id),
@@ -125,7 +130,7 @@ impl DirectoryService for Directory {
         ))?;
         let guard = Guard { etag, validate_only };
         let changed = self.entry.app.upsert_role(&caller, &account, role, guard).await?;
-        let (role, propagation) = (Some(to_role(changed.value)), propagation(changed.revision));
+        let (role, propagation) = (Some(to_role(changed.value)), propagation(changed.propagation));
         Ok(Response::new(UpsertRoleResponse { role, propagation }))
     }
 
@@ -147,21 +152,23 @@ impl DirectoryService for Directory {
 
     async fn delete_role(&self, request: Request<DeleteRoleRequest>) -> Result<Response<DeleteRoleResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, role) =
             all((AccountId::parse("account_id", &request.account_id), RoleId::parse("role_id", &request.role_id)))?;
         let guard = guard(&request.etag, false);
-        let revision = self.entry.app.delete_role(&caller, &account, &role, guard).await?;
-        Ok(Response::new(DeleteRoleResponse { propagation: propagation(revision) }))
+        let done = self.entry.app.delete_role(&caller, &account, &role, guard).await?;
+        Ok(Response::new(DeleteRoleResponse { propagation: propagation(done) }))
     }
 
     async fn upsert_user(&self, request: Request<UpsertUserRequest>) -> Result<Response<UpsertUserResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, user) = all((
             AccountId::parse("account_id", &request.account_id),
             required("user", request.user).and_then(|message| user(message).within("user")),
         ))?;
         let changed = self.entry.app.upsert_users(&caller, &account, vec![user], request.validate_only, "user").await?;
-        let (user, propagation) = (Some(to_user(only(changed.value)?)), propagation(changed.revision));
+        let (user, propagation) = (Some(to_user(only(changed.value)?)), propagation(changed.propagation));
         Ok(Response::new(UpsertUserResponse { user, propagation }))
     }
 
@@ -183,11 +190,12 @@ impl DirectoryService for Directory {
 
     async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Result<Response<DeleteUserResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, user) =
             all((AccountId::parse("account_id", &request.account_id), UserId::parse("user_id", &request.user_id)))?;
         let guard = guard(&request.etag, false);
-        let revision = self.entry.app.delete_user(&caller, &account, &user, guard).await?;
-        Ok(Response::new(DeleteUserResponse { propagation: propagation(revision) }))
+        let done = self.entry.app.delete_user(&caller, &account, &user, guard).await?;
+        Ok(Response::new(DeleteUserResponse { propagation: propagation(done) }))
     }
 
     async fn batch_upsert_teams(
@@ -195,10 +203,11 @@ impl DirectoryService for Directory {
         request: Request<BatchUpsertTeamsRequest>,
     ) -> Result<Response<BatchUpsertTeamsResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, teams) = all((AccountId::parse("account_id", &request.account_id), teams(request.teams)))?;
         let changed = self.entry.app.upsert_teams(&caller, &account, teams, false).await?;
         let teams = changed.value.into_iter().map(to_team).collect();
-        Ok(Response::new(BatchUpsertTeamsResponse { teams, propagation: propagation(changed.revision) }))
+        Ok(Response::new(BatchUpsertTeamsResponse { teams, propagation: propagation(changed.propagation) }))
     }
 
     async fn batch_upsert_users(
@@ -206,10 +215,11 @@ impl DirectoryService for Directory {
         request: Request<BatchUpsertUsersRequest>,
     ) -> Result<Response<BatchUpsertUsersResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, users) = all((AccountId::parse("account_id", &request.account_id), users(request.users)))?;
         let changed = self.entry.app.upsert_users(&caller, &account, users, false, "users").await?;
         let users = changed.value.into_iter().map(to_user).collect();
-        Ok(Response::new(BatchUpsertUsersResponse { users, propagation: propagation(changed.revision) }))
+        Ok(Response::new(BatchUpsertUsersResponse { users, propagation: propagation(changed.propagation) }))
     }
 
     async fn suspend_account(
@@ -217,9 +227,10 @@ impl DirectoryService for Directory {
         request: Request<SuspendAccountRequest>,
     ) -> Result<Response<SuspendAccountResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let account = AccountId::parse("account_id", &request.account_id)?;
         let changed = self.entry.app.suspend_account(&caller, &account, true).await?;
-        let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.revision));
+        let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.propagation));
         Ok(Response::new(SuspendAccountResponse { account, propagation }))
     }
 
@@ -228,9 +239,10 @@ impl DirectoryService for Directory {
         request: Request<ResumeAccountRequest>,
     ) -> Result<Response<ResumeAccountResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let account = AccountId::parse("account_id", &request.account_id)?;
         let changed = self.entry.app.suspend_account(&caller, &account, false).await?;
-        let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.revision));
+        let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.propagation));
         Ok(Response::new(ResumeAccountResponse { account, propagation }))
     }
 
@@ -248,10 +260,11 @@ impl DirectoryService for Directory {
         request: Request<ApplyCatalogueRequest>,
     ) -> Result<Response<ApplyCatalogueResponse>, Status> {
         let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let caller = caller.skipping_wait(request.skip_propagation_wait);
         let message = required("catalogue", request.catalogue)?;
         let guard = guard(&message.etag, request.validate_only);
         let changed = self.entry.app.apply_catalogue(&caller, catalogue(message)?, guard).await?;
-        let (catalogue, propagation) = (Some(to_catalogue(changed.value)), propagation(changed.revision));
+        let (catalogue, propagation) = (Some(to_catalogue(changed.value)), propagation(changed.propagation));
         Ok(Response::new(ApplyCatalogueResponse { catalogue, propagation }))
     }
 }

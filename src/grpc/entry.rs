@@ -3,8 +3,8 @@
 
 use tonic::{Request, Status};
 
-use super::metadata::{OnBehalf, credentials};
-use crate::app::{App, Session};
+use super::metadata::{OnBehalf, credentials, deadline};
+use crate::app::{App, Session, Wait};
 
 /// The way in: the use-cases, behind authentication.
 #[derive(Clone)]
@@ -23,6 +23,6 @@ impl Entry {
         let (metadata, _, message) = request.into_parts();
         let credentials = credentials(&metadata, on_behalf)?;
         let session = self.app.authenticate(credentials.bearer, credentials.on_behalf_of).await?;
-        Ok((session, message))
+        Ok((session.waiting(Wait { deadline: deadline(&metadata), skip: false }), message))
     }
 }

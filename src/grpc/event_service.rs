@@ -1,6 +1,6 @@
 //! EventService: the log.
 
-use futures_util::stream::Empty;
+use futures_util::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
@@ -8,15 +8,16 @@ use super::{
         all,
         event::{filter, to_chain_report, to_event},
         optional,
-        revision::to_revision,
+        revision::{propagation, revision, to_revision},
     },
     entry::Entry,
     metadata::{OnBehalf, on_behalf_not_taken},
     page_token::page,
     status::Refusal,
+    watch::paced,
 };
 use crate::{
-    app::{Session, error::Error},
+    app::Session,
     domain::{self, id::AccountId},
     proto::{
         AwaitPropagationRequest, AwaitPropagationResponse, ListEventsRequest, ListEventsResponse,
@@ -33,7 +34,7 @@ pub struct Events {
 
 #[async_trait]
 impl EventService for Events {
-    type WatchEventsStream = Empty<Result<WatchEventsResponse, Status>>;
+    type WatchEventsStream = BoxStream<'static, Result<WatchEventsResponse, Status>>;
 
     async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
         let (caller, mut request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
@@ -49,8 +50,15 @@ impl EventService for Events {
         &self,
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        self.entry.authenticate(request, OnBehalf::Refused).await?;
-        Err(Error::NotImplemented("WatchEvents").into())
+        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        check_own_account(&caller, &request.account_id)?;
+        let (account, after) = all((
+            optional("account_id", &request.account_id, AccountId::parse),
+            revision("after_revision", request.after_revision),
+        ))?;
+        let after = after.map_or(0, |after| after.number);
+        let watched = self.entry.app.watch_events(&caller, account, after).await?;
+        Ok(Response::new(paced(watched).boxed()))
     }
 
     async fn verify_event_chain(
@@ -69,8 +77,10 @@ impl EventService for Events {
         &self,
         request: Request<AwaitPropagationRequest>,
     ) -> Result<Response<AwaitPropagationResponse>, Status> {
-        self.entry.authenticate(request, OnBehalf::Refused).await?;
-        Err(Error::NotImplemented("AwaitPropagation").into())
+        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let awaited = revision("revision", request.revision)?;
+        let done = self.entry.app.await_propagation(&caller, awaited).await?;
+        Ok(Response::new(AwaitPropagationResponse { propagation: propagation(done) }))
     }
 }
 

@@ -1,6 +1,9 @@
 //! The caller's credentials in a call's metadata. Knows how they are written, not whether they are
 //! good: that is the use-cases' to say.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
 use super::status::Refusal;
@@ -11,6 +14,7 @@ use crate::{
 
 const AUTHORIZATION: &str = "authorization";
 const ON_BEHALF_OF: &str = "latchkey-on-behalf-of";
+const GRPC_TIMEOUT: &str = "grpc-timeout";
 const BEARER: &[u8] = b"bearer";
 
 /// Whether an RPC can be called for a user (A6).
@@ -44,6 +48,25 @@ pub fn credentials(metadata: &MetadataMap, on_behalf: OnBehalf) -> Result<Creden
         (Some(user), OnBehalf::Taken) => Some(parse_on_behalf_of(user)?),
     };
     Ok(Credentials { bearer, on_behalf_of })
+}
+
+/// When the caller gives up, counted from now: `grpc-timeout` is at most eight digits and a unit. One
+/// that is malformed is the transport's to refuse.
+#[must_use]
+pub fn deadline(metadata: &MetadataMap) -> Option<Instant> {
+    let text = metadata.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(count * 60 * 60),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    };
+    Instant::now().checked_add(timeout)
 }
 
 /// The refusal of a user where none can be acted for (A6).

@@ -18,5 +18,6 @@ pub mod status;
 mod stream;
 mod token_service;
 mod verifier;
+mod watch;
 
 pub use services::{DESCRIPTORS, Services, Settings, end_health, services, set_serving};

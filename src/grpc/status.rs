@@ -79,6 +79,13 @@ impl Refusal {
         Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message)
     }
 
+    /// A watcher takes nothing for so long that its buffer is full.
+    #[must_use]
+    pub fn slow_consumer() -> Self {
+        let message = "the consumer does not keep up: watch again after the last event it got";
+        Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
+    }
+
     /// A metadata entry is malformed, repeated or not allowed on this RPC (A6).
     #[must_use]
     pub fn metadata(entry: &'static str, description: &'static str) -> Self {

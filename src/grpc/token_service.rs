@@ -13,13 +13,13 @@ use super::{
         token::to_identity,
     },
     entry::Entry,
-    metadata::{OnBehalf, credentials},
+    metadata::{OnBehalf, credentials, deadline},
     status::Refusal,
     stream::{Answering, answers},
     verifier::{answer, answer_all, question, questions},
 };
 use crate::{
-    app::{App, Session, error::Error},
+    app::{App, Session, Wait, error::Error},
     proto::{
         GetIdentityRequest, GetIdentityResponse, ReportLeakedTokenRequest, ReportLeakedTokenResponse,
         RevokeTokenRequest, RevokeTokenResponse, StreamVerifyTokensRequest, StreamVerifyTokensResponse,
@@ -100,8 +100,9 @@ impl TokenService for Tokens {
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let credentials = credentials(request.metadata(), OnBehalf::Refused)?;
-        let revision = self.entry.app.revoke_token(credentials.bearer).await?;
-        Ok(Response::new(RevokeTokenResponse { propagation: propagation(revision) }))
+        let wait = Wait { deadline: deadline(request.metadata()), skip: request.get_ref().skip_propagation_wait };
+        let done = self.entry.app.revoke_token(credentials.bearer, wait).await?;
+        Ok(Response::new(RevokeTokenResponse { propagation: propagation(done) }))
     }
 
     async fn report_leaked_token(

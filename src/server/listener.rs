@@ -91,12 +91,14 @@ async fn report_health(app: App, health: tonic_health::server::HealthReporter, d
     grpc::end_health(health).await;
 }
 
+/// Health says SERVING while this replica answers from memory: with its lease, or, if it is allowed to,
+/// marked as stale for a while after. Nobody holds a lease on a history that was not accepted.
 async fn follow_lease(app: &App, health: &tonic_health::server::HealthReporter) {
     let mut ticks = tokio::time::interval(HEALTH_PERIOD);
     let mut serving = false;
     loop {
         ticks.tick().await;
-        if app.verifier().has_lease() != serving {
+        if app.verifier().in_service() != serving {
             serving = !serving;
             grpc::set_serving(health, serving).await;
         }

@@ -20,8 +20,11 @@ use crate::{
     settings::Settings,
     store::{PostgresStore, StoreOptions, migrate::SchemaStatus, peppers::PepperError},
     telemetry::Metrics,
-    verify::{self, Follower, Verifier, clock::BootClock},
+    verify::{self, Follower, Identity, RandomIncarnations, Verifier, clock::BootClock},
 };
+
+/// What the table of replicas takes.
+const REPLICA_NAME_CHARS_MAX: usize = 200;
 
 /// Why the server does not start. Says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +124,7 @@ async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Ope
     })?;
     let limits = verify_limits(settings);
     let primary = Arc::new(store.clone());
-    let (verifier, follower) = Verifier::new(primary, Arc::new(BootClock), live.clone(), limits);
+    let (verifier, follower) = Verifier::new(primary, Arc::new(BootClock), live.clone(), limits, identity());
     let verifier = Arc::new(verifier);
     let prefix = Prefix::parse("token_prefix", settings.token_prefix.as_str()).expect("settings check the prefix");
     let minting = live.into_iter().next().expect("settings need a pepper");
@@ -155,9 +158,17 @@ fn verify_limits(settings: &Settings) -> verify::Limits {
         misses_in_flight_max: settings.misses_in_flight_max,
         miss_timeout: Duration::from_millis(settings.database_timeout_ms),
         lease: Duration::from_millis(settings.lease_ms),
+        stale_max: Duration::from_millis(settings.stale_max_ms),
         poll_interval: Duration::from_millis(settings.poll_interval_ms),
         ..verify::Limits::default()
     }
+}
+
+/// Names this process for whoever reads the table of replicas.
+fn identity() -> Identity {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = format!("{host}/{}", std::process::id()).chars().take(REPLICA_NAME_CHARS_MAX).collect();
+    Identity { name, incarnations: Box::new(RandomIncarnations) }
 }
 
 fn app_limits(settings: &Settings) -> Limits {
@@ -166,6 +177,7 @@ fn app_limits(settings: &Settings) -> Limits {
         api_keys_per_account_max: bounded(settings.api_keys_per_account_max),
         api_keys_per_team_max: Some(bounded(settings.api_keys_per_team_max)).filter(|max| *max > 0),
         ended_token_retention_days: bounded(settings.ended_token_retention_days),
+        lease: Duration::from_millis(settings.lease_ms),
         usage_flush_interval: Duration::from_millis(settings.usage_flush_interval_ms),
     }
 }

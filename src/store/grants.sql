@@ -6,7 +6,8 @@ GRANT USAGE ON SCHEMA {schema} TO {role};
 REVOKE ALL ON
     {schema}.permissions, {schema}.catalogue_head, {schema}.default_roles, {schema}.accounts, {schema}.teams,
     {schema}.roles, {schema}.users, {schema}.user_roles, {schema}.peppers, {schema}.api_keys,
-    {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.events, {schema}.log_head
+    {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.events, {schema}.log_head,
+    {schema}.replicas
 FROM {role};
 
 GRANT SELECT, INSERT ON {schema}.events, {schema}.peppers TO {role};
@@ -14,7 +15,7 @@ GRANT SELECT, UPDATE ON {schema}.log_head, {schema}.catalogue_head TO {role};
 GRANT SELECT, INSERT, UPDATE ON {schema}.permissions, {schema}.accounts, {schema}.api_keys TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     {schema}.default_roles, {schema}.teams, {schema}.roles, {schema}.users, {schema}.user_roles,
-    {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage
+    {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.replicas
 TO {role};
 
 -- So that `serve` can tell whether the schema is its own.

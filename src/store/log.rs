@@ -39,6 +39,10 @@ pub const EVENTS_AFTER_SQL: &str =
 const TAKE_HEAD_SQL: &str = "UPDATE log_head h SET number = h.number + $1, \
      time = GREATEST(h.time, clock_timestamp()) RETURNING h.epoch, h.number, h.time, h.hash";
 
+/// Locks the head as taking it does.
+const START_EPOCH_SQL: &str = "UPDATE log_head h SET epoch = h.epoch + 1 RETURNING h.epoch - 1 AS epoch, \
+     h.number, h.time, h.hash";
+
 #[derive(QueryableByName)]
 struct HeadRow {
     #[diesel(sql_type = BigInt)]
@@ -146,6 +150,12 @@ pub async fn append(conn: &mut AsyncPgConnection, appends: Vec<Append>, notify: 
     stamps.write(conn, head.epoch).await?;
     batch.write(conn, head.epoch, notify).await?;
     Ok(revisions)
+}
+
+/// Takes the head and starts the next epoch; the head as it was.
+pub async fn start_epoch(conn: &mut AsyncPgConnection) -> QueryResult<Revision> {
+    let before: HeadRow = statement(START_EPOCH_SQL).get_result(conn).await?;
+    Ok(revision(before.epoch, before.number))
 }
 
 /// A UUIDv7 of the event's own time, so that event ids sort like the log.

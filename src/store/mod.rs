@@ -12,6 +12,7 @@ pub mod log;
 pub mod migrate;
 pub mod peppers;
 mod pool;
+pub mod replicas;
 mod roles;
 mod schema;
 mod secrets;
@@ -30,6 +31,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::{runtime::Handle, sync::Notify, task::JoinHandle};
 use tracing::Instrument;
+use uuid::Uuid;
 
 use self::{
     catalogue::CatalogueCache,
@@ -39,10 +41,10 @@ use self::{
 use crate::{
     app::{
         error::StoreError,
-        ports::{Reader, Store, StoreResult, Tx, UsageMark},
+        ports::{Reader, ReplicaRow, Store, StoreResult, Tx, UsageMark},
     },
     domain::{catalogue::Catalogue, time::Timestamp, token::HashedToken, token::Pepper},
-    verify::primary::{Fill, Head, LogEntry, Primary, Unavailable},
+    verify::primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Unavailable},
 };
 
 /// How to reach the database.
@@ -197,6 +199,18 @@ impl Store for PostgresStore {
         session.connection.commit().await?;
         Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
+
+    async fn replicas(&self) -> StoreResult<Vec<ReplicaRow>> {
+        let mut connection = self.pools.general().await?;
+        let (conn, flight) = connection.parts();
+        flight.run(replicas::list(conn)).await
+    }
+
+    async fn evict_replica(&self, incarnation: Uuid, renewal_no: i64) -> StoreResult<bool> {
+        let mut connection = self.pools.general().await?;
+        let (conn, flight) = connection.parts();
+        flight.run(replicas::evict(conn, incarnation, renewal_no)).await
+    }
 }
 
 #[async_trait]
@@ -221,6 +235,24 @@ impl Primary for PostgresStore {
         let mut connection = self.pools.misses().await.map_err(unavailable)?;
         let (conn, flight) = connection.parts();
         flight.run(self.catalogue.current(conn)).await.map_err(unavailable)
+    }
+
+    async fn register(&self, registration: &Registration) -> Result<(), Unavailable> {
+        let mut connection = self.pools.follower().await.map_err(unavailable)?;
+        let (conn, flight) = connection.parts();
+        flight.run(replicas::register(conn, registration)).await.map_err(unavailable)
+    }
+
+    async fn acknowledge(&self, acknowledgement: &Acknowledgement) -> Result<Acknowledged, Unavailable> {
+        let mut connection = self.pools.follower().await.map_err(unavailable)?;
+        let (conn, flight) = connection.parts();
+        flight.run(replicas::acknowledge(conn, acknowledgement)).await.map_err(unavailable)
+    }
+
+    async fn deregister(&self, incarnation: Uuid) -> Result<(), Unavailable> {
+        let mut connection = self.pools.follower().await.map_err(unavailable)?;
+        let (conn, flight) = connection.parts();
+        flight.run(replicas::deregister(conn, incarnation)).await.map_err(unavailable)
     }
 }
 

@@ -151,6 +151,10 @@ impl Tx for Session {
         run!(self, conn => catalogue::put(conn, permissions, default_roles))
     }
 
+    async fn start_epoch(&mut self) -> StoreResult<Revision> {
+        run!(self, conn => log::start_epoch(conn))
+    }
+
     async fn append(&mut self, appends: Vec<Append>) -> StoreResult<Vec<Revision>> {
         let notify = self.notify;
         let span = tracing::debug_span!("store.append", transaction = self.name, events = appends.len());

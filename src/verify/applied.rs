@@ -1,7 +1,7 @@
 //! How far this replica has followed the log, and a way to wait for it.
 //!
 //! The follower alone writes. An answer claims this revision, so it is advanced only after the fences of
-//! its event are up (V1).
+//! its event are up (V1). It only goes up: an accepted history starts a later epoch, above all of the old.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -10,55 +10,58 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::domain::revision::Revision;
+use crate::domain::revision::{Revision, RevisionStamp};
 
 const NOT_STARTED: i64 = -1;
 
-/// The applied revision. A process lives in one epoch: another one is a divergence.
+/// The applied revision.
 pub struct Applied {
-    epoch: AtomicI64,
-    number: AtomicI64,
-    changes: watch::Sender<i64>,
+    stamp: AtomicI64,
+    changes: watch::Sender<Option<Revision>>,
 }
 
 impl Default for Applied {
     fn default() -> Self {
-        Self { epoch: AtomicI64::new(0), number: AtomicI64::new(NOT_STARTED), changes: watch::Sender::new(NOT_STARTED) }
+        Self { stamp: AtomicI64::new(NOT_STARTED), changes: watch::Sender::new(None) }
     }
 }
 
 impl Applied {
-    /// The first revision, once the fences stand at it.
-    pub fn start(&self, revision: Revision) {
-        self.epoch.store(revision.epoch, Ordering::Relaxed);
-        self.advance(revision.number);
-    }
-
-    /// The next number, once the fences of its event are up.
-    pub fn advance(&self, number: i64) {
-        // Release: who sees the number sees the fences, and the epoch.
-        let before = self.number.swap(number, Ordering::Release);
-        debug_assert!(before < number, "the log is followed forward only");
-        self.changes.send_replace(number);
+    /// The next revision, once the fences of its event are up; or where a join starts, once they stand
+    /// there.
+    pub fn advance(&self, stamp: RevisionStamp) {
+        // Release: who sees the revision sees the fences.
+        let before = self.stamp.swap(stamp.bits(), Ordering::Release);
+        debug_assert!(before <= stamp.bits(), "the log is followed forward only");
+        self.changes.send_replace(Some(stamp.revision()));
     }
 
     /// The applied revision; `None` before the first head was read.
     #[must_use]
-    pub fn revision(&self) -> Option<Revision> {
-        let number = self.number.load(Ordering::Acquire);
-        (number != NOT_STARTED).then(|| Revision { epoch: self.epoch.load(Ordering::Relaxed), number })
+    pub fn stamp(&self) -> Option<RevisionStamp> {
+        let stamp = self.stamp.load(Ordering::Acquire);
+        (stamp != NOT_STARTED).then(|| RevisionStamp::from_bits(stamp))
     }
 
-    /// Waits until `number` is applied; false if the deadline comes first.
+    /// Waits until a revision is applied; false if the deadline comes first.
+    pub async fn reached(&self, revision: Revision, deadline: Instant) -> bool {
+        self.reaches(deadline, |applied| applied >= revision).await
+    }
+
+    /// Waits until the epoch that is followed has reached a number; false if the deadline comes first.
     pub async fn await_number(&self, number: i64, deadline: Instant) -> bool {
+        self.reaches(deadline, |applied| applied.number >= number).await
+    }
+
+    async fn reaches(&self, deadline: Instant, reached: impl Fn(Revision) -> bool) -> bool {
         let mut changes = self.subscribe();
-        let reached = changes.wait_for(|applied| *applied >= number);
+        let reached = changes.wait_for(|applied| applied.is_some_and(&reached));
         matches!(timeout_at(deadline, reached).await, Ok(Ok(_)))
     }
 
-    /// Tells of every advance: the number applied, -1 before the first.
+    /// Tells of every advance; `None` before the first.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<i64> {
+    pub fn subscribe(&self) -> watch::Receiver<Option<Revision>> {
         self.changes.subscribe()
     }
 }
@@ -69,33 +72,52 @@ mod tests {
 
     use super::*;
 
+    const fn revision(epoch: i64, number: i64) -> Revision {
+        Revision { epoch, number }
+    }
+
+    fn advance(applied: &Applied, epoch: i64, number: i64) {
+        applied.advance(revision(epoch, number).stamp().expect("small"));
+    }
+
     #[test]
     fn nothing_is_applied_before_the_start() {
         let applied = Applied::default();
-        assert_eq!(applied.revision(), None);
-        applied.start(Revision { epoch: 2, number: 0 });
-        applied.advance(1);
-        assert_eq!(applied.revision(), Some(Revision { epoch: 2, number: 1 }));
+        assert_eq!(applied.stamp(), None);
+        advance(&applied, 2, 0);
+        advance(&applied, 2, 1);
+        assert_eq!(applied.stamp().map(RevisionStamp::revision), Some(revision(2, 1)));
+        assert_eq!(*applied.subscribe().borrow(), Some(revision(2, 1)));
     }
 
     #[tokio::test]
-    async fn a_waiter_is_woken_when_its_number_is_applied() {
+    async fn a_waiter_is_woken_when_its_revision_is_applied() {
         let applied = Arc::new(Applied::default());
-        applied.start(Revision { epoch: 1, number: 4 });
+        advance(&applied, 1, 4);
         let deadline = Instant::now() + Duration::from_secs(60);
-        assert!(applied.await_number(4, deadline).await);
+        assert!(applied.reached(revision(1, 4), deadline).await);
         let waiter = tokio::spawn({
             let applied = applied.clone();
-            async move { applied.await_number(6, deadline).await }
+            async move { applied.reached(revision(1, 6), deadline).await }
         });
-        applied.advance(5);
-        applied.advance(6);
+        advance(&applied, 1, 5);
+        advance(&applied, 1, 6);
         assert!(waiter.await.expect("no panic"));
+    }
+
+    #[tokio::test]
+    async fn a_later_epoch_is_past_every_number_of_an_earlier_one() {
+        let applied = Applied::default();
+        advance(&applied, 1, 9);
+        advance(&applied, 2, 3);
+        assert!(applied.reached(revision(1, 100), Instant::now()).await);
+        assert!(!applied.reached(revision(2, 4), Instant::now()).await);
+        assert!(!applied.await_number(4, Instant::now()).await);
     }
 
     #[tokio::test]
     async fn a_waiter_gives_up_at_its_deadline() {
         let applied = Applied::default();
-        assert!(!applied.await_number(1, Instant::now()).await);
+        assert!(!applied.reached(revision(1, 1), Instant::now()).await);
     }
 }

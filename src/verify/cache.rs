@@ -65,7 +65,7 @@ impl EntryCache {
     /// Remembers an entry in place of what was known of its token.
     pub fn insert(&self, entry: Arc<Entry>) {
         if let Some(older) = self.0.peek(entry.digest()) {
-            if older.revision_number() > entry.revision_number() {
+            if older.revision() > entry.revision() {
                 return;
             }
             entry.inherit(&older);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     fn entry(byte: u8, revision: i64) -> Arc<Entry> {
-        Arc::new(Entry::new(digest(byte), fake::facts(1), fake::no_catalogue(), revision))
+        Arc::new(Entry::new(digest(byte), fake::facts(1), fake::no_catalogue(), fake::stamp(revision)))
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         let cache = EntryCache::new(100);
         cache.insert(entry(1, 5));
         cache.insert(entry(1, 4));
-        assert_eq!(cache.get(&digest(1)).map(|e| e.revision_number()), Some(5));
+        assert_eq!(cache.get(&digest(1)).map(|e| e.revision()), Some(fake::stamp(5)));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Counters {
     pub joined_flights: AtomicU64,
     /// Verifications that could not be answered because the database did not.
     pub unavailable: AtomicU64,
+    /// Answers that left after the lease had lapsed, marked as stale.
+    pub stale: AtomicU64,
     /// Verifications turned away because too many misses were in flight.
     pub overloaded: AtomicU64,
     /// Answers by outcome, in the order of [`Outcome::ALL`].

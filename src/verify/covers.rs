@@ -82,6 +82,9 @@ impl Covers {
             | EventKind::UserDeleted => Self::default(),
             // What each key's permissions amount to (P2).
             EventKind::CatalogueApplied => Self::all(),
+            // Nothing that was read of another history may be served. A follower starts afresh in a new
+            // epoch and never applies the event that began it; this is for whoever does.
+            EventKind::HistoryAccepted => Self::all(),
         };
         // Whatever its kind: the keys that it names have changed.
         covers.keys.extend(event.affected_key_ids.iter().copied().map(KeyBucket::of));
@@ -172,8 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn the_catalogue_raises_the_global_fence() {
-        assert_eq!(Covers::of(Some(&event(EventKind::CatalogueApplied, &[]))), Covers::all());
+    fn the_catalogue_and_an_accepted_history_raise_the_global_fence() {
+        for kind in [EventKind::CatalogueApplied, EventKind::HistoryAccepted] {
+            assert_eq!(Covers::of(Some(&event(kind, &[]))), Covers::all());
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::{
 use super::fence::Buckets;
 use crate::domain::{
     catalogue::Catalogue,
+    revision::RevisionStamp,
     time::{Span, Timestamp},
     token::HashedToken,
     verification::TokenFacts,
@@ -29,7 +30,7 @@ pub struct Entry {
     digest: HashedToken,
     facts: TokenFacts,
     catalogue: Arc<Catalogue>,
-    revision_number: i64,
+    revision: RevisionStamp,
     buckets: Buckets,
     /// Database time in microseconds; [`NEVER`] if not used since it was read.
     last_used: AtomicI64,
@@ -40,15 +41,15 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry of what a snapshot at `revision_number` said.
+    /// An entry of what a snapshot at `revision` said.
     #[must_use]
-    pub fn new(digest: HashedToken, facts: TokenFacts, catalogue: Arc<Catalogue>, revision_number: i64) -> Self {
+    pub fn new(digest: HashedToken, facts: TokenFacts, catalogue: Arc<Catalogue>, revision: RevisionStamp) -> Self {
         let buckets = Buckets::of(facts.key_id, &facts.account_id);
         Self {
             digest,
             facts,
             catalogue,
-            revision_number,
+            revision,
             buckets,
             last_used: AtomicI64::new(NEVER),
             marked: AtomicBool::new(false),
@@ -81,10 +82,10 @@ impl Entry {
         &self.catalogue
     }
 
-    /// The number of the revision that it was read at.
+    /// The revision that it was read at.
     #[must_use]
-    pub fn revision_number(&self) -> i64 {
-        self.revision_number
+    pub fn revision(&self) -> RevisionStamp {
+        self.revision
     }
 
     /// The fences that cover it.
@@ -136,7 +137,7 @@ mod tests {
     use crate::verify::fake;
 
     fn entry() -> Entry {
-        Entry::new(HashedToken::from_bytes([1; 32]), fake::facts(1), fake::no_catalogue(), 1)
+        Entry::new(HashedToken::from_bytes([1; 32]), fake::facts(1), fake::no_catalogue(), fake::stamp(1))
     }
 
     fn at(secs: i64) -> Timestamp {

@@ -1,10 +1,10 @@
 //! A database for the unit tests: a log, some tokens, a clock, and the faults that tests ask for.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,8 @@ use super::{
     clock::{Clock, ManualClock},
     follower::Follower,
     limits::Limits,
-    primary::{Fill, Head, LogEntry, Primary, Unavailable},
+    membership::{Identity, Incarnations},
+    primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Unavailable},
     verifier::Verifier,
 };
 use crate::domain::{
@@ -27,7 +28,7 @@ use crate::domain::{
     event::{Event, EventDraft, EventKind, GENESIS, Hash, Target, chain},
     id::{AccountId, EventId, KeyId, TeamId},
     permission::{Bit, PermissionSet},
-    revision::Revision,
+    revision::{Revision, RevisionStamp},
     time::Timestamp,
     token::{HashedToken, Pepper, PlainToken, Prefix},
     verification::TokenFacts,
@@ -36,6 +37,11 @@ use crate::domain::{
 /// The fake database's clock is so far ahead of the boot clock.
 pub const DATABASE_SKEW: i64 = 1_700_000_000_000_000;
 pub const LEASE: Duration = Duration::from_secs(10);
+
+/// The stamp of a number of epoch 1.
+pub fn stamp(number: i64) -> RevisionStamp {
+    Revision { epoch: 1, number }.stamp().expect("small")
+}
 
 pub fn key(id: u128) -> KeyId {
     KeyId::from_uuid(Uuid::from_u128(id))
@@ -77,12 +83,42 @@ pub struct Database {
     pub log: Vec<LogEntry>,
     pub tokens: HashMap<HashedToken, TokenFacts>,
     pub catalogue: Arc<Catalogue>,
+    /// The rows of `replicas`: how often renewed, and how far applied.
+    pub replicas: BTreeMap<Uuid, (i64, Revision)>,
+    /// Every call that arrived, in order.
+    pub calls: Vec<Call>,
     pub down: bool,
+    /// The reply to the next such call is lost; what it did stays.
+    pub lose_reply_to: Option<Call>,
+    /// Only replies to such calls wait.
+    pub hold_only: Option<Call>,
     /// Replies wait here *after* the snapshot was taken, so that a test can let things happen between.
     pub hold: Option<Arc<Semaphore>>,
     /// How long a call takes on the boot clock, before the database answers and after.
     pub latency_micros: (i64, i64),
     pub skew: i64,
+}
+
+/// A call to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Fill,
+    Head,
+    Events,
+    Catalogue,
+    Register,
+    Acknowledge,
+    Renew,
+    Deregister,
+}
+
+/// Incarnations that count.
+struct Counting(AtomicU64);
+
+impl Incarnations for Counting {
+    fn next(&self) -> Uuid {
+        Uuid::from_u64_pair(0, self.0.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 pub struct FakePrimary {
@@ -118,6 +154,40 @@ impl Database {
         });
         self.append_event(event);
         revision.number
+    }
+
+    /// What `latchkey accept-history` does.
+    pub fn accept_history(&mut self) {
+        self.epoch += 1;
+        self.append(Some(EventKind::HistoryAccepted), 1);
+    }
+
+    /// Takes the calls that arrived since the last time.
+    pub fn take_calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.calls)
+    }
+
+    /// The only row: how often it was renewed, and how far applied.
+    pub fn row(&self) -> Option<(i64, Revision)> {
+        assert!(self.replicas.len() <= 1, "{:?}", self.replicas);
+        self.replicas.values().next().copied()
+    }
+
+    fn has(&self, revision: Revision, hash: Hash) -> bool {
+        let at = self.log.iter().find(|entry| entry.number == revision.number);
+        revision.epoch <= self.epoch && at.map_or(revision.number == 0 && hash == GENESIS, |entry| entry.hash == hash)
+    }
+
+    fn acknowledge(&mut self, said: &Acknowledgement) -> Acknowledged {
+        let known = self.has(said.applied, said.hash);
+        match self.replicas.get_mut(&said.incarnation) {
+            None => Acknowledged::Gone,
+            Some(_) if !known => Acknowledged::OtherHistory,
+            Some(row) => {
+                *row = (row.0 + i64::from(said.renew), said.applied);
+                Acknowledged::Done
+            }
+        }
     }
 
     pub fn append_event(&mut self, event: Option<Event>) {
@@ -181,22 +251,32 @@ impl FakePrimary {
         }
     }
 
-    async fn ask<T>(&self, read: impl FnOnce(&Database, Timestamp) -> T) -> Result<T, Unavailable> {
+    /// Replies to such calls wait from now on.
+    pub fn hold_only(&self, call: Call) -> Arc<Semaphore> {
+        self.database().hold_only = Some(call);
+        self.hold()
+    }
+
+    async fn ask<T>(&self, call: Call, act: impl FnOnce(&mut Database, Timestamp) -> T) -> Result<T, Unavailable> {
         let (there, back) = self.database().latency_micros;
         self.clock.advance(there);
         let now = self.now();
-        let (answer, hold) = {
-            let database = self.database();
+        let down = || Unavailable(Box::new(std::io::Error::other("down")));
+        let (answer, hold, lost) = {
+            let mut database = self.database();
             if database.down {
-                return Err(Unavailable(Box::new(std::io::Error::other("down"))));
+                return Err(down());
             }
-            (read(&database, now), database.hold.clone())
+            database.calls.push(call);
+            let lost = database.lose_reply_to.take_if(|lost| *lost == call).is_some();
+            let held = database.hold_only.is_none_or(|only| only == call);
+            (act(&mut database, now), database.hold.clone().filter(|_| held), lost)
         };
         if let Some(hold) = hold {
             hold.acquire().await.expect("never closed").forget();
         }
         self.clock.advance(back);
-        Ok(answer)
+        if lost { Err(down()) } else { Ok(answer) }
     }
 }
 
@@ -205,7 +285,7 @@ impl Primary for FakePrimary {
     async fn fill(&self, digests: &[HashedToken]) -> Result<Fill, Unavailable> {
         self.fills.fetch_add(1, Ordering::SeqCst);
         let digests = digests.to_vec();
-        self.ask(move |database, _| Fill {
+        self.ask(Call::Fill, move |database, _| Fill {
             revision: database.head(),
             catalogue: database.catalogue.clone(),
             token: digests.iter().find_map(|digest| Some((*digest, database.tokens.get(digest)?.clone()))),
@@ -215,19 +295,40 @@ impl Primary for FakePrimary {
 
     async fn head(&self) -> Result<Head, Unavailable> {
         self.heads.fetch_add(1, Ordering::SeqCst);
-        self.ask(|database, now| Head { revision: database.head(), hash: database.head_hash(), database_time: now })
-            .await
+        let read = |database: &mut Database, now| Head {
+            revision: database.head(),
+            hash: database.head_hash(),
+            database_time: now,
+        };
+        self.ask(Call::Head, read).await
     }
 
     async fn events_after(&self, number: i64, limit: u32) -> Result<Vec<LogEntry>, Unavailable> {
-        self.ask(|database, _| {
+        self.ask(Call::Events, |database, _| {
             database.log.iter().filter(|entry| entry.number > number).take(limit as usize).cloned().collect()
         })
         .await
     }
 
     async fn catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
-        self.ask(|database, _| database.catalogue.clone()).await
+        self.ask(Call::Catalogue, |database, _| database.catalogue.clone()).await
+    }
+
+    async fn register(&self, registration: &Registration) -> Result<(), Unavailable> {
+        let row = (1, RevisionStamp::ZERO.revision());
+        self.ask(Call::Register, |database, _| {
+            assert_eq!(database.replicas.insert(registration.incarnation, row), None, "a fresh incarnation");
+        })
+        .await
+    }
+
+    async fn acknowledge(&self, said: &Acknowledgement) -> Result<Acknowledged, Unavailable> {
+        let call = if said.renew { Call::Renew } else { Call::Acknowledge };
+        self.ask(call, |database, _| database.acknowledge(said)).await
+    }
+
+    async fn deregister(&self, incarnation: Uuid) -> Result<(), Unavailable> {
+        self.ask(Call::Deregister, |database, _| _ = database.replicas.remove(&incarnation)).await
     }
 }
 
@@ -251,7 +352,11 @@ impl World {
             log: vec![],
             tokens: HashMap::new(),
             catalogue: no_catalogue(),
+            replicas: BTreeMap::new(),
+            calls: vec![],
             down: false,
+            lose_reply_to: None,
+            hold_only: None,
             hold: None,
             latency_micros: (0, 0),
             skew: DATABASE_SKEW,
@@ -262,8 +367,14 @@ impl World {
             fills: AtomicUsize::new(0),
             heads: AtomicUsize::new(0),
         });
-        let (verifier, follower) = Verifier::new(primary.clone(), clock.clone(), peppers, limits);
+        let identity = Identity { name: "test".into(), incarnations: Box::new(Counting(AtomicU64::new(1))) };
+        let (verifier, follower) = Verifier::new(primary.clone(), clock.clone(), peppers, limits, identity);
         Self { clock, primary, verifier: Arc::new(verifier), follower }
+    }
+
+    /// A world whose replica may answer so much longer than its lease.
+    pub fn stale(stale_max: Duration) -> Self {
+        Self::with(vec![pepper(1)], Limits { lease: LEASE, stale_max, ..Limits::default() })
     }
 
     /// A world whose follower has done its first round.

@@ -5,12 +5,18 @@
 //! that raced a revocation carries the older revision and is never served. Several keys share a bucket;
 //! a collision costs a fill, never an answer.
 //!
+//! Revisions are compared as stamps, epoch first: what was read in an epoch that is over is below every
+//! fence of the next one's start.
+//!
 //! Fences rise only from committed events. Which event raises which fence is [`super::covers`]'s.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::covers::Covers;
-use crate::domain::id::{AccountId, KeyId};
+use crate::domain::{
+    id::{AccountId, KeyId},
+    revision::RevisionStamp,
+};
 
 const KEY_BUCKETS: usize = 1 << 16;
 const ACCOUNT_BUCKETS: usize = 1 << 12;
@@ -83,40 +89,41 @@ fn lowered<const N: usize>() -> Box<[AtomicI64; N]> {
 }
 
 impl Fences {
-    /// Raises what an event covers to the event's number.
-    pub fn raise(&self, covers: &Covers, number: i64) {
+    /// Raises what an event covers to the event's revision.
+    pub fn raise(&self, covers: &Covers, at: RevisionStamp) {
         for bucket in covers.keys() {
-            self.keys[usize::from(bucket.0)].fetch_max(number, Ordering::Release);
+            self.keys[usize::from(bucket.0)].fetch_max(at.bits(), Ordering::Release);
         }
         for bucket in covers.accounts() {
-            self.accounts[usize::from(bucket.0)].fetch_max(number, Ordering::Release);
+            self.accounts[usize::from(bucket.0)].fetch_max(at.bits(), Ordering::Release);
         }
         if covers.everything() {
-            self.raise_all(number);
+            self.raise_all(at);
         }
     }
 
-    /// Raises the global and the negative fence: nothing read before `number` is served again.
-    pub fn raise_all(&self, number: i64) {
-        self.global.fetch_max(number, Ordering::Release);
-        self.negative.fetch_max(number, Ordering::Release);
+    /// Raises the global and the negative fence: nothing read before `at` is served again.
+    pub fn raise_all(&self, at: RevisionStamp) {
+        self.global.fetch_max(at.bits(), Ordering::Release);
+        self.negative.fetch_max(at.bits(), Ordering::Release);
     }
 
-    /// True if an entry read at `revision_number` may be served, provided that the lease is valid (V1).
+    /// True if an entry read at `revision` may be served, provided that the lease is valid (V1).
     ///
     /// The loads are relaxed: the caller has loaded the lease and the applied revision before, with
     /// Acquire, and sees every fence that was raised before those.
     #[must_use]
-    pub fn serves(&self, buckets: Buckets, revision_number: i64) -> bool {
-        revision_number >= self.keys[usize::from(buckets.key.0)].load(Ordering::Relaxed)
-            && revision_number >= self.accounts[usize::from(buckets.account.0)].load(Ordering::Relaxed)
-            && revision_number >= self.global.load(Ordering::Relaxed)
+    pub fn serves(&self, buckets: Buckets, revision: RevisionStamp) -> bool {
+        let revision = revision.bits();
+        revision >= self.keys[usize::from(buckets.key.0)].load(Ordering::Relaxed)
+            && revision >= self.accounts[usize::from(buckets.account.0)].load(Ordering::Relaxed)
+            && revision >= self.global.load(Ordering::Relaxed)
     }
 
-    /// True if an absence read at `revision_number` may be served, provided that the lease is valid (V2).
+    /// True if an absence read at `revision` may be served, provided that the lease is valid (V2).
     #[must_use]
-    pub fn serves_absence(&self, revision_number: i64) -> bool {
-        revision_number >= self.negative.load(Ordering::Relaxed)
+    pub fn serves_absence(&self, revision: RevisionStamp) -> bool {
+        revision.bits() >= self.negative.load(Ordering::Relaxed)
     }
 }
 
@@ -125,6 +132,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::revision::Revision;
+
+    fn at(number: i64) -> RevisionStamp {
+        Revision { epoch: 1, number }.stamp().expect("small")
+    }
 
     fn key(id: u128) -> KeyId {
         KeyId::from_uuid(Uuid::from_u128(id))
@@ -138,36 +150,43 @@ mod tests {
     fn v1_an_entry_is_served_only_at_or_above_every_fence_that_covers_it() {
         for covers in [Covers::key(key(1)), Covers::account(&AccountId::from_stored("acme")), Covers::all()] {
             let fences = Fences::default();
-            assert!(fences.serves(buckets(1, "acme"), 0));
-            fences.raise(&covers, 7);
-            assert!(!fences.serves(buckets(1, "acme"), 6));
-            assert!(fences.serves(buckets(1, "acme"), 7));
+            assert!(fences.serves(buckets(1, "acme"), at(0)));
+            fences.raise(&covers, at(7));
+            assert!(!fences.serves(buckets(1, "acme"), at(6)));
+            assert!(fences.serves(buckets(1, "acme"), at(7)));
         }
     }
 
     #[test]
     fn v1_a_fence_never_goes_down() {
         let fences = Fences::default();
-        fences.raise(&Covers::key(key(1)), 9);
-        fences.raise(&Covers::key(key(1)), 4);
-        assert!(!fences.serves(buckets(1, "acme"), 8));
+        fences.raise(&Covers::key(key(1)), at(9));
+        fences.raise(&Covers::key(key(1)), at(4));
+        assert!(!fences.serves(buckets(1, "acme"), at(8)));
     }
 
     #[test]
     fn a_fence_leaves_other_keys_and_accounts_alone() {
         let fences = Fences::default();
-        fences.raise(&Covers::key(key(1)), 9);
-        fences.raise(&Covers::account(&AccountId::from_stored("other")), 9);
-        assert!(fences.serves(buckets(2, "acme"), 0));
-        assert!(fences.serves_absence(0));
+        fences.raise(&Covers::key(key(1)), at(9));
+        fences.raise(&Covers::account(&AccountId::from_stored("other")), at(9));
+        assert!(fences.serves(buckets(2, "acme"), at(0)));
+        assert!(fences.serves_absence(at(0)));
     }
 
     #[test]
     fn absence_falls_with_everything() {
         let fences = Fences::default();
-        fences.raise(&Covers::all(), 3);
-        assert!(!fences.serves_absence(2));
-        assert!(fences.serves_absence(3));
+        fences.raise(&Covers::all(), at(3));
+        assert!(!fences.serves_absence(at(2)));
+        assert!(fences.serves_absence(at(3)));
+    }
+
+    #[test]
+    fn v2_what_was_read_in_an_epoch_that_is_over_is_below_the_next_ones_start() {
+        let fences = Fences::default();
+        fences.raise_all(Revision { epoch: 2, number: 3 }.stamp().expect("small"));
+        assert!(!fences.serves(buckets(1, "acme"), at(9)) && !fences.serves_absence(at(9)));
     }
 
     #[test]

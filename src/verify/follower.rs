@@ -1,38 +1,43 @@
 //! The follower: one task a replica that applies the log in order and so keeps the right to answer (V1).
 //!
-//! Order is everything here. For each event: raise its fences, then advance `applied`. For each round:
-//! the events, then the database's clock, and the lease as the very last step, counted from before the
-//! round was sent. So whoever sees the lease sees the fences; and a follower that is stuck, or talks to
-//! a half-open connection, or lost the database, loses the lease by doing nothing.
+//! Order is everything here.
 //!
-//! It knows nothing of tokens, entries and requests. The row in `replicas` that a barrier waits for will
-//! be registered before `Follower::join` reads the head, and renewed where a round acknowledges; both
-//! places are marked.
+//! - To join: register, and only then, by a statement sent after that reply, read the head; raise the
+//!   global and the negative fence to it, then `applied`; only then the lease counts, from before the
+//!   registration was sent. Every mutation after that head waits for this replica, and whatever was
+//!   remembered before is below the fences.
+//! - For each event: raise its fences, then advance `applied`.
+//! - For each round: the events, then tell the database of them ([`super::membership`]), and renew the
+//!   lease when that is due, as the very last step, counted from before the renewal was sent. So whoever
+//!   sees the lease sees the fences; and a follower that is stuck, or talks to a half-open connection, or
+//!   lost the database, loses the lease by doing nothing.
+//! - A renewal whose reply comes after the lease had lapsed restores it only once the events up to a head
+//!   that was read after that reply are applied: PostgreSQL may have lost the deletion of the row in a
+//!   crash, and mutations have gone by that did not wait.
+//! - A row that is gone means: join again, as somebody new.
+//! - Another history ends everything until an operator accepts it, which starts a later epoch; then the
+//!   replica joins afresh. Stamps of the old epoch are below every fence of the new.
+//!
+//! It knows nothing of tokens, entries and requests.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{Ordering, fence},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
+pub use super::divergence::Divergence;
 use super::{
     causes::Causes,
     covers::Covers,
+    divergence::Point,
+    membership::{Identity, Membership, Told},
     primary::{Head, LogEntry, Unavailable},
     replica::{FollowerState, Replica},
 };
 use crate::domain::{
-    event::{Event, EventKind, Hash},
-    revision::Revision,
+    event::{Event, EventKind},
+    revision::RevisionStamp,
 };
 
 /// Events read at once.
 const BATCH_EVENTS_MAX: u32 = 1_000;
-/// Calls to the database must fail well before the lease does.
-const CALLS_PER_LEASE: u32 = 3;
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
@@ -42,76 +47,47 @@ pub enum RoundError {
     /// The database did not answer: the next round tries again.
     #[error("the log could not be read")]
     Unavailable(#[from] Unavailable),
-    /// The history is not the one that was followed: no round will succeed.
+    /// The history is not the one that was followed: no round will succeed before an operator accepts it.
     #[error("the database's history is not the one that this replica followed")]
     Diverged(#[from] Divergence),
-}
-
-/// How the history differs from the one that was followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Divergence {
-    /// An operator accepted another history.
-    #[error("the epoch is {is}, and was {was}")]
-    Epoch {
-        /// The epoch that was followed.
-        was: i64,
-        /// The epoch of the head.
-        is: i64,
-    },
-    /// Events that were applied are gone.
-    #[error("the head is {head}, below {applied} which was applied")]
-    Regress {
-        /// The last number applied.
-        applied: i64,
-        /// The number of the head.
-        head: i64,
-    },
-    /// The chain does not continue the one that was applied.
-    #[error("event {number} does not continue the chain that was applied")]
-    Fork {
-        /// The number where the hashes differ.
-        number: i64,
-    },
-    /// A number is missing.
-    #[error("no event follows {applied}, though the log has more")]
-    Gap {
-        /// The last number applied.
-        applied: i64,
-    },
-    /// An earlier round found a divergence.
-    #[error("the replica had diverged before")]
-    Before,
 }
 
 /// The follower of one replica. Made by [`super::verifier::Verifier::new`], and to be run once.
 pub struct Follower {
     replica: Arc<Replica>,
-    /// The point of the chain that was applied last; `None` before the head was first read.
-    last: Option<(Revision, Hash)>,
+    membership: Membership,
+    /// True if the lease may be renewed: the log was read after the row was registered.
+    joined: bool,
+    /// The point of the chain that was applied last, whatever became of the row since; `None` before the
+    /// head was first read.
+    last: Option<Point>,
     failures: u32,
 }
 
+/// The end of the log, and the moment of the boot clock before it was asked for.
+struct Reading {
+    head: Head,
+    point: Point,
+    sent: i64,
+}
+
 impl Follower {
-    pub(super) fn new(replica: Arc<Replica>) -> Self {
-        Self { replica, last: None, failures: 0 }
+    pub(super) fn new(replica: Arc<Replica>, identity: Identity, pepper_ids: Vec<String>) -> Self {
+        let membership = Membership::new(replica.clone(), identity, pepper_ids);
+        Self { replica, membership, joined: false, last: None, failures: 0 }
     }
 
-    /// Follows the log until `stop`, and gives the lease up then. Errors end nothing: while they last, the
-    /// lease lapses by itself.
+    /// Follows the log until `stop`, and gives up the lease then, and the row. Errors end nothing: while
+    /// they last, the lease lapses by itself.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
-        let replica = self.replica.clone();
+        let wake = self.replica.wake.clone();
         let follow = async {
             loop {
                 let result = self.round().await;
                 match self.pause_after(result) {
-                    // Nothing but a restart helps, which is an operator's to do.
-                    None => std::future::pending().await,
                     // Nobody wakes it from a back-off: a database in trouble is not asked more often.
-                    Some(Pause::BackOff(pause)) => tokio::time::sleep(pause).await,
-                    Some(Pause::Poll) => {
-                        let woken = replica.wake.notified();
-                        let _either = tokio::time::timeout(replica.limits.poll_interval, woken).await;
-                    }
+                    Pause::BackOff(pause) => tokio::time::sleep(pause).await,
+                    Pause::Poll(pause) => _ = tokio::time::timeout(pause, wake.notified()).await,
                 }
             }
         };
@@ -119,136 +95,190 @@ impl Follower {
             () = stop => {}
             () = follow => {}
         }
-        replica.lease.clear();
+        self.membership.leave().await;
     }
 
-    /// One round: applies what the log holds, then renews the lease.
+    /// One round: applies what the log holds, tells the database so, and renews the lease when it is due.
     ///
     /// # Errors
-    /// [`RoundError`]; the lease is then as it was, or cleared if the history diverged.
+    /// [`RoundError`]; the lease is then as it was, or cleared if the history diverged or the row is gone.
     pub async fn round(&mut self) -> Result<(), RoundError> {
-        let replica = self.replica.clone();
-        if replica.state() == FollowerState::Diverged {
-            return Err(Divergence::Before.into());
-        }
-        let sent = replica.clock.boot_micros();
         let result = match self.last {
-            None => self.join().await,
-            Some(last) => self.catch_up_and_acknowledge(last).await,
+            Some(last) if self.replica.state() == FollowerState::Diverged => self.look_again(last).await,
+            Some(last) if self.joined => self.follow(last).await,
+            _ => self.join().await,
         };
-        match &result {
-            Ok(()) => replica.lease.renew(sent),
-            Err(RoundError::Diverged(_)) => {
-                // The state first: who then finds no lease does not ask the database either.
-                replica.set_state(FollowerState::Diverged);
-                replica.lease.clear();
-            }
-            Err(RoundError::Unavailable(_)) => {}
+        if let Err(RoundError::Diverged(_)) = result {
+            // The state first: who then finds no lease does not ask the database either.
+            self.replica.set_state(FollowerState::Diverged);
+            self.joined = false;
+            self.membership.leave().await;
         }
         result
     }
 
-    /// Starts at the head. A replica registers *before* this head is read, so that every later mutation
-    /// waits for it; whatever was read earlier is below the fences.
+    /// Starts at the head, as somebody new.
     async fn join(&mut self) -> Result<(), RoundError> {
-        let replica = self.replica.clone();
-        let head = self.in_time(replica.anchored_by_head()).await?;
-        let catalogue = self.in_time(replica.primary.catalogue()).await?;
-        replica.adopt(catalogue);
-        replica.fences.raise_all(head.revision.number);
-        replica.applied.start(head.revision);
+        self.joined = false;
+        self.membership.leave().await;
+        let sent = self.membership.register().await?;
+        let reading = self.read_head().await?;
+        if let Some(last) = self.last {
+            self.check_continued(last, &reading.point).await?;
+        }
+        let catalogue = self.membership.in_time(self.replica.primary.catalogue()).await?;
+        let replica = &self.replica;
+        replica.database_clock.anchor(reading.sent, reading.head.database_time);
+        replica.adopt(reading.point.epoch(), catalogue);
+        replica.fences.raise_all(reading.point.at);
+        replica.applied.advance(reading.point.at);
         replica.set_state(FollowerState::Following);
-        self.last = Some((head.revision, head.hash));
+        self.last = Some(reading.point);
+        self.joined = true;
+        replica.lease.renew(sent);
         Ok(())
     }
 
-    async fn catch_up_and_acknowledge(&mut self, last: (Revision, Hash)) -> Result<(), RoundError> {
-        let last = self.catch_up(last).await?;
-        // The acknowledgement belongs here: after every fence, as all threads see them.
-        fence(Ordering::SeqCst);
-        let replica = &self.replica;
-        if !replica.lease.valid(replica.clock.boot_micros()) {
-            // While it had no lease, mutations did not wait for this replica. What they did before that
-            // reply came is known only from a head that is read after it.
-            self.catch_up(last).await?;
+    /// Applies what is new and tells the database so.
+    async fn follow(&mut self, last: Point) -> Result<(), RoundError> {
+        let reading = self.read_head().await?;
+        if !last.leads_to(&reading.point)? {
+            return self.join_accepted(&reading).await;
+        }
+        let last = self.catch_up(last, &reading).await?;
+        match self.membership.tell(last).await? {
+            Told::Known => Ok(()),
+            Told::Renewed { sent } => self.renewed(last, sent).await,
+            Told::Gone => {
+                tracing::info!("this replica's row is gone: it was not heard of in time; joining again");
+                self.join().await
+            }
+            Told::OtherHistory => Err(Divergence::Refused { applied: last.at.revision() }.into()),
+        }
+    }
+
+    /// Lets a renewal count whose statement was sent at `sent`.
+    async fn renewed(&mut self, last: Point, sent: i64) -> Result<(), RoundError> {
+        let lease = &self.replica.lease;
+        if !lease.valid(self.replica.clock.boot_micros()) {
+            // What was done before that reply came is known only from a head that is read after it.
+            let reading = self.read_head().await?;
+            if !last.leads_to(&reading.point)? {
+                return self.join_accepted(&reading).await;
+            }
+            self.catch_up(last, &reading).await?;
+        }
+        self.replica.lease.renew(sent);
+        Ok(())
+    }
+
+    /// An operator may have accepted the history; nothing else helps.
+    async fn look_again(&mut self, last: Point) -> Result<(), RoundError> {
+        match self.read_head().await {
+            Ok(reading) if reading.point.epoch() > last.epoch() => self.join_accepted(&reading).await,
+            Err(unavailable @ RoundError::Unavailable(_)) => Err(unavailable),
+            // In what way it differs was said when it was found.
+            Ok(_) | Err(RoundError::Diverged(_)) => Err(Divergence::Before.into()),
+        }
+    }
+
+    async fn join_accepted(&mut self, reading: &Reading) -> Result<(), RoundError> {
+        tracing::warn!(head = %reading.head.revision, "an operator accepted the history: starting afresh");
+        self.join().await
+    }
+
+    async fn read_head(&self) -> Result<Reading, RoundError> {
+        // Before it is asked for: one primary never goes below what it has answered.
+        let seen = self.replica.seen();
+        let sent = self.replica.clock.boot_micros();
+        let head = self.membership.in_time(self.replica.primary.head()).await?;
+        let point = Point::of(&head)?;
+        point.is_at_least(seen)?;
+        Ok(Reading { head, point, sent })
+    }
+
+    /// Refuses a head that does not come after what was applied, unless an operator accepted it: to join
+    /// again must not be a way into another history.
+    async fn check_continued(&self, last: Point, head: &Point) -> Result<(), RoundError> {
+        if last.leads_to(head)? && head.at > last.at {
+            let next = self.membership.in_time(self.replica.primary.events_after(last.number(), 1)).await?;
+            let entry = next.first().ok_or(Divergence::Gap { applied: last.number() })?;
+            last.next(entry, head)?;
         }
         Ok(())
     }
 
-    /// Applies events at least up to a head that is read now.
-    async fn catch_up(&mut self, last: (Revision, Hash)) -> Result<(Revision, Hash), RoundError> {
-        let replica = self.replica.clone();
-        let sent = replica.clock.boot_micros();
-        let head = self.in_time(replica.primary.head()).await?;
-        let (mut revision, mut hash) = last;
-        check_head(&head, revision, &hash)?;
-        while revision.number < head.revision.number {
-            let after = replica.primary.events_after(revision.number, BATCH_EVENTS_MAX);
-            let batch = self.in_time(after).await?;
+    /// Applies the events up to a head, and no further: beyond it they may be of a later epoch.
+    async fn catch_up(&mut self, mut last: Point, reading: &Reading) -> Result<Point, RoundError> {
+        while last.at < reading.point.at {
+            let after = self.replica.primary.events_after(last.number(), BATCH_EVENTS_MAX);
+            let batch = self.membership.in_time(after).await?;
             if batch.is_empty() {
-                return Err(Divergence::Gap { applied: revision.number }.into());
+                return Err(Divergence::Gap { applied: last.number() }.into());
             }
             for entry in &batch {
-                check_link(entry, revision.number, &hash, &head)?;
-                self.apply(entry).await?;
-                (revision.number, hash) = (entry.number, entry.hash);
-                self.last = Some((revision, hash));
+                if last.at == reading.point.at {
+                    break;
+                }
+                let next = last.next(entry, &reading.point)?;
+                self.apply(entry, next.at).await?;
+                last = next;
+                self.last = Some(last);
             }
         }
         // Only a head of the history that was followed may set the time.
-        replica.database_clock.anchor(sent, head.database_time);
-        Ok((revision, hash))
+        self.replica.database_clock.anchor(reading.sent, reading.head.database_time);
+        Ok(last)
     }
 
-    async fn apply(&self, entry: &LogEntry) -> Result<(), Unavailable> {
+    async fn apply(&self, entry: &LogEntry, at: RevisionStamp) -> Result<(), Unavailable> {
         let replica = &self.replica;
-        replica.fences.raise(&Covers::of(entry.event.as_ref()), entry.number);
+        replica.fences.raise(&Covers::of(entry.event.as_ref()), at);
         if changes_catalogue(entry.event.as_ref()) {
             // The fences are up already: if this fails, the event is applied again by the next round.
-            let catalogue = self.in_time(replica.primary.catalogue()).await?;
-            replica.adopt(catalogue);
+            let catalogue = self.membership.in_time(replica.primary.catalogue()).await?;
+            replica.adopt(at.revision().epoch, catalogue);
         }
-        replica.applied.advance(entry.number);
+        replica.applied.advance(at);
         Ok(())
     }
 
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
-        let timeout = self.replica.limits.lease / CALLS_PER_LEASE;
-        tokio::time::timeout(timeout, call).await.unwrap_or_else(|elapsed| Err(Unavailable(Box::new(elapsed))))
-    }
-
-    /// What to do after a round; `None` if there will be no other. Says each change of fortune once.
-    fn pause_after(&mut self, result: Result<(), RoundError>) -> Option<Pause> {
+    /// What to do after a round. Says each change of fortune once.
+    fn pause_after(&mut self, result: Result<(), RoundError>) -> Pause {
         match result {
             Ok(()) => {
                 if self.failures > 0 {
                     tracing::info!(rounds_failed = self.failures, "the log is followed again");
                 }
                 self.failures = 0;
-                Some(Pause::Poll)
+                // Somebody may wait for what the database has not been told yet.
+                let due = self.membership.renewal_due_in(self.replica.clock.boot_micros());
+                let pause = if self.membership.has_told(self.last) { due } else { Duration::ZERO };
+                Pause::Poll(pause.min(self.replica.limits.poll_interval))
             }
             Err(RoundError::Unavailable(error)) => {
                 if self.failures == 0 {
                     tracing::warn!(error = %Causes(&error), "the log cannot be followed; trying again");
                 }
                 self.failures = self.failures.saturating_add(1);
-                Some(Pause::BackOff(back_off(self.failures)))
+                Pause::BackOff(back_off(self.failures))
             }
+            Err(RoundError::Diverged(Divergence::Before)) => Pause::BackOff(BACK_OFF_MAX),
             Err(RoundError::Diverged(divergence)) => {
                 tracing::error!(
                     %divergence,
                     "the database's history is not the one that this replica followed: every verification is \
                      UNAVAILABLE. Find out which history is right (was there a fail-over, or a restore?), then \
-                     accept it with `latchkey accept-history` and restart this process"
+                     accept it with `latchkey accept-history`; no restart is needed"
                 );
-                None
+                Pause::BackOff(BACK_OFF_MAX)
             }
         }
     }
 }
 
 enum Pause {
-    Poll,
+    Poll(Duration),
     BackOff(Duration),
 }
 
@@ -260,30 +290,6 @@ fn back_off(failures: u32) -> Duration {
 /// An event that this build cannot read may have changed the catalogue too.
 fn changes_catalogue(event: Option<&Event>) -> bool {
     event.and_then(Event::known_kind).is_none_or(|kind| kind == EventKind::CatalogueApplied)
-}
-
-fn check_head(head: &Head, applied: Revision, hash: &Hash) -> Result<(), Divergence> {
-    let (was, is) = (applied.epoch, head.revision.epoch);
-    let (applied, at) = (applied.number, head.revision.number);
-    if is != was {
-        Err(Divergence::Epoch { was, is })
-    } else if at < applied {
-        Err(Divergence::Regress { applied, head: at })
-    } else if at == applied && head.hash != *hash {
-        Err(Divergence::Fork { number: at })
-    } else {
-        Ok(())
-    }
-}
-
-fn check_link(entry: &LogEntry, applied: i64, hash: &Hash, head: &Head) -> Result<(), Divergence> {
-    if entry.number != applied + 1 {
-        Err(Divergence::Gap { applied })
-    } else if entry.previous_hash != *hash || (entry.number == head.revision.number && entry.hash != head.hash) {
-        Err(Divergence::Fork { number: entry.number })
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -1,47 +1,75 @@
 //! The lease: until when this process may answer from what it remembers (V1).
 //!
-//! Its end is a moment of the boot clock, counted from *before* the round that renewed it was sent, less
-//! a margin for clocks that do not run alike. Without it the database decides on every request. When to
-//! renew is the follower's business; this file only holds the moment.
+//! Its end is a moment of the boot clock, counted from *before* the renewal was sent, less a margin for
+//! clocks that do not run alike. Without it the database decides on every request. A replica that is
+//! allowed to answers for so much longer from what it remembers, saying that the answer may be stale; it
+//! published that time when it registered, and revocations wait for it too. When to renew is the
+//! follower's business; this file only holds the moment.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
 
-/// The margin for drift, as a part of the lease: clock rates agree to one in a hundred.
+/// The margin for drift, as a part of a span: clock rates agree to one in a hundred.
 const DRIFT_PARTS: i64 = 100;
 /// The margin for drift is never less, however short the lease.
 const DRIFT_MARGIN_MICROS_MIN: i64 = 10_000;
 const LAPSED: i64 = i64::MIN;
+/// So that sums of moments and spans cannot overflow.
+const SPAN_MICROS_MAX: i64 = i64::MAX / 4;
 
 /// The local lease. Written by the follower alone.
 pub struct Lease {
     end_boot_micros: AtomicI64,
     span_micros: i64,
+    stale_micros: i64,
 }
 
 /// The end of the lease as it was at one moment. Load it *before* the clock: a renewal in between may
 /// then only cost a cached answer.
 #[derive(Clone, Copy, Debug)]
-pub struct LeaseEnd(i64);
+pub struct LeaseEnd {
+    end_boot_micros: i64,
+    stale_micros: i64,
+}
+
+/// What the lease allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// To answer from memory.
+    Leased,
+    /// To answer from memory, saying that the answer may be stale.
+    Stale,
+    /// Nothing: the database decides.
+    Lapsed,
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(SPAN_MICROS_MAX).min(SPAN_MICROS_MAX)
+}
 
 impl Lease {
     /// A lease that does not count yet.
     #[must_use]
-    pub fn new(lease: Duration) -> Self {
-        let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4);
+    pub fn new(lease: Duration, stale_max: Duration) -> Self {
+        let (lease, stale) = (micros(lease), micros(stale_max));
         let margin = (lease / DRIFT_PARTS).max(DRIFT_MARGIN_MICROS_MIN);
-        Self { end_boot_micros: AtomicI64::new(LAPSED), span_micros: (lease - margin).max(0) }
+        Self {
+            end_boot_micros: AtomicI64::new(LAPSED),
+            span_micros: (lease - margin).max(0),
+            // The whole of it runs on one clock, so each part leaves its own margin.
+            stale_micros: stale - stale / DRIFT_PARTS,
+        }
     }
 
-    /// Renews it by a round that was sent at this moment of the boot clock, as its last step.
+    /// Renews it by a renewal that was sent at this moment of the boot clock.
     pub fn renew(&self, sent_boot_micros: i64) {
-        // Release: who sees the new end sees every fence that the round raised.
+        // Release: who sees the new end sees every fence that was raised before.
         self.end_boot_micros.store(sent_boot_micros + self.span_micros, Ordering::Release);
     }
 
-    /// Ends it now.
+    /// Ends it now, and what would follow it.
     pub fn clear(&self) {
         self.end_boot_micros.store(LAPSED, Ordering::Release);
     }
@@ -49,7 +77,7 @@ impl Lease {
     /// Its end, to compare with a clock that is read afterwards.
     #[must_use]
     pub fn end(&self) -> LeaseEnd {
-        LeaseEnd(self.end_boot_micros.load(Ordering::Acquire))
+        LeaseEnd { end_boot_micros: self.end_boot_micros.load(Ordering::Acquire), stale_micros: self.stale_micros }
     }
 
     /// True if it is valid at this moment of the boot clock.
@@ -60,10 +88,22 @@ impl Lease {
 }
 
 impl LeaseEnd {
+    /// What it allows at this moment of the boot clock.
+    #[must_use]
+    pub fn standing(self, boot_micros: i64) -> Standing {
+        if boot_micros < self.end_boot_micros {
+            Standing::Leased
+        } else if boot_micros < self.end_boot_micros + self.stale_micros {
+            Standing::Stale
+        } else {
+            Standing::Lapsed
+        }
+    }
+
     /// True if the lease is valid at this moment of the boot clock.
     #[must_use]
     pub fn valid(self, boot_micros: i64) -> bool {
-        boot_micros < self.0
+        boot_micros < self.end_boot_micros
     }
 }
 
@@ -71,18 +111,33 @@ impl LeaseEnd {
 mod tests {
     use super::*;
 
+    fn strict(lease: Duration) -> Lease {
+        Lease::new(lease, Duration::ZERO)
+    }
+
     #[test]
-    fn a_lease_counts_from_before_its_round_less_the_drift_margin() {
-        let lease = Lease::new(Duration::from_secs(10));
-        assert!(!lease.valid(0));
+    fn v1_a_lease_counts_from_before_its_renewal_less_the_drift_margin() {
+        let lease = strict(Duration::from_secs(10));
+        assert_eq!(lease.end().standing(0), Standing::Lapsed);
         lease.renew(1_000);
-        assert!(lease.valid(1_000 + 9_900_000 - 1));
-        assert!(!lease.valid(1_000 + 9_900_000));
+        assert_eq!(lease.end().standing(1_000 + 9_900_000 - 1), Standing::Leased);
+        assert_eq!(lease.end().standing(1_000 + 9_900_000), Standing::Lapsed);
+    }
+
+    #[test]
+    fn v1_after_the_lease_a_replica_answers_so_much_longer_less_the_drift_margin_and_no_more() {
+        let lease = Lease::new(Duration::from_secs(10), Duration::from_secs(5));
+        lease.renew(0);
+        assert_eq!(lease.end().standing(9_899_999), Standing::Leased);
+        assert_eq!(lease.end().standing(9_900_000), Standing::Stale);
+        assert!(!lease.valid(9_900_000));
+        assert_eq!(lease.end().standing(9_900_000 + 4_950_000 - 1), Standing::Stale);
+        assert_eq!(lease.end().standing(9_900_000 + 4_950_000), Standing::Lapsed);
     }
 
     #[test]
     fn the_drift_margin_of_a_short_lease_is_ten_milliseconds() {
-        let lease = Lease::new(Duration::from_millis(100));
+        let lease = strict(Duration::from_millis(100));
         lease.renew(0);
         assert!(lease.valid(89_999));
         assert!(!lease.valid(90_000));
@@ -90,16 +145,18 @@ mod tests {
 
     #[test]
     fn a_lease_shorter_than_its_margin_is_never_valid() {
-        let lease = Lease::new(Duration::from_millis(5));
+        let lease = strict(Duration::from_millis(5));
         lease.renew(0);
         assert!(!lease.valid(0));
     }
 
     #[test]
-    fn a_cleared_lease_is_over() {
-        let lease = Lease::new(Duration::from_secs(10));
+    fn v1_a_cleared_lease_is_over_and_so_is_what_would_follow_it() {
+        let lease = Lease::new(Duration::from_secs(10), Duration::MAX);
+        assert_eq!(lease.end().standing(i64::MAX), Standing::Lapsed);
         lease.renew(0);
+        assert_eq!(lease.end().standing(i64::MAX / 8), Standing::Stale);
         lease.clear();
-        assert!(!lease.valid(0));
+        assert_eq!(lease.end().standing(0), Standing::Lapsed);
     }
 }

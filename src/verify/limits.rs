@@ -15,6 +15,10 @@ pub struct Limits {
     pub miss_timeout: Duration,
     /// The lease. The follower's calls time out after a third of it.
     pub lease: Duration,
+    /// How much longer than the lease this replica answers from memory, marking each answer as stale. Zero:
+    /// then the database decides, or the call is UNAVAILABLE. A revocation waits so much longer for a replica
+    /// that is lost, and a token that was revoked meanwhile may be answered VALID for so long.
+    pub stale_max: Duration,
     /// How long the follower sleeps if nobody wakes it.
     pub poll_interval: Duration,
     /// Used tokens that may wait to be written (K9).
@@ -31,6 +35,7 @@ impl Default for Limits {
             misses_in_flight_max: 256,
             miss_timeout: Duration::from_secs(2),
             lease: Duration::from_secs(10),
+            stale_max: Duration::ZERO,
             poll_interval: Duration::from_secs(1),
             used_marks_max: 65_536,
             late_tokens_max: 1_024,

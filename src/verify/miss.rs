@@ -19,12 +19,12 @@ use super::{
     primary::{Fill, Unavailable},
     replica::{FollowerState, Replica},
 };
-use crate::domain::{revision::Revision, token::HashedToken};
+use crate::domain::{revision::RevisionStamp, token::HashedToken};
 
 /// What one snapshot said of a token.
 #[derive(Clone)]
 pub(super) struct Loaded {
-    pub revision: Revision,
+    pub revision: RevisionStamp,
     /// The token on record; `None` if there is none.
     pub entry: Option<Arc<Entry>>,
     /// True if it was read in the history that the follower follows, so that fences can judge it.
@@ -109,7 +109,7 @@ impl Loader {
     }
 
     async fn load(&self, digests: &[HashedToken]) -> Option<Loaded> {
-        let before = self.replica.applied.revision();
+        let before = self.replica.applied.stamp();
         if self.replica.state() == FollowerState::Diverged {
             return None;
         }
@@ -127,12 +127,13 @@ impl Loader {
         if self.failing.swap(false, Ordering::Relaxed) {
             tracing::info!("tokens can be read again");
         }
-        if !continues(before, &fill) {
-            // History went back. The follower finds out how, and says so.
+        let stamp = fill.revision.stamp();
+        let Some(stamp) = stamp.filter(|stamp| continues(before, *stamp) && self.replica.follows(*stamp)) else {
+            // History went back, or on in another epoch. The follower finds out how, and says so.
             self.replica.wake.notify_one();
             return None;
-        }
-        Some(self.remember(digests, fill, before.is_some()))
+        };
+        Some(self.remember(digests, fill, stamp, before.is_some()))
     }
 
     /// Without a lease nobody keeps the estimate of the database's time fresh, so each load brings its own.
@@ -146,24 +147,25 @@ impl Loader {
         replica.primary.fill(digests).await
     }
 
-    fn remember(&self, digests: &[HashedToken], fill: Fill, followed: bool) -> Loaded {
-        let number = fill.revision.number;
+    fn remember(&self, digests: &[HashedToken], fill: Fill, revision: RevisionStamp, followed: bool) -> Loaded {
         let entry = fill.token.map(|(digest, facts)| {
-            let catalogue = self.replica.adopt(fill.catalogue);
-            Arc::new(Entry::new(digest, facts, catalogue, number))
+            let catalogue = self.replica.adopt(fill.revision.epoch, fill.catalogue);
+            Arc::new(Entry::new(digest, facts, catalogue, revision))
         });
         // What was read before the follower started is in no known history: the fences cannot judge it.
         if followed {
+            // Before it can be served: whoever reads the head from now on must find it at or above this.
+            self.replica.saw(revision);
             match &entry {
                 Some(entry) => self.cache.insert(entry.clone()),
-                None => self.negative.insert(*digests.first().expect("there is at least one pepper"), number),
+                None => self.negative.insert(*digests.first().expect("there is at least one pepper"), revision),
             }
         }
-        Loaded { revision: fill.revision, entry, followed, fresh: false }
+        Loaded { revision, entry, followed, fresh: false }
     }
 }
 
 /// True if a fill continues the history that had been applied before its query was sent.
-fn continues(before: Option<Revision>, fill: &Fill) -> bool {
-    before.is_none_or(|before| fill.revision.epoch == before.epoch && fill.revision.number >= before.number)
+fn continues(before: Option<RevisionStamp>, fill: RevisionStamp) -> bool {
+    before.is_none_or(|before| fill >= before && fill.revision().epoch == before.revision().epoch)
 }

@@ -16,16 +16,18 @@
 //!    whose result is judged again by whoever waited (`miss`, [`verifier`]).
 //! 6. A VALID answer marks the use (K9), a ROTATED one the late presentation (K8): [`usage`].
 //!
-//! Beside it the [`follower`] applies the log: it raises fences, advances [`applied`], keeps time and
-//! renews the [`lease`].
+//! Beside it the [`follower`] applies the log: it raises fences, advances [`applied`], keeps time, tells
+//! the others how far it is and renews the [`lease`] ([`membership`]).
 //!
 //! # The invariants, and where each is kept
 //!
 //! - **V1**, no VALID on authority whose withdrawal was answered complete before the request was sent: the
 //!   answer rule in [`verifier`]; fences rise before `applied` does in [`follower`]; which event raises
-//!   which fence in [`covers`]; a flight is gone before its result is heard in `flight`.
+//!   which fence in [`covers`]; a flight is gone before its result is heard in `flight`; this process is
+//!   waited for before it answers, and as long as it does, in [`follower`] and [`membership`].
 //! - **V2**, a fault may deny or fail, never allow: an error is neither remembered nor taken for absence in
-//!   `miss`; a history that is not the one followed ends all answers in [`follower`]; what cannot be read
+//!   `miss`; a history that is not the one followed ends all answers in [`follower`],
+//!   told apart in `divergence`; what cannot be read
 //!   raises everything in [`covers`].
 //! - **V3**, deadlines are never late, and early by at most one round trip: [`deadline`].
 //! - **V4**, no token verifies that was not minted: only a digest that the database had on record becomes an
@@ -36,10 +38,10 @@
 //! - *Removing entries.* Invalidation is a fence; an entry leaves the cache by being replaced or evicted.
 //! - *Time to live.* A deadline is judged at each answer, and freshness is the lease's.
 //! - *A filter of known digests.* It could be wrong, and must never answer UNKNOWN alone.
-//! - *The row in `replicas`, its renewal and the barrier.* Until there are several replicas, a mutation
-//!   waits for its own ([`verifier::Verifier::await_number`]) and the lease is renewed by reading the head.
-//!   The places where a replica registers and acknowledges are marked in [`follower`].
+//! - *The barrier.* Whoever withdraws authority waits for the rows of `replicas`; this module only keeps
+//!   the row of its own process ([`membership`]) true.
 
+mod answer;
 pub mod applied;
 pub mod cache;
 mod causes;
@@ -47,6 +49,7 @@ pub mod clock;
 pub mod counters;
 pub mod covers;
 pub mod deadline;
+mod divergence;
 pub mod entry;
 #[cfg(test)]
 mod fake;
@@ -55,6 +58,7 @@ mod flight;
 pub mod follower;
 pub mod lease;
 pub mod limits;
+pub mod membership;
 mod miss;
 pub mod negative;
 pub mod primary;
@@ -62,10 +66,12 @@ mod replica;
 pub mod usage;
 pub mod verifier;
 
+pub use answer::{NotApplied, Verification, VerifyError};
 pub use counters::Counters;
 pub use entry::Entry;
 pub use follower::Follower;
 pub use limits::Limits;
+pub use membership::{Identity, RandomIncarnations};
 pub use replica::FollowerState;
 pub use usage::{LateToken, Used};
-pub use verifier::{NotApplied, Verification, Verifier, VerifyError};
+pub use verifier::Verifier;

@@ -10,10 +10,10 @@ use quick_cache::{
 };
 
 use super::cache::BuildDigestHasher;
-use crate::domain::token::HashedToken;
+use crate::domain::{revision::RevisionStamp, token::HashedToken};
 
 /// Unknown digests.
-pub struct NegativeCache(Cache<HashedToken, i64, UnitWeighter, BuildDigestHasher>);
+pub struct NegativeCache(Cache<HashedToken, RevisionStamp, UnitWeighter, BuildDigestHasher>);
 
 impl NegativeCache {
     /// An empty one of about `digests_max`.
@@ -23,22 +23,23 @@ impl NegativeCache {
         Self(Cache::with(digests_max, digests_max as u64, UnitWeighter, hasher, lifecycle))
     }
 
-    /// The number of the revision at which the digest was read to be absent.
+    /// The revision at which the digest was read to be absent.
     #[must_use]
-    pub fn absent_at(&self, digest: &HashedToken) -> Option<i64> {
+    pub fn absent_at(&self, digest: &HashedToken) -> Option<RevisionStamp> {
         self.0.get(digest)
     }
 
     /// Remembers an absence.
-    pub fn insert(&self, digest: HashedToken, revision_number: i64) {
-        let known = self.0.peek(&digest).unwrap_or(revision_number);
-        self.0.insert(digest, revision_number.max(known));
+    pub fn insert(&self, digest: HashedToken, revision: RevisionStamp) {
+        let known = self.0.peek(&digest).unwrap_or(revision);
+        self.0.insert(digest, revision.max(known));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::fake::stamp;
 
     fn digest(byte: u8) -> HashedToken {
         HashedToken::from_bytes([byte; 32])
@@ -48,15 +49,15 @@ mod tests {
     fn an_absence_keeps_the_latest_revision_it_was_read_at() {
         let negative = NegativeCache::new(10);
         assert_eq!(negative.absent_at(&digest(1)), None);
-        negative.insert(digest(1), 7);
-        negative.insert(digest(1), 6);
-        assert_eq!(negative.absent_at(&digest(1)), Some(7));
+        negative.insert(digest(1), stamp(7));
+        negative.insert(digest(1), stamp(6));
+        assert_eq!(negative.absent_at(&digest(1)), Some(stamp(7)));
     }
 
     #[test]
     fn it_is_bounded() {
         let negative = NegativeCache::new(64);
-        (0..=255).for_each(|byte| negative.insert(digest(byte), 1));
+        (0..=255).for_each(|byte| negative.insert(digest(byte), stamp(1)));
         assert!((0..=255).filter(|byte| negative.absent_at(&digest(*byte)).is_some()).count() <= 64);
     }
 }

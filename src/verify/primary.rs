@@ -1,8 +1,9 @@
 //! What the hot path asks of the database: a port, so that tests own the answers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::domain::{
     catalogue::Catalogue,
@@ -53,6 +54,45 @@ pub struct Head {
     pub database_time: Timestamp,
 }
 
+/// What a replica says of itself before it reads the log.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// This life of this process: fresh each time.
+    pub incarnation: Uuid,
+    /// How long it may answer from its cache after a renewal was sent.
+    pub lease: Duration,
+    /// How much longer it answers from it, marked as stale.
+    pub stale_max: Duration,
+    /// The peppers that it verifies with (T2).
+    pub pepper_ids: Vec<String>,
+    /// For people: which process this is.
+    pub name: String,
+}
+
+/// That a replica's fences are up to a revision.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledgement {
+    /// Who says so.
+    pub incarnation: Uuid,
+    /// The last event that it applied; number 0 is the empty log.
+    pub applied: Revision,
+    /// That event's hash.
+    pub hash: Hash,
+    /// True to renew the lease too.
+    pub renew: bool,
+}
+
+/// What became of an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// It is on record.
+    Done,
+    /// There is no such row any more: join again.
+    Gone,
+    /// The log does not have that event with that hash in that epoch.
+    OtherHistory,
+}
+
 /// The primary: every call is a statement sent to it, never to a standby.
 #[async_trait]
 pub trait Primary: Send + Sync {
@@ -68,4 +108,15 @@ pub trait Primary: Send + Sync {
 
     /// Reads the current catalogue.
     async fn catalogue(&self) -> Result<Arc<Catalogue>, Unavailable>;
+
+    /// Registers a replica, durably: from its reply on, every mutation that commits waits for it. It is
+    /// its renewal number 1.
+    async fn register(&self, registration: &Registration) -> Result<(), Unavailable>;
+
+    /// Acknowledges a revision, and renews the lease if asked to. A renewal is durable before it is
+    /// answered; an acknowledgement alone need not be.
+    async fn acknowledge(&self, acknowledgement: &Acknowledgement) -> Result<Acknowledged, Unavailable>;
+
+    /// Takes a replica's row away, which must have given up its lease before.
+    async fn deregister(&self, incarnation: Uuid) -> Result<(), Unavailable>;
 }

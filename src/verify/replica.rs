@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicI64, AtomicU8, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,10 @@ use super::{
     limits::Limits,
     primary::{Head, Primary, Unavailable},
 };
-use crate::domain::{catalogue::Catalogue, revision::Revision};
+use crate::domain::{
+    catalogue::Catalogue,
+    revision::{Revision, RevisionStamp},
+};
 
 /// Where the follower stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +33,16 @@ pub enum FollowerState {
     Starting,
     /// It follows the log.
     Following,
-    /// The database's history is not the one that was followed: nothing is answered any more.
+    /// The database's history is not the one that was followed: nothing is answered until an operator
+    /// accepts it.
     Diverged,
+}
+
+/// A catalogue, and the epoch of the log that it was read in: a history that was lost may have numbered
+/// another catalogue like one of the history that was accepted.
+struct KnownCatalogue {
+    epoch: i64,
+    catalogue: Arc<Catalogue>,
 }
 
 /// The meeting place.
@@ -44,15 +55,17 @@ pub(super) struct Replica {
     pub lease: Lease,
     pub database_clock: DatabaseClock,
     pub wake: Arc<Notify>,
-    catalogue: ArcSwap<Catalogue>,
+    catalogue: ArcSwap<KnownCatalogue>,
+    /// The latest revision that a fill was read at: a head that is read later cannot be below it.
+    seen: AtomicI64,
     state: AtomicU8,
 }
 
 impl Replica {
     pub fn new(primary: Arc<dyn Primary>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
-        let nothing = Catalogue::new(Revision { epoch: 0, number: 0 }, vec![]);
+        let nothing = Arc::new(Catalogue::new(Revision { epoch: 0, number: 0 }, vec![]));
         Self {
-            lease: Lease::new(limits.lease),
+            lease: Lease::new(limits.lease, limits.stale_max),
             database_clock: DatabaseClock::new(clock.clone()),
             primary,
             clock,
@@ -60,7 +73,8 @@ impl Replica {
             fences: Fences::default(),
             applied: Applied::default(),
             wake: Arc::default(),
-            catalogue: ArcSwap::from_pointee(nothing),
+            catalogue: ArcSwap::from_pointee(KnownCatalogue { epoch: 0, catalogue: nothing }),
+            seen: AtomicI64::new(0),
             state: AtomicU8::new(FollowerState::Starting as u8),
         }
     }
@@ -77,17 +91,35 @@ impl Replica {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    pub fn catalogue(&self) -> Arc<Catalogue> {
-        self.catalogue.load_full()
+    /// True if what was read at a revision is of the history that is followed, or of any while none is.
+    pub fn follows(&self, revision: RevisionStamp) -> bool {
+        let epoch = revision.revision().epoch;
+        self.state() != FollowerState::Diverged
+            && self.applied.stamp().is_none_or(|applied| applied.revision().epoch == epoch)
     }
 
-    /// Takes a catalogue that the primary returned, and returns the copy to use in its place: entries share
-    /// one, however many fills brought it.
-    pub fn adopt(&self, catalogue: Arc<Catalogue>) -> Arc<Catalogue> {
-        let revision = catalogue.revision();
-        self.catalogue.rcu(|current| if current.revision() < revision { catalogue.clone() } else { current.clone() });
-        let current = self.catalogue();
-        if current.revision() == revision { current } else { catalogue }
+    /// Notes that a fill was read at a revision.
+    pub fn saw(&self, revision: RevisionStamp) {
+        self.seen.fetch_max(revision.bits(), Ordering::AcqRel);
+    }
+
+    /// The latest revision that a fill was read at.
+    pub fn seen(&self) -> RevisionStamp {
+        RevisionStamp::from_bits(self.seen.load(Ordering::Acquire))
+    }
+
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.load().catalogue.clone()
+    }
+
+    /// Takes a catalogue that the primary returned in an epoch of its log, and returns the copy to use in
+    /// its place: entries share one, however many fills brought it.
+    pub fn adopt(&self, epoch: i64, catalogue: Arc<Catalogue>) -> Arc<Catalogue> {
+        let place = |known: &KnownCatalogue| (known.epoch, known.catalogue.revision());
+        let brought = Arc::new(KnownCatalogue { epoch, catalogue });
+        self.catalogue.rcu(|known| if place(known) < place(&brought) { brought.clone() } else { known.clone() });
+        let known = self.catalogue.load();
+        if place(&known) == place(&brought) { known.catalogue.clone() } else { brought.catalogue.clone() }
     }
 
     /// Reads the head and with it the database's clock.

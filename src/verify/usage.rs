@@ -124,7 +124,7 @@ mod tests {
     use crate::verify::fake;
 
     fn entry(byte: u8) -> Arc<Entry> {
-        Arc::new(Entry::new(HashedToken::from_bytes([byte; 32]), fake::facts(1), fake::no_catalogue(), 1))
+        Arc::new(Entry::new(HashedToken::from_bytes([byte; 32]), fake::facts(1), fake::no_catalogue(), fake::stamp(1)))
     }
 
     fn at(secs: i64) -> Timestamp {

@@ -3,6 +3,9 @@
 //! *an answer leaves only if (the lease is valid and its revision is at or above the fences now) or its
 //! query was sent, to the primary, after the request arrived.*
 //!
+//! A replica that was given a `stale_max` holds to the same rule with a longer lease, whose last part
+//! marks its answers: revocations wait for all of it, and nothing cached is served beyond.
+//!
 //! It knows nothing of gRPC, SQL and telemetry.
 
 use std::{sync::Arc, time::Duration};
@@ -13,11 +16,14 @@ use tokio::{
 };
 
 use super::{
+    answer::{Basis, NotApplied, Verification, VerifyError},
     clock::Clock,
     counters::Counters,
     entry::Entry,
     follower::Follower,
+    lease::Standing,
     limits::Limits,
+    membership::Identity,
     miss::{LoadError, Loaded, Loader, Misses},
     primary::{Primary, Unavailable},
     replica::{FollowerState, Replica},
@@ -25,38 +31,11 @@ use super::{
 };
 use crate::domain::{
     catalogue::Catalogue,
-    revision::Revision,
+    revision::{Revision, RevisionStamp},
     time::Timestamp,
     token::{HashedToken, ParsedToken, Pepper},
     verification::{Outcome, Requirement},
 };
-
-/// Why there is no answer. Never VALID, never UNKNOWN (V2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum VerifyError {
-    /// The database could not be asked, or its history is in doubt.
-    #[error("the token could not be checked: the store is unavailable")]
-    Unavailable,
-    /// Too many tokens are being read at once.
-    #[error("the token could not be checked: too many are being read")]
-    Overloaded,
-}
-
-/// A replica has not applied a revision in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("revision {revision} was not applied in time")]
-pub struct NotApplied {
-    /// The revision that was waited for.
-    pub revision: Revision,
-}
-
-/// The answer to a verification.
-#[derive(Clone, Debug)]
-pub struct Verification {
-    outcome: Outcome,
-    revision: Revision,
-    entry: Option<Arc<Entry>>,
-}
 
 /// The hot path of a replica.
 pub struct Verifier {
@@ -65,26 +44,6 @@ pub struct Verifier {
     misses: Misses,
     marks: Marks,
     peppers: Vec<Pepper>,
-}
-
-impl Verification {
-    /// What was found.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        self.outcome
-    }
-
-    /// The revision that the answer reflects, at least.
-    #[must_use]
-    pub fn revision(&self) -> Revision {
-        self.revision
-    }
-
-    /// What is known of the token: its facts, catalogue and digest. `None` if it is MALFORMED or UNKNOWN.
-    #[must_use]
-    pub fn entry(&self) -> Option<&Arc<Entry>> {
-        self.entry.as_ref()
-    }
 }
 
 // === impl Verifier ===
@@ -102,12 +61,14 @@ impl Verifier {
         clock: Arc<dyn Clock>,
         peppers: Vec<Pepper>,
         limits: Limits,
+        identity: Identity,
     ) -> (Self, Follower) {
         assert!(!peppers.is_empty(), "no token verifies without a pepper (T2)");
         let marks = Marks::new(limits.used_marks_max, limits.late_tokens_max);
         let replica = Arc::new(Replica::new(primary, clock, limits));
         let loader = Arc::new(Loader::new(replica.clone()));
-        let follower = Follower::new(replica.clone());
+        let pepper_ids = peppers.iter().map(|pepper| pepper.id().to_owned()).collect();
+        let follower = Follower::new(replica.clone(), identity, pepper_ids);
         let misses = Misses::new(loader.clone());
         (Self { replica, loader, misses, marks, peppers }, follower)
     }
@@ -139,13 +100,13 @@ impl Verifier {
     /// [`VerifyError`] if neither memory nor the database knows: never an outcome (V2).
     pub async fn verify_again(&self, entry: &Entry) -> Result<Verification, VerifyError> {
         let digest = *entry.digest();
-        if let Some((applied, now)) = self.leased()
+        if let Some(basis) = self.memory()
             && let Some(entry) = self.loader.cache.get(&digest)
-            && self.replica.fences.serves(entry.buckets(), entry.revision_number())
+            && self.replica.fences.serves(entry.buckets(), entry.revision())
         {
             Counters::bump(&self.counters().hits);
-            let revision = at_least(applied, entry.revision_number());
-            return Ok(self.known(entry, revision, now, None));
+            let basis = basis.at_least(entry.revision());
+            return Ok(self.known(entry, basis, None));
         }
         self.ask_counted(&[digest], None).await
     }
@@ -168,15 +129,15 @@ impl Verifier {
     }
 
     fn stands_at(&self, entry: &Entry) -> Option<Timestamp> {
-        let (_, now) = self.leased()?;
-        let good = self.replica.fences.serves(entry.buckets(), entry.revision_number())
+        let Basis { now, .. } = self.memory()?;
+        let good = self.replica.fences.serves(entry.buckets(), entry.revision())
             && entry.facts().outcome(now, None) == Outcome::Valid;
         good.then_some(now)
     }
 
-    /// Tells of every advance of the applied revision.
+    /// Tells of every advance of the applied revision; `None` before the first.
     #[must_use]
-    pub fn applied_changes(&self) -> watch::Receiver<i64> {
+    pub fn applied_changes(&self) -> watch::Receiver<Option<Revision>> {
         self.replica.applied.subscribe()
     }
 
@@ -185,17 +146,20 @@ impl Verifier {
     /// # Errors
     /// [`NotApplied`] after `wait`.
     pub async fn await_revision(&self, revision: Revision, wait: Duration) -> Result<(), NotApplied> {
-        let reached = || self.applied().is_some_and(|applied| applied >= revision);
-        if reached() {
-            return Ok(());
-        }
-        self.nudge();
-        let mut changes = self.replica.applied.subscribe();
-        let _in_time = timeout(wait, changes.wait_for(|_| reached())).await;
-        if reached() { Ok(()) } else { Err(NotApplied { revision }) }
+        if self.await_applied(revision, Instant::now() + wait).await { Ok(()) } else { Err(NotApplied { revision }) }
     }
 
-    /// Waits until this replica has applied an event by number; false if the deadline comes first.
+    /// The same, until a deadline; false if that comes first.
+    pub async fn await_applied(&self, revision: Revision, deadline: Instant) -> bool {
+        if self.applied().is_some_and(|applied| applied >= revision) {
+            return true;
+        }
+        self.nudge();
+        self.replica.applied.reached(revision, deadline).await
+    }
+
+    /// Waits until this replica has applied an event by number, in whatever epoch it follows; false if the
+    /// deadline comes first.
     pub async fn await_number(&self, number: i64, deadline: Instant) -> bool {
         self.nudge();
         self.replica.applied.await_number(number, deadline).await
@@ -215,7 +179,7 @@ impl Verifier {
     /// The applied revision; `None` before the log's head was first read.
     #[must_use]
     pub fn applied(&self) -> Option<Revision> {
-        self.replica.applied.revision()
+        self.replica.applied.stamp().map(RevisionStamp::revision)
     }
 
     /// Where the follower stands.
@@ -224,10 +188,16 @@ impl Verifier {
         self.replica.state()
     }
 
-    /// True while this replica may answer from memory.
+    /// True while this replica holds its lease.
     #[must_use]
     pub fn has_lease(&self) -> bool {
-        self.leased().is_some()
+        self.memory().is_some_and(|basis| !basis.stale)
+    }
+
+    /// True while this replica answers from memory: with its lease, or marked as stale for a while after.
+    #[must_use]
+    pub fn in_service(&self) -> bool {
+        self.memory().is_some()
     }
 
     /// The database's time as estimated now (V3); `None` before it was first read.
@@ -247,9 +217,11 @@ impl Verifier {
     /// # Errors
     /// [`Unavailable`]: then nobody knows whether there is such a permission.
     pub async fn refresh_catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
+        // Before it is sent: what is read later may be of a later epoch, never of an earlier one.
+        let epoch = self.applied().map_or(0, |applied| applied.epoch);
         let read = timeout(self.replica.limits.miss_timeout, self.replica.primary.catalogue()).await;
         let catalogue = read.unwrap_or_else(|elapsed| Err(Unavailable(Box::new(elapsed))))?;
-        Ok(self.replica.adopt(catalogue))
+        Ok(self.replica.adopt(epoch, catalogue))
     }
 
     /// Takes the uses that wait to be written (K9), one a token, sorted by digest.
@@ -270,36 +242,40 @@ impl Verifier {
         &self.loader.counters
     }
 
-    /// The lease, the clock, then `applied`: in this order, before any entry and any fence. `None`
-    /// without a lease or without the database's time.
-    fn leased(&self) -> Option<(Revision, Timestamp)> {
+    /// The lease, the clock, then `applied`: in this order, before any entry and any fence. `None` if
+    /// nothing may be answered from memory, or without the database's time.
+    fn memory(&self) -> Option<Basis> {
         let replica = &self.replica;
         let lease = replica.lease.end();
         let boot = replica.clock.boot_micros();
-        let applied = replica.applied.revision()?;
+        let revision = replica.applied.stamp()?;
         let now = replica.database_clock.at(boot)?;
-        lease.valid(boot).then_some((applied, now))
+        match lease.standing(boot) {
+            Standing::Leased => Some(Basis { revision, now, stale: false }),
+            Standing::Stale => Some(Basis { revision, now, stale: true }),
+            Standing::Lapsed => None,
+        }
     }
 
     fn look_up(&self, parsed: &ParsedToken<'_>, requirement: Option<&Requirement>) -> Option<Verification> {
         let counters = self.counters();
-        let (applied, now) = self.leased()?;
+        let basis = self.memory()?;
         let mut first = None;
         for pepper in &self.peppers {
             let digest = parsed.hash(pepper);
             first.get_or_insert(digest);
             let Some(entry) = self.loader.cache.get(&digest) else { continue };
-            if self.replica.fences.serves(entry.buckets(), entry.revision_number()) {
+            if self.replica.fences.serves(entry.buckets(), entry.revision()) {
                 Counters::bump(&counters.hits);
-                let revision = at_least(applied, entry.revision_number());
-                return Some(self.known(entry, revision, now, requirement));
+                let basis = basis.at_least(entry.revision());
+                return Some(self.known(entry, basis, requirement));
             }
             Counters::bump(&counters.fence_refusals);
         }
         let absent_at = self.loader.negative.absent_at(&first?)?;
         if self.replica.fences.serves_absence(absent_at) {
             Counters::bump(&counters.negative_hits);
-            return Some(self.unknown(at_least(applied, absent_at)));
+            return Some(self.unknown(basis.at_least(absent_at)));
         }
         Counters::bump(&counters.fence_refusals);
         None
@@ -326,66 +302,65 @@ impl Verifier {
     ) -> Result<Verification, VerifyError> {
         let settle = |loaded: &Loaded| {
             // A query of after the arrival answers for its own snapshot, and claims no more than that.
-            let fresh = || Some((loaded.revision, self.database_time()?));
+            let fresh = || Some(Basis { revision: loaded.revision, now: self.database_time()?, stale: false });
             self.served(loaded).or_else(|| if loaded.fresh { fresh() } else { None })
         };
-        let (loaded, (revision, now)) = self.misses.load(digests, settle).await.map_err(|error| match error {
+        let (loaded, basis) = self.misses.load(digests, settle).await.map_err(|error| match error {
             LoadError::Unavailable => VerifyError::Unavailable,
             LoadError::Overloaded => VerifyError::Overloaded,
         })?;
-        if self.replica.state() == FollowerState::Diverged {
+        // Another history may have been found, or accepted, while this one was read.
+        if !self.replica.follows(loaded.revision) {
             return Err(VerifyError::Unavailable);
         }
         Ok(match loaded.entry {
-            Some(entry) => self.known(entry, revision, now, requirement),
-            None => self.unknown(revision),
+            Some(entry) => self.known(entry, basis, requirement),
+            None => self.unknown(basis),
         })
     }
 
-    /// The revision and the time to answer with if a load may be served from memory, as if it were a hit.
-    fn served(&self, loaded: &Loaded) -> Option<(Revision, Timestamp)> {
-        let (applied, now) = self.leased()?;
-        let number = loaded.revision.number;
+    /// What to answer with if a load may be served from memory, as if it were a hit. Only under the lease:
+    /// who has waited for the database anyway asks it rather than be told what may be stale.
+    fn served(&self, loaded: &Loaded) -> Option<Basis> {
+        let basis = self.memory().filter(|basis| !basis.stale)?;
         let fences = &self.replica.fences;
         let serves = match &loaded.entry {
-            Some(entry) => fences.serves(entry.buckets(), number),
-            None => fences.serves_absence(number),
+            Some(entry) => fences.serves(entry.buckets(), loaded.revision),
+            None => fences.serves_absence(loaded.revision),
         };
-        (loaded.followed && serves).then(|| (at_least(applied, number), now))
+        (loaded.followed && serves).then(|| basis.at_least(loaded.revision))
     }
 
-    fn known(
-        &self,
-        entry: Arc<Entry>,
-        revision: Revision,
-        now: Timestamp,
-        requirement: Option<&Requirement>,
-    ) -> Verification {
+    fn known(&self, entry: Arc<Entry>, basis: Basis, requirement: Option<&Requirement>) -> Verification {
+        let Basis { revision, now, stale } = basis;
         let outcome = entry.facts().outcome(now, requirement);
         match outcome {
             Outcome::Valid => self.marks.used(&entry, now, self.counters()),
             Outcome::Rotated => self.marks.late(&entry, now, self.counters()),
             _ => {}
         }
-        self.counters().outcome(outcome);
-        Verification { outcome, revision, entry: Some(entry) }
+        self.answered(outcome, stale);
+        Verification { outcome, revision: revision.revision(), stale, entry: Some(entry) }
     }
 
-    fn unknown(&self, revision: Revision) -> Verification {
-        self.counters().outcome(Outcome::Unknown);
-        Verification { outcome: Outcome::Unknown, revision, entry: None }
+    fn unknown(&self, Basis { revision, stale, .. }: Basis) -> Verification {
+        self.answered(Outcome::Unknown, stale);
+        Verification { outcome: Outcome::Unknown, revision: revision.revision(), stale, entry: None }
     }
 
+    /// No state is asked, so nothing of it can be stale.
     fn malformed(&self) -> Verification {
-        self.counters().outcome(Outcome::Malformed);
-        let revision = self.applied().unwrap_or(Revision { epoch: 0, number: 0 });
-        Verification { outcome: Outcome::Malformed, revision, entry: None }
+        self.answered(Outcome::Malformed, false);
+        let revision = self.applied().unwrap_or(RevisionStamp::ZERO.revision());
+        Verification { outcome: Outcome::Malformed, revision, stale: false, entry: None }
     }
-}
 
-/// The applied revision, or the later one that an entry was read at.
-fn at_least(applied: Revision, number: i64) -> Revision {
-    Revision { epoch: applied.epoch, number: applied.number.max(number) }
+    fn answered(&self, outcome: Outcome, stale: bool) {
+        self.counters().outcome(outcome);
+        if stale {
+            Counters::bump(&self.counters().stale);
+        }
+    }
 }
 
 #[cfg(test)]

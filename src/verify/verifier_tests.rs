@@ -240,3 +240,5 @@ async fn outcomes_and_answers_are_counted() {
 
 #[path = "answer_rule_tests.rs"]
 mod answer_rule;
+#[path = "stale_tests.rs"]
+mod stale;

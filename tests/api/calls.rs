@@ -58,6 +58,7 @@ pub async fn update(caller: &Caller, key_id: &str, mask: &[&str], change: ApiKey
         api_key: Some(ApiKey { key_id: key_id.into(), ..change }),
         update_mask: Some(FieldMask { paths: mask.iter().map(|path| (*path).into()).collect() }),
         validate_only: false,
+        ..Default::default()
     };
     Ok(caller.keys().update_api_key(request).await?.into_inner().api_key.expect("a key"))
 }

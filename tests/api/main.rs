@@ -16,5 +16,7 @@ mod events;
 mod keys;
 mod permissions;
 mod principals;
+mod propagation;
+mod replicas;
 mod tokens;
 mod verification;

@@ -17,12 +17,14 @@ async fn identity(caller: &Caller) -> Result<GetIdentityResponse, Status> {
 }
 
 async fn put_user(world: &World, user: User) {
-    let request = UpsertUserRequest { account_id: ACME.into(), user: Some(user), validate_only: false };
+    let request =
+        UpsertUserRequest { account_id: ACME.into(), user: Some(user), validate_only: false, ..Default::default() };
     world.directory.directory().upsert_user(request).await.expect("a user");
 }
 
 async fn put_role(world: &World, role: Role) {
-    let request = UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false };
+    let request =
+        UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false, ..Default::default() };
     world.directory.directory().upsert_role(request).await.expect("a role");
 }
 
@@ -36,7 +38,7 @@ fn user(id: &str, base: &str) -> User {
 }
 
 async fn suspend(world: &World, account: &str) {
-    let request = SuspendAccountRequest { account_id: account.into() };
+    let request = SuspendAccountRequest { account_id: account.into(), ..Default::default() };
     world.directory.directory().suspend_account(request).await.expect("suspended");
 }
 
@@ -118,7 +120,11 @@ async fn a2_in_a_suspended_account_users_and_keys_may_call_only_revoke_token() {
     let by_operator = mint(&world.server.operator, &key("k", &[])).await.expect("an operator is of account `system`");
     disable(&world.server.operator, by_operator.id()).await.expect("and may act here");
     world.make_user(ACME, "new", "standard", &[], UserState::Active).await;
-    caller.tokens().revoke_token(RevokeTokenRequest {}).await.expect("revoking is always possible");
+    caller
+        .tokens()
+        .revoke_token(RevokeTokenRequest { ..Default::default() })
+        .await
+        .expect("revoking is always possible");
     assert_eq!(world.verify(&manager.token, None).await.outcome(), Outcome::Deleted);
 }
 
@@ -137,7 +143,7 @@ async fn a3_each_system_permission_opens_its_own_door_and_no_other() {
     };
     let suspend = |caller: &Caller| {
         let mut client = caller.directory();
-        async move { client.suspend_account(SuspendAccountRequest { account_id: OTHER.into() }).await }
+        async move { client.suspend_account(SuspendAccountRequest { account_id: OTHER.into(), ..Default::default() }).await }
     };
     verify(&world.verifier).await.expect("system.verify verifies");
     everything(&world.auditor).await.expect("system.events reads the log");
@@ -183,7 +189,7 @@ async fn a3_break_glass_reaches_every_account_and_is_always_named_in_the_log() {
 }
 
 async fn suspend_as(caller: &Caller, account: &str) {
-    let request = SuspendAccountRequest { account_id: account.into() };
+    let request = SuspendAccountRequest { account_id: account.into(), ..Default::default() };
     caller.directory().suspend_account(request).await.expect("suspended");
 }
 
@@ -235,7 +241,8 @@ async fn a4_system_permissions_are_held_only_in_account_system() {
         // The Owner role is everything but these.
         denied(mint(&world.user("owner"), &key("k", &[name])).await, name);
         let role = custom_role("sneaky", &[name]);
-        let request = UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false };
+        let request =
+            UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false, ..Default::default() };
         bad_field(world.directory.directory().upsert_role(request).await, "role.permissions");
     }
     let owner = identity(&world.user("owner")).await.expect("an identity");
@@ -254,6 +261,7 @@ async fn a4_operate_is_never_minted_granted_or_rotated_by_rpc() {
         api_key: Some(latchkey::proto::ApiKey { key_id: service.id().into(), ..key("", &["system.operate"]) }),
         update_mask: Some(prost_types::FieldMask { paths: strings(&["account_permissions"]) }),
         validate_only: false,
+        ..Default::default()
     };
     forbidden(operator.keys().update_api_key(grant).await, "A4");
     forbidden(rotate_with(operator, "system", &own, None).await, "A4");
@@ -330,12 +338,18 @@ async fn a6_on_behalf_of_is_refused_wherever_a_user_cannot_act() {
     bad_metadata(caller.tokens().verify_tokens(VerifyTokensRequest::default()).await, ENTRY);
     let stream = futures_util::stream::iter([latchkey::proto::StreamVerifyTokensRequest::default()]);
     bad_metadata(caller.tokens().stream_verify_tokens(stream).await, ENTRY);
-    bad_metadata(caller.tokens().revoke_token(RevokeTokenRequest {}).await, ENTRY);
+    bad_metadata(caller.tokens().revoke_token(RevokeTokenRequest { ..Default::default() }).await, ENTRY);
     bad_metadata(
         caller.tokens().report_leaked_token(latchkey::proto::ReportLeakedTokenRequest::default()).await,
         ENTRY,
     );
-    bad_metadata(caller.directory().suspend_account(SuspendAccountRequest { account_id: OTHER.into() }).await, ENTRY);
+    bad_metadata(
+        caller
+            .directory()
+            .suspend_account(SuspendAccountRequest { account_id: OTHER.into(), ..Default::default() })
+            .await,
+        ENTRY,
+    );
     bad_metadata(caller.directory().get_catalogue(latchkey::proto::GetCatalogueRequest {}).await, ENTRY);
     bad_metadata(caller.events().await_propagation(AwaitPropagationRequest::default()).await, ENTRY);
     // Not an account's own events, but everybody's.

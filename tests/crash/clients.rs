@@ -1,4 +1,6 @@
 //! Clients that change things until the server is gone, and remember what they were told.
+//!
+//! They do not wait for replicas: one that was killed is waited for until its lease ends, which is longer than a round.
 
 use std::sync::{Arc, Mutex};
 
@@ -164,7 +166,13 @@ impl Client {
     async fn rotate(&mut self, key_id: String) -> Answer {
         let at_once = self.random.below(2) == 0;
         let grace_period = at_once.then(prost_types::Duration::default);
-        let request = RotateApiKeyRequest { account_id: ACCOUNT.into(), key_id, grace_period, ..Default::default() };
+        let request = RotateApiKeyRequest {
+            account_id: ACCOUNT.into(),
+            key_id,
+            grace_period,
+            skip_propagation_wait: true,
+            ..Default::default()
+        };
         let RotateApiKeyResponse { api_key, token, propagation } =
             self.caller.keys().rotate_api_key(request).await?.into_inner();
         Ok(told_minted(api_key, token, propagation))
@@ -174,7 +182,13 @@ impl Client {
         let api_key = Some(ApiKey { key_id, ..self.content() });
         let paths = strings(&["name", "account_permissions", "team_scope", "expire_time"]);
         let update_mask = Some(prost_types::FieldMask { paths });
-        let request = UpdateApiKeyRequest { account_id: ACCOUNT.into(), api_key, update_mask, ..Default::default() };
+        let request = UpdateApiKeyRequest {
+            account_id: ACCOUNT.into(),
+            api_key,
+            update_mask,
+            skip_propagation_wait: true,
+            ..Default::default()
+        };
         let UpdateApiKeyResponse { api_key, propagation } =
             self.caller.keys().update_api_key(request).await?.into_inner();
         Ok(told(propagation, api_key.map(Box::new).map(Told::Key)))
@@ -185,17 +199,20 @@ impl Client {
         let mut keys = self.caller.keys();
         let (api_key, propagation) = match self.random.below(5) {
             0 | 1 => {
-                let request = DisableApiKeyRequest { account_id, key_id, ..Default::default() };
+                let request =
+                    DisableApiKeyRequest { account_id, key_id, skip_propagation_wait: true, ..Default::default() };
                 let answer = keys.disable_api_key(request).await?.into_inner();
                 (answer.api_key, answer.propagation)
             }
             2 | 3 => {
-                let request = EnableApiKeyRequest { account_id, key_id, ..Default::default() };
+                let request =
+                    EnableApiKeyRequest { account_id, key_id, skip_propagation_wait: true, ..Default::default() };
                 let answer = keys.enable_api_key(request).await?.into_inner();
                 (answer.api_key, answer.propagation)
             }
             _ => {
-                let request = DeleteApiKeyRequest { account_id, key_id, ..Default::default() };
+                let request =
+                    DeleteApiKeyRequest { account_id, key_id, skip_propagation_wait: true, ..Default::default() };
                 let answer = keys.delete_api_key(request).await?.into_inner();
                 (answer.api_key, answer.propagation)
             }
@@ -214,7 +231,12 @@ impl Client {
             team_roles: team_roles.collect(),
             ..Default::default()
         };
-        let request = UpsertUserRequest { account_id: ACCOUNT.into(), user: Some(user), validate_only: false };
+        let request = UpsertUserRequest {
+            account_id: ACCOUNT.into(),
+            user: Some(user),
+            skip_propagation_wait: true,
+            ..Default::default()
+        };
         let answer = self.caller.directory().upsert_user(request).await?.into_inner();
         Ok(told(answer.propagation, answer.user.map(Told::User)))
     }
@@ -228,21 +250,36 @@ impl Client {
             display_name: name.clone(),
             ..Default::default()
         };
-        let request = BatchUpsertTeamsRequest { account_id: ACCOUNT.into(), teams: (0..3).map(team).collect() };
+        let request = BatchUpsertTeamsRequest {
+            account_id: ACCOUNT.into(),
+            teams: (0..3).map(team).collect(),
+            skip_propagation_wait: true,
+            ..Default::default()
+        };
         let answer = self.caller.directory().batch_upsert_teams(request).await?.into_inner();
         Ok(told(answer.propagation, answer.teams.into_iter().map(Told::Team)))
     }
 
     async fn delete_team(&mut self) -> Answer {
         let team_id = self.random.one(&TEAMS).to_owned();
-        let request = DeleteTeamRequest { account_id: ACCOUNT.into(), team_id: team_id.clone(), ..Default::default() };
+        let request = DeleteTeamRequest {
+            account_id: ACCOUNT.into(),
+            team_id: team_id.clone(),
+            skip_propagation_wait: true,
+            ..Default::default()
+        };
         let answer = self.caller.directory().delete_team(request).await?.into_inner();
         Ok(told(answer.propagation, [Told::Gone("team", team_id)]))
     }
 
     async fn delete_user(&mut self) -> Answer {
         let user_id = self.random.one(&["u1", "u2", "u3", "u4"]).to_owned();
-        let request = DeleteUserRequest { account_id: ACCOUNT.into(), user_id: user_id.clone(), ..Default::default() };
+        let request = DeleteUserRequest {
+            account_id: ACCOUNT.into(),
+            user_id: user_id.clone(),
+            skip_propagation_wait: true,
+            ..Default::default()
+        };
         let answer = self.caller.directory().delete_user(request).await?.into_inner();
         Ok(told(answer.propagation, [Told::Gone("user", user_id)]))
     }
@@ -255,14 +292,20 @@ impl Client {
             permissions: strings(&self.random.some(&ACCOUNT_PERMISSIONS)),
             ..Default::default()
         };
-        let request = UpsertRoleRequest { account_id: ACCOUNT.into(), role: Some(role), validate_only: false };
+        let request = UpsertRoleRequest {
+            account_id: ACCOUNT.into(),
+            role: Some(role),
+            skip_propagation_wait: true,
+            ..Default::default()
+        };
         let answer = self.caller.directory().upsert_role(request).await?.into_inner();
         Ok(told(answer.propagation, answer.role.map(Told::Role)))
     }
 
     async fn upsert_account(&mut self) -> Answer {
         let account = Account { account_id: SIDE_ACCOUNT.into(), display_name: self.name(), ..Default::default() };
-        let request = UpsertAccountRequest { account: Some(account), validate_only: false };
+        let request =
+            UpsertAccountRequest { account: Some(account), skip_propagation_wait: true, ..Default::default() };
         let answer = self.caller.directory().upsert_account(request).await?.into_inner();
         Ok(told(answer.propagation, answer.account.map(Told::Account)))
     }
@@ -271,10 +314,20 @@ impl Client {
         let mut directory = self.caller.directory();
         let account_id = SIDE_ACCOUNT.to_owned();
         let (account, propagation) = if self.random.below(2) == 0 {
-            let answer = directory.suspend_account(SuspendAccountRequest { account_id }).await?.into_inner();
+            let answer = directory
+                .suspend_account(SuspendAccountRequest {
+                    account_id,
+                    skip_propagation_wait: true,
+                    ..Default::default()
+                })
+                .await?
+                .into_inner();
             (answer.account, answer.propagation)
         } else {
-            let answer = directory.resume_account(ResumeAccountRequest { account_id }).await?.into_inner();
+            let answer = directory
+                .resume_account(ResumeAccountRequest { account_id, skip_propagation_wait: true, ..Default::default() })
+                .await?
+                .into_inner();
             (answer.account, answer.propagation)
         };
         Ok(told(propagation, account.map(Told::Account)))

@@ -88,7 +88,7 @@ async fn whatever_was_answered_survives_kill_9_and_nothing_is_half_done() {
     apply_example_catalogue(&operator).await;
     for account in [ACCOUNT, SIDE_ACCOUNT] {
         let account = Account { account_id: account.into(), display_name: account.into(), ..Default::default() };
-        let request = UpsertAccountRequest { account: Some(account), validate_only: false };
+        let request = UpsertAccountRequest { account: Some(account), ..Default::default() };
         operator.directory().upsert_account(request).await.expect("an account");
     }
     let known = Arc::new(Mutex::new(Known::default()));

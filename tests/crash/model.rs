@@ -71,6 +71,7 @@ impl Model {
                 self.accounts.get_mut(&event.account_id).expect("an account").change(number, &event.changes);
             }
             EventKind::AccountDeleted => panic!("no account is deleted here"),
+            EventKind::HistoryAccepted => panic!("no history is accepted here"),
             EventKind::TeamCreated | EventKind::TeamUpdated => upsert(&mut self.teams, id, number, event),
             EventKind::RoleCreated | EventKind::RoleUpdated => upsert(&mut self.roles, id, number, event),
             EventKind::UserCreated | EventKind::UserUpdated => upsert(&mut self.users, id, number, event),

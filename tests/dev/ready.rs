@@ -139,7 +139,7 @@ async fn a_second_run_keeps_the_data_and_ends_the_first_one_s_token() {
     let minted = create(&first.operator, "demo", &key("kept", &["incidents.view"])).await.expect("minted");
     let key_id = minted.api_key.expect("a key").key_id;
     let team = Team { team_id: "team-a".into(), display_name: "Renamed".into(), ..Default::default() };
-    let request = UpsertTeamRequest { account_id: "demo".into(), team: Some(team), validate_only: false };
+    let request = UpsertTeamRequest { account_id: "demo".into(), team: Some(team), ..Default::default() };
     first.operator.directory().upsert_team(request).await.expect("renamed");
     let first_token = first.operator.token.clone();
     // A server that runs keeps everybody else out of its folder, and lives on.

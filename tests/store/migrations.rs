@@ -104,6 +104,8 @@ async fn serve_is_told_of_a_schema_that_is_behind_or_unknown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_be_made_is_an_error_that_says_what_to_run() {
+    // The template makes the application's role, which this test's owner may not.
+    fresh_database().await;
     let url = empty_database().await;
     let (owner, name) = (format!("latchkey_owner_{}", std::process::id()), url.rsplit_once('/').unwrap().1.to_owned());
     execute(&url, &format!("CREATE ROLE {owner} LOGIN PASSWORD 'pw'; ALTER DATABASE {name} OWNER TO {owner}")).await;

@@ -8,7 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use latchkey::{
     app::ports::{ApiKeyFilter, EventFilter, Page, Store, UsageMark},
     domain::{authority::Managed, time::Timestamp},
-    store::{api_keys, catalogue, fill, log},
+    store::{api_keys, catalogue, fill, log, replicas},
     verify::primary::Primary,
 };
 
@@ -37,8 +37,8 @@ const ROWS: &str = "
     INSERT INTO permissions SELECT 'p' || n, n, '', true, '{}', false FROM generate_series(0, 255) n;
     ANALYZE";
 
-/// One row each, or at most 256 (P1).
-const MAY_BE_SCANNED: [&str; 3] = ["log_head", "catalogue_head", "permissions"];
+/// One row each, at most 256 (P1), or one a process.
+const MAY_BE_SCANNED: [&str; 4] = ["log_head", "catalogue_head", "permissions", "replicas"];
 const BIG: &str = "'accounts', 'teams', 'roles', 'users', 'api_keys', 'api_key_teams', 'api_key_secrets', \
     'token_usage', 'events'";
 
@@ -81,6 +81,8 @@ async fn the_miss_path_is_unique_index_look_ups_in_every_plan_mode() {
             ("bigint, bigint", "19990, 100", log::EVENTS_AFTER_SQL),
             ("", "", catalogue::HEAD_SQL),
             ("", "", catalogue::LOAD_SQL),
+            ("uuid, bigint, bigint, bytea", "NULL, 1, 5, '\\x00'", replicas::ACKNOWLEDGE_SQL),
+            ("uuid, bigint, bigint, bytea", "NULL, 1, 5, '\\x00'", replicas::RENEW_SQL),
             ("uuid, text", "'00000000-0000-0000-0000-000000000001', 'a2'", &api_keys::get_sql()),
         ] {
             let plan = explain(&mut conn, types, values, sql).await;

@@ -46,8 +46,13 @@ pub async fn update(
     paths: &[&str],
 ) -> Result<UpdateApiKeyResponse, Status> {
     let update_mask = (!paths.is_empty()).then(|| FieldMask { paths: super::world::strings(paths) });
-    let request =
-        UpdateApiKeyRequest { account_id: account.into(), api_key: Some(api_key), update_mask, validate_only: false };
+    let request = UpdateApiKeyRequest {
+        account_id: account.into(),
+        api_key: Some(api_key),
+        update_mask,
+        validate_only: false,
+        ..Default::default()
+    };
     Ok(caller.keys().update_api_key(request).await?.into_inner())
 }
 
@@ -79,16 +84,22 @@ pub async fn delete(caller: &Caller, account: &str, key_id: &str) -> Result<ApiK
 }
 
 pub async fn revoke(caller: &Caller) -> Result<Propagation, Status> {
-    Ok(caller.tokens().revoke_token(RevokeTokenRequest {}).await?.into_inner().propagation.expect("a propagation"))
+    Ok(caller
+        .tokens()
+        .revoke_token(RevokeTokenRequest { ..Default::default() })
+        .await?
+        .into_inner()
+        .propagation
+        .expect("a propagation"))
 }
 
 pub async fn suspend(world: &World, account: &str) {
-    let request = SuspendAccountRequest { account_id: account.into() };
+    let request = SuspendAccountRequest { account_id: account.into(), ..Default::default() };
     world.directory.directory().suspend_account(request).await.expect("the account is suspended");
 }
 
 pub async fn resume(world: &World, account: &str) {
-    let request = ResumeAccountRequest { account_id: account.into() };
+    let request = ResumeAccountRequest { account_id: account.into(), ..Default::default() };
     world.directory.directory().resume_account(request).await.expect("the account is resumed");
 }
 
@@ -119,7 +130,7 @@ pub async fn catalogue(world: &World) -> Catalogue {
 }
 
 pub async fn apply(caller: &Caller, catalogue: Catalogue) -> Result<ApplyCatalogueResponse, Status> {
-    let request = ApplyCatalogueRequest { catalogue: Some(catalogue), validate_only: false };
+    let request = ApplyCatalogueRequest { catalogue: Some(catalogue), validate_only: false, ..Default::default() };
     Ok(caller.directory().apply_catalogue(request).await?.into_inner())
 }
 

@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use latchkey::{
     private_postgres::{APP_ROLE, DATABASE, Options, PrivatePostgres},
     store::migrate,
@@ -22,6 +23,14 @@ pub struct Database {
     pub app_url: String,
     /// As the role that owns the tables.
     pub owner_url: String,
+}
+
+impl Database {
+    /// Runs statements as the role that owns the tables: what no server may do to its log.
+    pub async fn execute_as_owner(&self, sql: &str) {
+        let mut connection = AsyncPgConnection::establish(&self.owner_url).await.expect("the owner may connect");
+        connection.batch_execute(sql).await.expect(sql);
+    }
 }
 
 /// Clones the migrated template.

@@ -69,6 +69,7 @@ impl World {
                 ..Default::default()
             }),
             validate_only: false,
+            ..Default::default()
         };
         self.directory.directory().upsert_account(request).await.expect("an account");
         let teams = teams.iter().map(|team| Team {
@@ -76,7 +77,11 @@ impl World {
             display_name: (*team).into(),
             ..Default::default()
         });
-        let request = latchkey::proto::BatchUpsertTeamsRequest { account_id: account.into(), teams: teams.collect() };
+        let request = latchkey::proto::BatchUpsertTeamsRequest {
+            account_id: account.into(),
+            teams: teams.collect(),
+            ..Default::default()
+        };
         self.directory.directory().batch_upsert_teams(request).await.expect("teams");
     }
 
@@ -92,7 +97,7 @@ impl World {
             ..Default::default()
         };
         let request =
-            latchkey::proto::UpsertUserRequest { account_id: account.into(), user: Some(user), validate_only: false };
+            latchkey::proto::UpsertUserRequest { account_id: account.into(), user: Some(user), ..Default::default() };
         self.directory.directory().upsert_user(request).await.expect("a user");
     }
 
@@ -192,6 +197,6 @@ pub async fn apply_example_catalogue(operator: &Caller) {
         default_roles: default_roles.collect(),
         ..Default::default()
     };
-    let request = latchkey::proto::ApplyCatalogueRequest { catalogue: Some(catalogue), validate_only: false };
+    let request = latchkey::proto::ApplyCatalogueRequest { catalogue: Some(catalogue), ..Default::default() };
     operator.directory().apply_catalogue(request).await.expect("the example catalogue is good");
 }

@@ -6,6 +6,7 @@ use super::{check_grants, log};
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, stamped},
         ports::{Locks, Tx},
@@ -70,7 +71,7 @@ impl App {
         let done = self.run(create, validate_only).await?;
         let (mut key, token) = done.output;
         key.revision = stamped(&done.revisions, key.revision);
-        Ok(Minted { key, token, revision: done.revision })
+        Ok(Minted { key, token, propagation: done.propagation })
     }
 }
 
@@ -81,6 +82,10 @@ impl Mutation for CreateApiKey {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {

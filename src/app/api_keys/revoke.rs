@@ -6,10 +6,12 @@ use super::log;
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan},
         ports::{Append, Locks, Stamp, Tx},
         session::Actor,
+        types::Propagation,
     },
     domain::{
         Error as RuleError, ObjectKind,
@@ -17,7 +19,6 @@ use crate::{
         authority::TokenRole,
         event::{EventKind, Principal},
         id::{AccountId, KeyId},
-        revision::Revision,
         token::HashedToken,
         verification::Outcome,
     },
@@ -27,6 +28,7 @@ struct RevokeToken {
     account: AccountId,
     key: KeyId,
     digest: HashedToken,
+    wait: Wait,
 }
 
 /// Notes that a token was presented after its end: at most one event a token and hour (K8).
@@ -42,12 +44,13 @@ impl App {
     ///
     /// # Errors
     /// [`Error::BadCredentials`] for what is not a token on record.
-    pub async fn revoke_token(&self, bearer: &[u8]) -> Result<Revision, Error> {
+    pub async fn revoke_token(&self, bearer: &[u8], wait: Wait) -> Result<Propagation, Error> {
         let verification = self.verifier().verify(bearer, None).await?;
         let Some(entry) = verification.entry() else { return Err(Error::BadCredentials(verification.outcome())) };
         let facts = entry.facts();
-        let revoke = RevokeToken { account: facts.account_id.clone(), key: facts.key_id, digest: *entry.digest() };
-        Ok(self.run(revoke, false).await?.revision)
+        let revoke =
+            RevokeToken { account: facts.account_id.clone(), key: facts.key_id, digest: *entry.digest(), wait };
+        Ok(self.run(revoke, false).await?.propagation)
     }
 }
 
@@ -69,6 +72,10 @@ impl Mutation for RevokeToken {
 
     fn locks(&self) -> Locks {
         locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.wait
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
@@ -101,6 +108,10 @@ impl Mutation for RecordPresented {
 
     fn locks(&self) -> Locks {
         locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        Wait { deadline: None, skip: true }
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {

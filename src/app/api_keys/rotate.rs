@@ -6,6 +6,7 @@ use super::{load, log};
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Tx},
@@ -51,7 +52,7 @@ impl App {
         let done = self.run(rotate, validate_only).await?;
         let (mut key, token) = done.output;
         key.revision = stamped(&done.revisions, key.revision);
-        Ok(Minted { key, token, revision: done.revision })
+        Ok(Minted { key, token, propagation: done.propagation })
     }
 }
 
@@ -62,6 +63,10 @@ impl Mutation for RotateApiKey {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {

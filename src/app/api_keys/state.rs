@@ -6,6 +6,7 @@ use super::{load_visible, log};
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Tx},
@@ -66,7 +67,7 @@ impl App {
         let done = self.run(ChangeState { maker, account: account.clone(), key, change, guard }, validate_only).await?;
         let mut key = done.output;
         key.revision = stamped(&done.revisions, key.revision);
-        Ok(Changed { value: key, revision: done.revision })
+        Ok(Changed { value: key, propagation: done.propagation })
     }
 }
 
@@ -77,6 +78,10 @@ impl Mutation for ChangeState {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, Error> {

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Tx},
@@ -56,7 +57,7 @@ impl App {
         let done = self.run(update, validate_only).await?;
         let mut key = done.output;
         key.revision = stamped(&done.revisions, key.revision);
-        Ok(Changed { value: key, revision: done.revision })
+        Ok(Changed { value: key, propagation: done.propagation })
     }
 }
 
@@ -67,6 +68,10 @@ impl Mutation for UpdateApiKey {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, Error> {

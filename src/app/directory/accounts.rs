@@ -6,11 +6,12 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Page, Stamp, Tx},
         session::{Maker, Session},
-        types::{Changed, Guard, Listed},
+        types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
         Error as RuleError,
@@ -59,7 +60,7 @@ impl App {
         let upsert = UpsertAccount { maker, account: account.clone(), display_name, guard };
         let done = self.run(upsert, validate_only).await?;
         let revision = stamped(&done.revisions, done.output.revision);
-        Ok(Changed { value: Account { revision, ..done.output }, revision: done.revision })
+        Ok(Changed { value: Account { revision, ..done.output }, propagation: done.propagation })
     }
 
     /// Reads an account.
@@ -95,7 +96,7 @@ impl App {
         let suspend = SuspendAccount { maker: Maker::Session(session.clone()), account: account.clone(), state };
         let done = self.run(suspend, false).await?;
         let revision = stamped(&done.revisions, done.output.revision);
-        Ok(Changed { value: Account { revision, ..done.output }, revision: done.revision })
+        Ok(Changed { value: Account { revision, ..done.output }, propagation: done.propagation })
     }
 
     /// Deletes an account with everything in it; its id is never used again (A5). Idempotent.
@@ -107,10 +108,10 @@ impl App {
         session: &Session,
         account: &AccountId,
         guard: Guard,
-    ) -> Result<Revision, Error> {
+    ) -> Result<Propagation, Error> {
         session.check_directory(account)?;
         let maker = Maker::Session(session.clone());
-        Ok(self.run(DeleteAccount { maker, account: account.clone(), guard }, false).await?.revision)
+        Ok(self.run(DeleteAccount { maker, account: account.clone(), guard }, false).await?.propagation)
     }
 }
 
@@ -121,6 +122,10 @@ impl Mutation for UpsertAccount {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
@@ -172,6 +177,10 @@ impl Mutation for SuspendAccount {
         self.maker.locks_on(&self.account)
     }
 
+    fn wait(&self) -> Wait {
+        self.maker.wait()
+    }
+
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
         let actor = self.maker.actor(tx).await?;
         check_write(&actor, &self.account)?;
@@ -199,6 +208,10 @@ impl Mutation for DeleteAccount {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {

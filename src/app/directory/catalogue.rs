@@ -8,6 +8,7 @@ use super::event;
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Stamp, Tx},
@@ -82,7 +83,7 @@ impl App {
         let Applied { before, permissions, default_roles, differs } = done.output;
         let catalogue = Catalogue::new(stamped(&done.revisions, before), permissions).into();
         let value = CatalogueView { catalogue, default_roles };
-        Ok((Changed { value, revision: done.revision }, differs))
+        Ok((Changed { value, propagation: done.propagation }, differs))
     }
 }
 
@@ -109,6 +110,10 @@ impl Mutation for ApplyCatalogue {
 
     fn locks(&self) -> Locks {
         Locks { catalogue_exclusive: true, shared: self.maker.accounts(), ..Locks::default() }
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {

@@ -6,18 +6,18 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Page, Stamp, Tx},
         session::{Maker, Session},
-        types::{Changed, Guard, Listed},
+        types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
         Error as RuleError, ObjectKind,
         directory::{Role, RolePermissions},
         event::{Change, EventKind, list_change, value_change},
         id::{AccountId, RoleId},
-        revision::Revision,
     },
 };
 
@@ -52,7 +52,7 @@ impl App {
         let maker = Maker::Session(session.clone());
         let done = self.run(UpsertRole { maker, account: account.clone(), role, guard }, validate_only).await?;
         let revision = stamped(&done.revisions, done.output.revision);
-        Ok(Changed { value: Role { revision, ..done.output }, revision: done.revision })
+        Ok(Changed { value: Role { revision, ..done.output }, propagation: done.propagation })
     }
 
     /// Reads a role.
@@ -88,11 +88,11 @@ impl App {
         account: &AccountId,
         role: &RoleId,
         guard: Guard,
-    ) -> Result<Revision, Error> {
+    ) -> Result<Propagation, Error> {
         session.check_directory(account)?;
         let maker = Maker::Session(session.clone());
         let delete = DeleteRole { maker, account: account.clone(), role: role.clone(), guard };
-        Ok(self.run(delete, false).await?.revision)
+        Ok(self.run(delete, false).await?.propagation)
     }
 }
 
@@ -123,6 +123,10 @@ impl Mutation for UpsertRole {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Role>, Error> {
@@ -156,6 +160,10 @@ impl Mutation for DeleteRole {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {

@@ -6,18 +6,19 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag},
         ports::{Locks, Page, Stamp, Tx},
         session::{Maker, Session},
-        types::{Changed, Guard, Listed},
+        types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
         Error as RuleError, ObjectKind,
         directory::Team,
         event::{EventKind, list_change, value_change},
         id::{AccountId, TeamId},
-        revision::{Etag, Revision},
+        revision::Etag,
     },
 };
 
@@ -54,7 +55,7 @@ impl App {
             team.revision = changed.then(|| revisions.next()).flatten().unwrap_or(team.revision);
             team
         });
-        Ok(Changed { value: value.collect(), revision: done.revision })
+        Ok(Changed { value: value.collect(), propagation: done.propagation })
     }
 
     /// Reads a team.
@@ -90,11 +91,11 @@ impl App {
         account: &AccountId,
         team: &TeamId,
         guard: Guard,
-    ) -> Result<Revision, Error> {
+    ) -> Result<Propagation, Error> {
         session.check_directory(account)?;
         let maker = Maker::Session(session.clone());
         let delete = DeleteTeam { maker, account: account.clone(), team: team.clone(), guard };
-        Ok(self.run(delete, false).await?.revision)
+        Ok(self.run(delete, false).await?.propagation)
     }
 }
 
@@ -106,6 +107,10 @@ impl Mutation for UpsertTeams {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
@@ -143,6 +148,10 @@ impl Mutation for DeleteTeam {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {

@@ -8,11 +8,12 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
+        barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag},
         ports::{Locks, Page, Stamp, Tx},
         session::{Maker, Session},
-        types::{Changed, Guard, Listed},
+        types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
         Error as RuleError, ObjectKind,
@@ -20,7 +21,7 @@ use crate::{
         error::Violated,
         event::{Change, EventKind, list_change, value_change},
         id::{AccountId, RoleId, TeamId, UserId},
-        revision::{Etag, Revision},
+        revision::Etag,
     },
 };
 
@@ -60,7 +61,7 @@ impl App {
             user.revision = changed.then(|| revisions.next()).flatten().unwrap_or(user.revision);
             user
         });
-        Ok(Changed { value: value.collect(), revision: done.revision })
+        Ok(Changed { value: value.collect(), propagation: done.propagation })
     }
 
     /// Reads a user.
@@ -96,11 +97,11 @@ impl App {
         account: &AccountId,
         user: &UserId,
         guard: Guard,
-    ) -> Result<Revision, Error> {
+    ) -> Result<Propagation, Error> {
         session.check_directory(account)?;
         let maker = Maker::Session(session.clone());
         let delete = DeleteUser { maker, account: account.clone(), user: user.clone(), guard };
-        Ok(self.run(delete, false).await?.revision)
+        Ok(self.run(delete, false).await?.propagation)
     }
 }
 
@@ -129,6 +130,10 @@ impl Mutation for UpsertUsers {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
@@ -203,6 +208,10 @@ impl Mutation for DeleteUser {
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
+    }
+
+    fn wait(&self) -> Wait {
+        self.maker.wait()
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {

@@ -88,6 +88,7 @@ kinds!(
     UserUpdated,
     UserDeleted,
     CatalogueApplied,
+    HistoryAccepted,
 );
 
 /// An event. Of one whose format this build cannot read, only the number and the hash are shown.

@@ -1,7 +1,7 @@
 //! Revisions, etags and how far a change has travelled.
 
 use crate::{
-    app::types::Guard,
+    app::types::{Guard, Propagation},
     domain::{
         Error,
         revision::{Etag, Revision},
@@ -35,11 +35,14 @@ pub fn to_revision(revision: Revision) -> proto::Revision {
     proto::Revision { epoch: revision.epoch, number: revision.number }
 }
 
-/// How far a mutation has travelled. This release does not wait for the other replicas, so it never
-/// claims that a change is complete: saying so wrongly would be a broken promise (V1).
+/// How far a mutation has travelled, as the API prints it.
 #[must_use]
-pub fn propagation(revision: Revision) -> Option<proto::Propagation> {
-    Some(proto::Propagation { complete: false, revision: Some(to_revision(revision)), pending_replicas: 0 })
+pub fn propagation(propagation: Propagation) -> Option<proto::Propagation> {
+    Some(proto::Propagation {
+        complete: propagation.complete,
+        revision: Some(to_revision(propagation.revision)),
+        pending_replicas: i32::try_from(propagation.pending_replicas).unwrap_or(i32::MAX),
+    })
 }
 
 #[cfg(test)]
@@ -55,11 +58,5 @@ mod tests {
         assert_eq!(revision("min_revision", None), Ok(None));
         let zero = Some(proto::Revision { epoch: 0, number: 0 });
         assert_eq!(revision("min_revision", zero), Ok(Some(Revision { epoch: 0, number: 0 })));
-    }
-
-    #[test]
-    fn nothing_is_ever_called_complete() {
-        let propagation = propagation(Revision { epoch: 1, number: 2 }).expect("always there");
-        assert!(!propagation.complete);
     }
 }

@@ -124,7 +124,7 @@ async fn m9_after_a_suspension_nothing_more_is_changed() {
     let mut workers = mutate_on(&world.server.caller(&manager.token), 3, &key("k", &[]), &stop);
     workers.extend(mutate_on(&world.user("admin"), 3, &key("k", &[]), &stop));
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    let request = SuspendAccountRequest { account_id: ACME.into() };
+    let request = SuspendAccountRequest { account_id: ACME.into(), ..Default::default() };
     let suspended = world.directory.directory().suspend_account(request).await.expect("suspended").into_inner();
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     let succeeded = ended(&stop, workers).await;

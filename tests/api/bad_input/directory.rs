@@ -30,14 +30,19 @@ async fn a_wrong_object_of_the_directory_is_refused_by_field() {
         (Account { account_id: "a".into(), display_name: long.clone(), ..Default::default() }, "account.display_name"),
         (Account { account_id: "a".into(), display_name: "\0".into(), ..Default::default() }, "account.display_name"),
     ] {
-        let request = UpsertAccountRequest { account: Some(account), validate_only: false };
+        let request = UpsertAccountRequest { account: Some(account), validate_only: false, ..Default::default() };
         bad_field(directory().upsert_account(request).await, field);
     }
     for (team, field) in [
         (Team { team_id: "é".into(), ..Default::default() }, "team.team_id"),
         (Team { team_id: "t".into(), display_name: "a\nb".into(), ..Default::default() }, "team.display_name"),
     ] {
-        let request = UpsertTeamRequest { account_id: account_id(), team: Some(team), validate_only: false };
+        let request = UpsertTeamRequest {
+            account_id: account_id(),
+            team: Some(team),
+            validate_only: false,
+            ..Default::default()
+        };
         bad_field(directory().upsert_team(request).await, field);
     }
     for (role, field) in [
@@ -49,7 +54,12 @@ async fn a_wrong_object_of_the_directory_is_refused_by_field() {
         (Role { permissions: strings(&["billing.manage", "billing.manage"]), ..role() }, "role.permissions[1]"),
         (Role { permissions: strings(&["no.such"]), ..role() }, "role.permissions"),
     ] {
-        let request = UpsertRoleRequest { account_id: account_id(), role: Some(role), validate_only: false };
+        let request = UpsertRoleRequest {
+            account_id: account_id(),
+            role: Some(role),
+            validate_only: false,
+            ..Default::default()
+        };
         bad_field(directory().upsert_role(request).await, field);
     }
     let on = |team: &str, role: &str| TeamRole { team_id: team.into(), role_id: role.into() };
@@ -67,17 +77,22 @@ async fn a_wrong_object_of_the_directory_is_refused_by_field() {
         (User { team_roles: vec![on("red", "member"), on("red", "member")], ..user() }, "user.team_roles[1]"),
         (User { team_roles: vec![on("red", "member"); 1_001], ..user() }, "user.team_roles"),
     ] {
-        let one = UpsertUserRequest { account_id: account_id(), user: Some(user.clone()), validate_only: false };
+        let one = UpsertUserRequest {
+            account_id: account_id(),
+            user: Some(user.clone()),
+            validate_only: false,
+            ..Default::default()
+        };
         bad_field(directory().upsert_user(one).await, field);
         let good = User { user_id: "good".into(), ..self::user() };
-        let batch = BatchUpsertUsersRequest { account_id: account_id(), users: vec![good, user] };
+        let batch = BatchUpsertUsersRequest { account_id: account_id(), users: vec![good, user], ..Default::default() };
         bad_field(directory().batch_upsert_users(batch).await, &field.replace("user.", "users[1]."));
     }
     unchanged.still(&world).await;
 }
 
 async fn apply(world: &World, catalogue: Catalogue) -> Result<(), Status> {
-    let request = ApplyCatalogueRequest { catalogue: Some(catalogue), validate_only: false };
+    let request = ApplyCatalogueRequest { catalogue: Some(catalogue), validate_only: false, ..Default::default() };
     world.server.operator.directory().apply_catalogue(request).await.map(drop)
 }
 

@@ -92,7 +92,8 @@ fn wrong_keys() -> Vec<(ApiKey, &'static str)> {
 async fn world_with_a_foreign_team() -> World {
     let world = World::start().await;
     let team = latchkey::proto::Team { team_id: "crimson".into(), ..Default::default() };
-    let request = UpsertTeamRequest { account_id: OTHER.into(), team: Some(team), validate_only: false };
+    let request =
+        UpsertTeamRequest { account_id: OTHER.into(), team: Some(team), validate_only: false, ..Default::default() };
     world.directory.directory().upsert_team(request).await.expect("a team of account `other`");
     world
 }
@@ -275,6 +276,7 @@ async fn more_than_a_key_can_have_is_refused() {
         api_key: Some(ApiKey { key_id: "key_01h2xcejqtf2nbrexx3vqjhp41".into(), ..Default::default() }),
         update_mask: Some(mask),
         validate_only: false,
+        ..Default::default()
     };
     bad_field(world.user("owner").keys().update_api_key(request).await, "update_mask.paths[0]");
     unchanged.still(&world).await;

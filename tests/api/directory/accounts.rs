@@ -9,12 +9,12 @@ use tonic::Code;
 use super::*;
 
 async fn suspend(caller: &Caller, account: &str) -> Result<Account, Status> {
-    let request = SuspendAccountRequest { account_id: account.into() };
+    let request = SuspendAccountRequest { account_id: account.into(), ..Default::default() };
     Ok(caller.directory().suspend_account(request).await?.into_inner().account.expect("an account"))
 }
 
 async fn resume(caller: &Caller, account: &str) -> Result<Account, Status> {
-    let request = ResumeAccountRequest { account_id: account.into() };
+    let request = ResumeAccountRequest { account_id: account.into(), ..Default::default() };
     Ok(caller.directory().resume_account(request).await?.into_inner().account.expect("an account"))
 }
 
@@ -139,13 +139,28 @@ async fn a4_account_system_has_no_directory() {
         forbidden(suspend(caller, "system").await, "A4");
         forbidden(resume(caller, "system").await, "A4");
         forbidden(delete_account(caller, "system", "").await, "A4");
-        let team = UpsertTeamRequest { account_id: "system".into(), team: Some(team("t", "")), validate_only: false };
+        let team = UpsertTeamRequest {
+            account_id: "system".into(),
+            team: Some(team("t", "")),
+            validate_only: false,
+            ..Default::default()
+        };
         forbidden(caller.directory().upsert_team(team).await, "A4");
         let role = role("r", RoleKind::Base, &[]);
-        let role = UpsertRoleRequest { account_id: "system".into(), role: Some(role), validate_only: false };
+        let role = UpsertRoleRequest {
+            account_id: "system".into(),
+            role: Some(role),
+            validate_only: false,
+            ..Default::default()
+        };
         forbidden(caller.directory().upsert_role(role).await, "A4");
         let user = user("u", "owner");
-        let user = UpsertUserRequest { account_id: "system".into(), user: Some(user), validate_only: false };
+        let user = UpsertUserRequest {
+            account_id: "system".into(),
+            user: Some(user),
+            validate_only: false,
+            ..Default::default()
+        };
         forbidden(caller.directory().upsert_user(user).await, "A4");
     }
     put_account(&world.directory, account("system2", "Yours")).await.expect("any other id");

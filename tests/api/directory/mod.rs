@@ -18,32 +18,35 @@ use crate::{
 };
 
 async fn put_account(caller: &Caller, account: Account) -> Result<Account, Status> {
-    let request = UpsertAccountRequest { account: Some(account), validate_only: false };
+    let request = UpsertAccountRequest { account: Some(account), validate_only: false, ..Default::default() };
     Ok(caller.directory().upsert_account(request).await?.into_inner().account.expect("an account"))
 }
 
 async fn put_team(caller: &Caller, team: Team) -> Result<Team, Status> {
-    let request = UpsertTeamRequest { account_id: ACME.into(), team: Some(team), validate_only: false };
+    let request =
+        UpsertTeamRequest { account_id: ACME.into(), team: Some(team), validate_only: false, ..Default::default() };
     Ok(caller.directory().upsert_team(request).await?.into_inner().team.expect("a team"))
 }
 
 async fn put_teams(caller: &Caller, teams: Vec<Team>) -> Result<Vec<Team>, Status> {
-    let request = BatchUpsertTeamsRequest { account_id: ACME.into(), teams };
+    let request = BatchUpsertTeamsRequest { account_id: ACME.into(), teams, ..Default::default() };
     Ok(caller.directory().batch_upsert_teams(request).await?.into_inner().teams)
 }
 
 async fn put_role(caller: &Caller, role: Role) -> Result<Role, Status> {
-    let request = UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false };
+    let request =
+        UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false, ..Default::default() };
     Ok(caller.directory().upsert_role(request).await?.into_inner().role.expect("a role"))
 }
 
 async fn put_user(caller: &Caller, user: User) -> Result<User, Status> {
-    let request = UpsertUserRequest { account_id: ACME.into(), user: Some(user), validate_only: false };
+    let request =
+        UpsertUserRequest { account_id: ACME.into(), user: Some(user), validate_only: false, ..Default::default() };
     Ok(caller.directory().upsert_user(request).await?.into_inner().user.expect("a user"))
 }
 
 async fn put_users(caller: &Caller, users: Vec<User>) -> Result<Vec<User>, Status> {
-    let request = BatchUpsertUsersRequest { account_id: ACME.into(), users };
+    let request = BatchUpsertUsersRequest { account_id: ACME.into(), users, ..Default::default() };
     Ok(caller.directory().batch_upsert_users(request).await?.into_inner().users)
 }
 
@@ -68,22 +71,25 @@ async fn get_user(caller: &Caller, user: &str) -> Result<User, Status> {
 }
 
 async fn delete_account(caller: &Caller, account: &str, etag: &str) -> Result<(), Status> {
-    let request = DeleteAccountRequest { account_id: account.into(), etag: etag.into() };
+    let request = DeleteAccountRequest { account_id: account.into(), etag: etag.into(), ..Default::default() };
     caller.directory().delete_account(request).await.map(drop)
 }
 
 async fn delete_team(caller: &Caller, team: &str, etag: &str) -> Result<(), Status> {
-    let request = DeleteTeamRequest { account_id: ACME.into(), team_id: team.into(), etag: etag.into() };
+    let request =
+        DeleteTeamRequest { account_id: ACME.into(), team_id: team.into(), etag: etag.into(), ..Default::default() };
     caller.directory().delete_team(request).await.map(drop)
 }
 
 async fn delete_role(caller: &Caller, role: &str, etag: &str) -> Result<(), Status> {
-    let request = DeleteRoleRequest { account_id: ACME.into(), role_id: role.into(), etag: etag.into() };
+    let request =
+        DeleteRoleRequest { account_id: ACME.into(), role_id: role.into(), etag: etag.into(), ..Default::default() };
     caller.directory().delete_role(request).await.map(drop)
 }
 
 async fn delete_user(caller: &Caller, user: &str, etag: &str) -> Result<(), Status> {
-    let request = DeleteUserRequest { account_id: ACME.into(), user_id: user.into(), etag: etag.into() };
+    let request =
+        DeleteUserRequest { account_id: ACME.into(), user_id: user.into(), etag: etag.into(), ..Default::default() };
     caller.directory().delete_user(request).await.map(drop)
 }
 

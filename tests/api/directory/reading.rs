@@ -126,18 +126,31 @@ async fn validate_only_judges_and_changes_nothing() {
     let world = World::start().await;
     let before = head(&world).await;
     let directory = || world.directory.directory();
-    let teams =
-        |name: &str| UpsertTeamRequest { account_id: ACME.into(), team: Some(team("new", name)), validate_only: true };
+    let teams = |name: &str| UpsertTeamRequest {
+        account_id: ACME.into(),
+        team: Some(team("new", name)),
+        validate_only: true,
+        ..Default::default()
+    };
     directory().upsert_team(teams("New")).await.expect("good");
     bad_field(directory().upsert_team(teams("bad\nname")).await, "team.display_name");
-    let accounts = UpsertAccountRequest { account: Some(account("new", "New")), validate_only: true };
+    let accounts =
+        UpsertAccountRequest { account: Some(account("new", "New")), validate_only: true, ..Default::default() };
     directory().upsert_account(accounts).await.expect("good");
-    let roles =
-        |kind| UpsertRoleRequest { account_id: ACME.into(), role: Some(role("owner", kind, &[])), validate_only: true };
+    let roles = |kind| UpsertRoleRequest {
+        account_id: ACME.into(),
+        role: Some(role("owner", kind, &[])),
+        validate_only: true,
+        ..Default::default()
+    };
     directory().upsert_role(roles(RoleKind::Base)).await.expect("good");
     bad_field(directory().upsert_role(roles(RoleKind::Team)).await, "role.kind");
-    let users =
-        |base: &str| UpsertUserRequest { account_id: ACME.into(), user: Some(user("new", base)), validate_only: true };
+    let users = |base: &str| UpsertUserRequest {
+        account_id: ACME.into(),
+        user: Some(user("new", base)),
+        validate_only: true,
+        ..Default::default()
+    };
     directory().upsert_user(users("owner")).await.expect("good");
     bad_field(directory().upsert_user(users("nowhere")).await, "user.base_role_id");
     assert_eq!(head(&world).await, before);

@@ -25,9 +25,11 @@ async fn v5_every_mutation_of_a_key_is_one_event_that_says_who_did_what_to_what(
     enable(&owner, made.id()).await.expect("on");
     let deleted = mint(&owner, &key("k", &[])).await.expect("a key");
     delete(&owner, deleted.id()).await.expect("deleted");
-    let retiring = world.server.caller(&made.token).tokens().revoke_token(RevokeTokenRequest {}).await;
+    let retiring =
+        world.server.caller(&made.token).tokens().revoke_token(RevokeTokenRequest { ..Default::default() }).await;
     retiring.expect("the retiring token ends itself");
-    let current = world.server.caller(&rotated.token).tokens().revoke_token(RevokeTokenRequest {}).await;
+    let current =
+        world.server.caller(&rotated.token).tokens().revoke_token(RevokeTokenRequest { ..Default::default() }).await;
     current.expect("the current token deletes the key");
 
     let events = events_after(&world, before).await;
@@ -85,6 +87,7 @@ async fn v5_every_mutation_of_the_directory_is_one_event() {
             ..Default::default()
         }),
         validate_only: false,
+        ..Default::default()
     };
     directory().upsert_role(role(&["settings.view"])).await.expect("a role");
     directory().upsert_role(role(&["billing.manage"])).await.expect("changed");
@@ -95,10 +98,16 @@ async fn v5_every_mutation_of_the_directory_is_one_event() {
     world.make_user(ACME, "u", "standard", &["red"], UserState::Deactivated).await;
     let request = DeleteUserRequest { account_id: ACME.into(), user_id: "u".into(), ..Default::default() };
     directory().delete_user(request).await.expect("deleted");
-    directory().suspend_account(SuspendAccountRequest { account_id: ACME.into() }).await.expect("suspended");
-    directory().resume_account(ResumeAccountRequest { account_id: ACME.into() }).await.expect("resumed");
+    directory()
+        .suspend_account(SuspendAccountRequest { account_id: ACME.into(), ..Default::default() })
+        .await
+        .expect("suspended");
+    directory()
+        .resume_account(ResumeAccountRequest { account_id: ACME.into(), ..Default::default() })
+        .await
+        .expect("resumed");
     let account = Account { account_id: ACME.into(), display_name: "Renamed".into(), ..Default::default() };
-    let request = UpsertAccountRequest { account: Some(account), validate_only: false };
+    let request = UpsertAccountRequest { account: Some(account), validate_only: false, ..Default::default() };
     directory().upsert_account(request).await.expect("renamed");
 
     use EventKind as K;
@@ -149,7 +158,13 @@ async fn k4_the_log_holds_neither_tokens_nor_comments_nor_metadata() {
     let made = mint(&owner, &secret("one")).await.expect("a key");
     update(&owner, made.id(), &["comment", "metadata"], secret("two")).await.expect("edited");
     let rotated = rotate(&owner, made.id()).await.expect("rotated");
-    world.server.caller(&rotated.token).tokens().revoke_token(RevokeTokenRequest {}).await.expect("revoked");
+    world
+        .server
+        .caller(&rotated.token)
+        .tokens()
+        .revoke_token(RevokeTokenRequest { ..Default::default() })
+        .await
+        .expect("revoked");
     let events = events_after(&world, before).await;
     assert_eq!(events.len(), 4);
     assert_eq!(fields(&events[1]), ["comment", "metadata"].into());

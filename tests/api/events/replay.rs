@@ -146,7 +146,12 @@ async fn one_change(world: &World, dice: &mut Dice, ids: &mut Vec<String>) {
             _ = world.directory.directory().delete_team(request).await;
             if dice.roll(3) != 0 {
                 let again = Some(Team { team_id: team.into(), ..Default::default() });
-                let request = UpsertTeamRequest { account_id: ACME.into(), team: again, validate_only: false };
+                let request = UpsertTeamRequest {
+                    account_id: ACME.into(),
+                    team: again,
+                    validate_only: false,
+                    ..Default::default()
+                };
                 world.directory.directory().upsert_team(request).await.expect("a team");
             }
         }

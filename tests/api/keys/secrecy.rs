@@ -93,7 +93,12 @@ async fn k4_a_token_put_in_the_wrong_place_is_not_echoed() {
     let on_behalf_of = world.product.for_user(ACME, token);
     refused(get(&on_behalf_of, ACME, key_id).await.map(|_| ()), "latchkey-on-behalf-of");
     let team = latchkey::proto::Team { team_id: token.clone(), ..Default::default() };
-    let team = latchkey::proto::UpsertTeamRequest { account_id: ACME.into(), team: Some(team), validate_only: false };
+    let team = latchkey::proto::UpsertTeamRequest {
+        account_id: ACME.into(),
+        team: Some(team),
+        validate_only: false,
+        ..Default::default()
+    };
     refused(world.directory.directory().upsert_team(team).await.map(|_| ()), "a team's id");
     let bearer = world.server.caller(&format!("{token}x"));
     refused(get(&bearer, ACME, key_id).await.map(|_| ()), "authorization");
@@ -119,7 +124,12 @@ async fn k5_a_key_outlives_its_creators_demotion_deactivation_and_deletion() {
     world.make_user(ACME, "maker", "standard", &[], UserState::Deactivated).await;
     holds("deactivated").await;
     assert_refused(get(&world.user("maker"), ACME, &key_id).await, Code::Unauthenticated, "BAD_USER", "");
-    let request = DeleteUserRequest { account_id: ACME.into(), user_id: "maker".into(), etag: String::new() };
+    let request = DeleteUserRequest {
+        account_id: ACME.into(),
+        user_id: "maker".into(),
+        etag: String::new(),
+        ..Default::default()
+    };
     world.directory.directory().delete_user(request).await.unwrap();
     holds("deleted").await;
 }

@@ -148,12 +148,14 @@ async fn k6_a_stale_etag_stops_a_change_of_state_and_validate_only_makes_none() 
         key_id: id.clone(),
         etag: etag.into(),
         validate_only,
+        ..Default::default()
     };
     let deleting = |etag: &str, validate_only| DeleteApiKeyRequest {
         account_id: ACME.into(),
         key_id: id.clone(),
         etag: etag.into(),
         validate_only,
+        ..Default::default()
     };
     let before = head(&world).await;
     assert_refused(owner.keys().disable_api_key(disabling(&stale, false)).await, Code::Aborted, "STALE_ETAG", "");
@@ -170,6 +172,7 @@ async fn k6_a_stale_etag_stops_a_change_of_state_and_validate_only_makes_none() 
         key_id: id.clone(),
         etag: etag.into(),
         validate_only,
+        ..Default::default()
     };
     assert_refused(owner.keys().enable_api_key(enabling(&current, false)).await, Code::Aborted, "STALE_ETAG", "");
     owner.keys().enable_api_key(enabling(&etag, true)).await.expect("it would do");

@@ -17,7 +17,7 @@ fn with(mut catalogue: Catalogue, more: impl IntoIterator<Item = Permission>) ->
 }
 
 async fn validate(world: &World, catalogue: Catalogue) -> Result<(), tonic::Status> {
-    let request = ApplyCatalogueRequest { catalogue: Some(catalogue), validate_only: true };
+    let request = ApplyCatalogueRequest { catalogue: Some(catalogue), validate_only: true, ..Default::default() };
     world.server.operator.directory().apply_catalogue(request).await.map(|_| ())
 }
 
@@ -144,6 +144,7 @@ async fn p1_losing_team_scopable_is_refused_while_a_team_role_holds_it() {
             ..Default::default()
         }),
         validate_only: false,
+        ..Default::default()
     };
     let lose = || change_permission(&world, "heartbeats.ping", |permission| permission.team_scopable = false);
     world.directory.directory().upsert_role(role(&["heartbeats.ping", "secrets.use"])).await.unwrap();
@@ -228,7 +229,7 @@ async fn p1_validate_only_judges_and_changes_nothing() {
     validate(&world, with(old.clone(), [permission("one.more")])).await.expect("it would do");
     let refused = validate(&world, with(old.clone(), [permission("One.More")])).await;
     assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD", "catalogue.permissions");
-    let request = ApplyCatalogueRequest { catalogue: Some(old.clone()), validate_only: true };
+    let request = ApplyCatalogueRequest { catalogue: Some(old.clone()), validate_only: true, ..Default::default() };
     let refused = world.directory.directory().apply_catalogue(request).await;
     assert_refused(refused, Code::PermissionDenied, "PERMISSION_MISSING", "system.operate");
     assert_eq!((catalogue(&world).await, head(&world).await), (old, head_before));

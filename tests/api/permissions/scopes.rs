@@ -47,7 +47,8 @@ async fn p2_confinement_compares_closed_sets() {
         permissions: strings(&["api_keys.manage", "settings.view"]),
         ..Default::default()
     };
-    let request = UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false };
+    let request =
+        UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false, ..Default::default() };
     world.directory.directory().upsert_role(request).await.unwrap();
     world.make_user(ACME, "viewer", "viewer", &[], UserState::Active).await;
     create(&world.user("viewer"), ACME, &key("k", &["settings.view"])).await.expect("held");
@@ -127,7 +128,8 @@ async fn p4_an_empty_list_is_never_everything() {
     assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD", "requirement.permission");
     // A role without permissions gives nothing.
     let role = Role { role_id: "none".into(), kind: RoleKind::Base.into(), ..Default::default() };
-    let request = UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false };
+    let request =
+        UpsertRoleRequest { account_id: ACME.into(), role: Some(role), validate_only: false, ..Default::default() };
     world.directory.directory().upsert_role(request).await.unwrap();
     world.make_user(ACME, "nobody", "none", &[], UserState::Active).await;
     let refused = create(&world.user("nobody"), ACME, &key("k", &[])).await;
@@ -139,7 +141,8 @@ async fn p4_a_scope_that_lost_its_teams_grants_nothing() {
     let world = World::start().await;
     let minted = create(&world.user("owner"), ACME, &team_key("k", &[], &["red"], &["schedules.edit"])).await.unwrap();
     assert_eq!(world.outcome(&minted.token, "schedules.edit", &["red"]).await, Outcome::Valid);
-    let request = DeleteTeamRequest { account_id: ACME.into(), team_id: "red".into(), etag: String::new() };
+    let request =
+        DeleteTeamRequest { account_id: ACME.into(), team_id: "red".into(), etag: String::new(), ..Default::default() };
     world.directory.directory().delete_team(request).await.unwrap();
     for teams in [&["red"][..], &["green"], &[]] {
         assert_eq!(world.outcome(&minted.token, "schedules.edit", teams).await, Outcome::PermissionDenied);
@@ -177,6 +180,7 @@ async fn p5_only_team_scopable_permissions_go_on_teams() {
             ..Default::default()
         }),
         validate_only: false,
+        ..Default::default()
     };
     let refused = world.directory.directory().upsert_role(role("incidents.view")).await;
     assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD", "role.permissions");

@@ -42,7 +42,7 @@ async fn a_deleted_accounts_keys_are_deleted() {
         create(&world.user("owner"), ACME, &team_key("k", &["incidents.view"], &["red"], &["secrets.use"])).await;
     let token = minted.unwrap().token;
     assert_eq!(world.verify(&token, None).await.outcome(), Outcome::Valid);
-    let request = DeleteAccountRequest { account_id: ACME.into(), etag: String::new() };
+    let request = DeleteAccountRequest { account_id: ACME.into(), etag: String::new(), ..Default::default() };
     world.directory.directory().delete_account(request).await.unwrap();
     assert_eq!(world.verify(&token, None).await.outcome(), Outcome::Deleted);
 }

@@ -119,11 +119,17 @@ async fn v1_a_teams_deletion_is_seen_at_once() {
     let directory = &world.directory;
     for round in 0..ROUNDS {
         let (_, token) = hot(&world).await;
-        let request = DeleteTeamRequest { account_id: ACME.into(), team_id: "red".into(), etag: String::new() };
+        let request = DeleteTeamRequest {
+            account_id: ACME.into(),
+            team_id: "red".into(),
+            etag: String::new(),
+            ..Default::default()
+        };
         directory.directory().delete_team(request).await.unwrap();
         assert_eq!(world.outcome(&token, "secrets.use", &["red"]).await, Outcome::PermissionDenied, "{round}");
         let team = Team { team_id: "red".into(), ..Default::default() };
-        let request = UpsertTeamRequest { account_id: ACME.into(), team: Some(team), validate_only: false };
+        let request =
+            UpsertTeamRequest { account_id: ACME.into(), team: Some(team), validate_only: false, ..Default::default() };
         directory.directory().upsert_team(request).await.unwrap();
         // A re-created team inherits nothing (A5).
         assert_eq!(world.outcome(&token, "secrets.use", &["red"]).await, Outcome::PermissionDenied, "{round}");
@@ -162,7 +168,12 @@ async fn v1_a_callers_own_lost_authority_is_seen_at_once() {
         get(&world.user("temp"), ACME, &id).await.expect("an admin");
         world.make_user(ACME, "temp", "standard", &[], UserState::Active).await;
         get(&world.user("temp"), ACME, &id).await.expect_err("an admin no more");
-        let request = DeleteUserRequest { account_id: ACME.into(), user_id: "temp".into(), etag: String::new() };
+        let request = DeleteUserRequest {
+            account_id: ACME.into(),
+            user_id: "temp".into(),
+            etag: String::new(),
+            ..Default::default()
+        };
         world.directory.directory().delete_user(request).await.unwrap();
         let refused = get(&world.user("temp"), ACME, &id).await.expect_err("gone");
         assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{round}");
@@ -181,6 +192,7 @@ async fn v1_a_narrowed_role_is_seen_at_once() {
             ..Default::default()
         }),
         validate_only: false,
+        ..Default::default()
     };
     world.directory.directory().upsert_role(role(&["api_keys.manage", "incidents.view"])).await.unwrap();
     world.make_user(ACME, "shifty", "shifting", &[], UserState::Active).await;

@@ -1,0 +1,2 @@
+ALTER TABLE log_head DROP CONSTRAINT log_head_fits_a_stamp;
+DROP TABLE replicas;

@@ -1,0 +1,182 @@
+//! V1 across replicas: several servers on one database, each answering from memory.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use latchkey::proto::{
+    AwaitPropagationRequest, DeleteApiKeyRequest, DisableApiKeyRequest, Propagation, Revision,
+    VerificationOutcome as Outcome, VerifyTokenRequest, WatchEventsRequest,
+};
+use tonic::Code;
+
+use crate::support::{
+    Caller, Server, World,
+    calls::disable,
+    database::Database,
+    sql,
+    world::{ACME, assert_refused, create, key},
+};
+
+/// The world's server and two more on the same database.
+async fn three() -> (World, [Server; 2]) {
+    let world = World::start().await;
+    let again = || {
+        let database = &world.server.database;
+        Database {
+            name: database.name.clone(),
+            app_url: database.app_url.clone(),
+            owner_url: database.owner_url.clone(),
+        }
+    };
+    let more = [Server::start_on(again(), |flags| flags).await, Server::start_on(again(), |flags| flags).await];
+    (world, more)
+}
+
+async fn outcome(verifier: &Caller, token: &str) -> Outcome {
+    let request = VerifyTokenRequest { token: token.into(), ..Default::default() };
+    let response = verifier.tokens().verify_token(request).await.expect("an answer").into_inner();
+    response.verification.expect("a verification").outcome()
+}
+
+async fn delete(caller: &Caller, key_id: &str, skip: bool) -> Propagation {
+    let request = DeleteApiKeyRequest {
+        account_id: ACME.into(),
+        key_id: key_id.into(),
+        skip_propagation_wait: skip,
+        ..Default::default()
+    };
+    caller.keys().delete_api_key(request).await.expect("deleted").into_inner().propagation.expect("a propagation")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v1_once_a_deletion_is_complete_no_replica_answers_valid() {
+    let (world, more) = three().await;
+    let verifiers: Vec<_> = std::iter::once(&world.server)
+        .chain(&more)
+        .map(|server| Caller { channel: server.channel.clone(), ..world.verifier.clone() })
+        .collect();
+    for _ in 0..20 {
+        let minted = create(&world.user("admin"), ACME, &key("k", &["incidents.view"])).await.expect("minted");
+        for verifier in &verifiers {
+            assert_eq!(outcome(verifier, &minted.token).await, Outcome::Valid);
+        }
+        let done = delete(&world.user("admin"), &minted.api_key.expect("a key").key_id, false).await;
+        assert_eq!((done.complete, done.pending_replicas), (true, 0), "{done:?}");
+        for verifier in &verifiers {
+            assert_eq!(outcome(verifier, &minted.token).await, Outcome::Deleted);
+        }
+    }
+}
+
+/// A replica that was killed: its row stays, and nothing renews it.
+async fn add_dead_replica(world: &World, lease_ms: u32) {
+    let insert = format!(
+        "INSERT INTO replicas (incarnation, lease_ms, stale_max_ms, pepper_ids, name) \
+         VALUES (gen_random_uuid(), {lease_ms}, 0, ARRAY['test'], 'dead')"
+    );
+    sql::run(&world.server.database, &insert).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v1_a_replica_that_may_still_serve_is_waited_for_and_then_evicted() {
+    let world = World::start().await;
+    let minted = create(&world.user("admin"), ACME, &key("k", &[])).await.expect("minted");
+    let key_id = minted.api_key.expect("a key").key_id;
+    add_dead_replica(&world, 1_500).await;
+    // The caller's deadline comes first: the change is made, and the answer says who is pending.
+    let mut request = tonic::Request::new(DisableApiKeyRequest {
+        account_id: ACME.into(),
+        key_id: key_id.clone(),
+        ..Default::default()
+    });
+    request.set_timeout(Duration::from_millis(500));
+    let early = world.user("admin").keys().disable_api_key(request).await.expect("answered in time").into_inner();
+    let early = early.propagation.expect("a propagation");
+    assert_eq!((early.complete, early.pending_replicas), (false, 1));
+    // Repeating it appends nothing and waits again, until the dead replica can serve no more.
+    let started = Instant::now();
+    let again = DisableApiKeyRequest { account_id: ACME.into(), key_id: key_id.clone(), ..Default::default() };
+    let again = world.user("admin").keys().disable_api_key(again).await.expect("answered").into_inner();
+    let again = again.propagation.expect("a propagation");
+    assert_eq!((again.complete, again.revision), (true, early.revision));
+    assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
+    let rows = sql::lines(&world.server.database, "SELECT name AS line FROM replicas").await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    // Nobody waits for it twice.
+    let started = Instant::now();
+    assert!(delete(&world.user("admin"), &key_id, false).await.complete);
+    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_may_ask_not_to_wait_and_wait_later() {
+    let world = World::start().await;
+    let minted = create(&world.user("admin"), ACME, &key("k", &[])).await.expect("minted");
+    add_dead_replica(&world, 1_500).await;
+    let started = Instant::now();
+    let done = delete(&world.user("admin"), &minted.api_key.expect("a key").key_id, true).await;
+    assert!(!done.complete && done.pending_replicas == 1, "{done:?}");
+    assert!(started.elapsed() < Duration::from_secs(1));
+    let request = AwaitPropagationRequest { revision: done.revision };
+    let awaited = world.verifier.events().await_propagation(request).await.expect("any caller may").into_inner();
+    assert_eq!(awaited.propagation.map(|p| (p.complete, p.revision)), Some((true, done.revision)));
+    let future = AwaitPropagationRequest { revision: Some(Revision { epoch: 1, number: 1_000_000 }) };
+    let refused = world.verifier.events().await_propagation(future).await;
+    assert_refused(refused, Code::Unavailable, "REVISION_NOT_REACHED", "revision");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_leaves_no_row_to_wait_for() {
+    let (world, more) = three().await;
+    let rows = async || sql::lines(&world.server.database, "SELECT name AS line FROM replicas").await.len();
+    assert_eq!(rows().await, 3);
+    for server in more {
+        server.running.stop().await;
+    }
+    assert_eq!(rows().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_hears_every_event_in_order_from_the_one_it_asks_for() {
+    let (world, more) = three().await;
+    let auditor = Caller { channel: more[0].channel.clone(), ..world.auditor.clone() };
+    let first = create(&world.user("admin"), ACME, &key("first", &[])).await.expect("minted");
+    let after_revision = first.propagation.and_then(|p| p.revision);
+    let request = WatchEventsRequest { account_id: ACME.into(), after_revision };
+    let mut watched = auditor.events().watch_events(request).await.expect("an auditor may watch").into_inner();
+    let second = create(&world.user("admin"), ACME, &key("second", &[])).await.expect("minted");
+    let third =
+        disable(&world.user("admin"), ACME, &second.api_key.clone().expect("a key").key_id).await.expect("disabled");
+    for (kind, target) in [("api_key.created", &third.key_id), ("api_key.disabled", &third.key_id)] {
+        let message = tokio::time::timeout(Duration::from_secs(5), watched.next()).await.expect("soon");
+        let message = message.expect("the stream is open").expect("no error");
+        let event = message.event.expect("an event");
+        assert_eq!((event.kind_name.as_str(), event.target.map(|t| t.id)), (kind, Some(target.clone())));
+        assert!(message.head.is_some());
+    }
+    let denied = world.verifier.events().watch_events(WatchEventsRequest::default()).await;
+    assert_refused(denied.map(|_| ()), Code::PermissionDenied, "PERMISSION_MISSING", "system.events");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_ends_when_its_callers_authority_does() {
+    let world = World::start().await;
+    let minted = create(&world.server.operator, "system", &key("auditor", &["system.events"])).await.expect("minted");
+    let auditor = world.server.caller(&minted.token);
+    let request = WatchEventsRequest { account_id: ACME.into(), ..Default::default() };
+    let mut watched = auditor.events().watch_events(request).await.expect("may watch").into_inner();
+    let id = minted.api_key.expect("a key").key_id;
+    let request = DeleteApiKeyRequest { account_id: "system".into(), key_id: id, ..Default::default() };
+    world.server.operator.keys().delete_api_key(request).await.expect("deleted");
+    let end = async {
+        loop {
+            match watched.next().await {
+                Some(Ok(_)) => {}
+                Some(Err(status)) => return status.code(),
+                None => panic!("an end without a reason"),
+            }
+        }
+    };
+    let code = tokio::time::timeout(Duration::from_secs(15), end).await.expect("soon");
+    assert_eq!(code, Code::Unauthenticated);
+}
