@@ -3,26 +3,25 @@
 //! The follower alone writes. An answer claims this revision, so it is advanced only after the fences of
 //! its event are up (V1). It only goes up: an accepted history starts a later epoch, above all of the old.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 
+use super::ordered::Stamp;
 use crate::domain::revision::{Revision, RevisionStamp};
 
 const NOT_STARTED: i64 = -1;
 
 /// The applied revision.
 pub struct Applied {
-    stamp: AtomicI64,
+    stamp: Stamp,
     changes: watch::Sender<Option<Revision>>,
 }
 
 impl Default for Applied {
     fn default() -> Self {
-        Self { stamp: AtomicI64::new(NOT_STARTED), changes: watch::Sender::new(None) }
+        Self { stamp: Stamp::new(NOT_STARTED), changes: watch::Sender::new(None) }
     }
 }
 
@@ -30,8 +29,7 @@ impl Applied {
     /// The next revision, once the fences of its event are up; or where a join starts, once they stand
     /// there.
     pub fn advance(&self, stamp: RevisionStamp) {
-        // Release: who sees the revision sees the fences.
-        let before = self.stamp.swap(stamp.bits(), Ordering::Release);
+        let before = self.stamp.advance(stamp.bits());
         debug_assert!(before <= stamp.bits(), "the log is followed forward only");
         self.changes.send_replace(Some(stamp.revision()));
     }
@@ -39,7 +37,7 @@ impl Applied {
     /// The applied revision; `None` before the first head was read.
     #[must_use]
     pub fn stamp(&self) -> Option<RevisionStamp> {
-        let stamp = self.stamp.load(Ordering::Acquire);
+        let stamp = self.stamp.load();
         (stamp != NOT_STARTED).then(|| RevisionStamp::from_bits(stamp))
     }
 

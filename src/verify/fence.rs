@@ -10,9 +10,7 @@
 //!
 //! Fences rise only from committed events. Which event raises which fence is [`super::covers`]'s.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
-use super::covers::Covers;
+use super::{covers::Covers, ordered::Mark};
 use crate::domain::{
     id::{AccountId, KeyId},
     revision::RevisionStamp,
@@ -40,10 +38,10 @@ pub struct Buckets {
 
 /// Every fence of the process. About half a mebibyte, whatever the number of keys.
 pub struct Fences {
-    keys: Box<[AtomicI64; KEY_BUCKETS]>,
-    accounts: Box<[AtomicI64; ACCOUNT_BUCKETS]>,
-    global: AtomicI64,
-    negative: AtomicI64,
+    keys: Box<[Mark; KEY_BUCKETS]>,
+    accounts: Box<[Mark; ACCOUNT_BUCKETS]>,
+    global: Mark,
+    negative: Mark,
 }
 
 impl KeyBucket {
@@ -79,12 +77,12 @@ impl Buckets {
 
 impl Default for Fences {
     fn default() -> Self {
-        Self { keys: lowered(), accounts: lowered(), global: AtomicI64::new(0), negative: AtomicI64::new(0) }
+        Self { keys: lowered(), accounts: lowered(), global: Mark::new(0), negative: Mark::new(0) }
     }
 }
 
-fn lowered<const N: usize>() -> Box<[AtomicI64; N]> {
-    let fences: Box<[AtomicI64]> = (0..N).map(|_| AtomicI64::new(0)).collect();
+fn lowered<const N: usize>() -> Box<[Mark; N]> {
+    let fences: Box<[Mark]> = (0..N).map(|_| Mark::new(0)).collect();
     fences.try_into().expect("N were collected")
 }
 
@@ -92,10 +90,10 @@ impl Fences {
     /// Raises what an event covers to the event's revision.
     pub fn raise(&self, covers: &Covers, at: RevisionStamp) {
         for bucket in covers.keys() {
-            self.keys[usize::from(bucket.0)].fetch_max(at.bits(), Ordering::Release);
+            self.keys[usize::from(bucket.0)].raise(at.bits());
         }
         for bucket in covers.accounts() {
-            self.accounts[usize::from(bucket.0)].fetch_max(at.bits(), Ordering::Release);
+            self.accounts[usize::from(bucket.0)].raise(at.bits());
         }
         if covers.everything() {
             self.raise_all(at);
@@ -104,8 +102,8 @@ impl Fences {
 
     /// Raises the global and the negative fence: nothing read before `at` is served again.
     pub fn raise_all(&self, at: RevisionStamp) {
-        self.global.fetch_max(at.bits(), Ordering::Release);
-        self.negative.fetch_max(at.bits(), Ordering::Release);
+        self.global.raise(at.bits());
+        self.negative.raise(at.bits());
     }
 
     /// True if an entry read at `revision` may be served, provided that the lease is valid (V1).
@@ -115,15 +113,15 @@ impl Fences {
     #[must_use]
     pub fn serves(&self, buckets: Buckets, revision: RevisionStamp) -> bool {
         let revision = revision.bits();
-        revision >= self.keys[usize::from(buckets.key.0)].load(Ordering::Relaxed)
-            && revision >= self.accounts[usize::from(buckets.account.0)].load(Ordering::Relaxed)
-            && revision >= self.global.load(Ordering::Relaxed)
+        revision >= self.keys[usize::from(buckets.key.0)].load_after_stamps()
+            && revision >= self.accounts[usize::from(buckets.account.0)].load_after_stamps()
+            && revision >= self.global.load_after_stamps()
     }
 
     /// True if an absence read at `revision` may be served, provided that the lease is valid (V2).
     #[must_use]
     pub fn serves_absence(&self, revision: RevisionStamp) -> bool {
-        revision.bits() >= self.negative.load(Ordering::Relaxed)
+        revision.bits() >= self.negative.load_after_stamps()
     }
 }
 

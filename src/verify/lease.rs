@@ -6,10 +6,9 @@
 //! published that time when it registered, and revocations wait for it too. When to renew is the
 //! follower's business; this file only holds the moment.
 
-use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
+
+use super::ordered::Stamp;
 
 /// The margin for drift, as a part of a span: clock rates agree to one in a hundred.
 const DRIFT_PARTS: i64 = 100;
@@ -21,7 +20,7 @@ const SPAN_MICROS_MAX: i64 = i64::MAX / 4;
 
 /// The local lease. Written by the follower alone.
 pub struct Lease {
-    end_boot_micros: AtomicI64,
+    end_boot_micros: Stamp,
     span_micros: i64,
     stale_micros: i64,
 }
@@ -56,7 +55,7 @@ impl Lease {
         let (lease, stale) = (micros(lease), micros(stale_max));
         let margin = (lease / DRIFT_PARTS).max(DRIFT_MARGIN_MICROS_MIN);
         Self {
-            end_boot_micros: AtomicI64::new(LAPSED),
+            end_boot_micros: Stamp::new(LAPSED),
             span_micros: (lease - margin).max(0),
             // The whole of it runs on one clock, so each part leaves its own margin.
             stale_micros: stale - stale / DRIFT_PARTS,
@@ -65,19 +64,19 @@ impl Lease {
 
     /// Renews it by a renewal that was sent at this moment of the boot clock.
     pub fn renew(&self, sent_boot_micros: i64) {
-        // Release: who sees the new end sees every fence that was raised before.
-        self.end_boot_micros.store(sent_boot_micros + self.span_micros, Ordering::Release);
+        // Who sees the new end sees every fence that was raised before.
+        self.end_boot_micros.advance(sent_boot_micros + self.span_micros);
     }
 
     /// Ends it now, and what would follow it.
     pub fn clear(&self) {
-        self.end_boot_micros.store(LAPSED, Ordering::Release);
+        self.end_boot_micros.advance(LAPSED);
     }
 
     /// Its end, to compare with a clock that is read afterwards.
     #[must_use]
     pub fn end(&self) -> LeaseEnd {
-        LeaseEnd { end_boot_micros: self.end_boot_micros.load(Ordering::Acquire), stale_micros: self.stale_micros }
+        LeaseEnd { end_boot_micros: self.end_boot_micros.load(), stale_micros: self.stale_micros }
     }
 
     /// True if it is valid at this moment of the boot clock.

@@ -3,19 +3,13 @@
 //!
 //! It says what it is told and counts when. What a reply allows is for [`super::follower`] to judge.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{Ordering, fence},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use uuid::{Builder, Uuid};
 
 use super::{
     divergence::Point,
+    ordered::before_telling,
     primary::{Acknowledged, Acknowledgement, Registration, Unavailable},
     replica::Replica,
 };
@@ -115,7 +109,7 @@ impl Membership {
         let (incarnation, revision) = (row.incarnation, applied.at.revision());
         let said = Acknowledgement { incarnation, applied: revision, hash: applied.hash, renew };
         // After every fence, as all threads see them: whoever hears that it was applied may rely on them.
-        fence(Ordering::SeqCst);
+        before_telling();
         let found = self.in_time(self.replica.primary.acknowledge(&said)).await?;
         Ok(match (found, &mut self.row) {
             (Acknowledged::OtherHistory, _) => Told::OtherHistory,
@@ -152,7 +146,7 @@ impl Membership {
     pub async fn leave(&mut self) {
         // The lease first: a mutation that no longer finds the row must find no lease either.
         self.replica.lease.clear();
-        fence(Ordering::SeqCst);
+        before_telling();
         let Some(row) = self.row.take() else { return };
         let left = self.in_time(self.replica.primary.deregister(row.incarnation));
         if !matches!(tokio::time::timeout(LEAVE_TIMEOUT_MAX, left).await, Ok(Ok(()))) {

@@ -43,6 +43,7 @@
 
 mod answer;
 pub mod applied;
+mod atomic;
 pub mod cache;
 mod causes;
 pub mod clock;
@@ -61,6 +62,7 @@ pub mod limits;
 pub mod membership;
 mod miss;
 pub mod negative;
+mod ordered;
 pub mod primary;
 mod replica;
 pub mod usage;
