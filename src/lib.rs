@@ -45,8 +45,10 @@
 //! 4. The change is written, the log's head is taken last, the event is appended with its hash, the
 //!    changed objects are stamped with its revision, and all of it commits at once (V5, V6).
 //! 5. The follower of each replica ([`verify`]) applies the event: it raises the fences that cover it, then
-//!    advances the applied revision, then says so in its row of `replicas`. The answer leaves once this
-//!    replica has applied it.
+//!    advances the applied revision, then says so in its row of `replicas`.
+//! 6. The barrier ([`app`]): a mutation waits until every row of `replicas`, read after the commit, has
+//!    applied its revision or can serve no more. Its answer says `complete`, or, when the caller's deadline
+//!    comes first, how many replicas are pending (V1).
 //!
 //! ## The life of a replica
 //!

@@ -38,7 +38,7 @@
 //! - *Removing entries.* Invalidation is a fence; an entry leaves the cache by being replaced or evicted.
 //! - *Time to live.* A deadline is judged at each answer, and freshness is the lease's.
 //! - *A filter of known digests.* It could be wrong, and must never answer UNKNOWN alone.
-//! - *The barrier.* Whoever withdraws authority waits for the rows of `replicas`; this module only keeps
+//! - *The barrier.* It is `app`'s: whoever withdraws authority waits for the rows of `replicas`; this module only keeps
 //!   the row of its own process ([`membership`]) true.
 
 mod answer;

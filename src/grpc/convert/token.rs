@@ -76,7 +76,8 @@ pub fn to_outcome(outcome: Outcome) -> proto::VerificationOutcome {
 /// An answer: who the token is whenever that is known, what it holds only when it is VALID.
 #[must_use]
 pub fn to_verification(verified: &Verified) -> proto::TokenVerification {
-    to_answer(verified.outcome, verified.known(), to_revision(verified.revision))
+    let answer = to_answer(verified.outcome, verified.known(), to_revision(verified.revision));
+    proto::TokenVerification { stale: verified.stale, ..answer }
 }
 
 fn to_answer(
