@@ -12,7 +12,10 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::covers::Covers;
+use super::{
+    covers::Covers,
+    planted::{Bug, planted},
+};
 use crate::domain::{
     id::{AccountId, KeyId},
     revision::RevisionStamp,
@@ -114,6 +117,9 @@ impl Fences {
     /// Acquire, and sees every fence that was raised before those.
     #[must_use]
     pub fn serves(&self, buckets: Buckets, revision: RevisionStamp) -> bool {
+        if planted(Bug::SkipFence) {
+            return true;
+        }
         let revision = revision.bits();
         revision >= self.keys[usize::from(buckets.key.0)].load(Ordering::Relaxed)
             && revision >= self.accounts[usize::from(buckets.account.0)].load(Ordering::Relaxed)

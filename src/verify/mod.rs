@@ -61,6 +61,7 @@ pub mod limits;
 pub mod membership;
 mod miss;
 pub mod negative;
+mod planted;
 pub mod primary;
 mod replica;
 pub mod usage;

@@ -38,7 +38,10 @@ pub async fn close(run: &mut Run<'_>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    let murky: Vec<_> = (0..run.shared.model().keys.len()).filter(|key| run.shared.model().keys[*key].murky).collect();
+    let murky: Vec<_> = {
+        let model = run.shared.model();
+        (0..model.keys.len()).filter(|key| model.keys[*key].murky).collect()
+    };
     for key in murky {
         let mut tries = 0;
         while !run.delete(tries, key).await {
@@ -101,7 +104,13 @@ async fn accounts_for_itself(run: &Run<'_>, operator: &Caller) -> Result<(), Str
     }
     for key in &model.keys {
         let authority = key.authority.latest();
-        let state = if key.deleted { "deleted" } else if authority.active { "active" } else { "disabled" };
+        let state = if key.deleted {
+            "deleted"
+        } else if authority.active {
+            "active"
+        } else {
+            "disabled"
+        };
         let Some(there) = listed.get(&key.id) else { return Err(format!("V5: {} was minted and is gone", key.id)) };
         let same = there.permissions == authority.permissions && there.teams == authority.teams;
         if there.state != state || !(key.deleted || same) {

@@ -102,7 +102,7 @@ impl Postgres {
     async fn bring_up(&mut self) {
         let settings = [("synchronous_commit".to_owned(), "on".to_owned())].into();
         let data = self.folder.join("postgres");
-        for _ in 0..20 {
+        for _ in 0..120 {
             // Throw-away means that no disk is waited for; a killed PostgreSQL loses nothing by that.
             let options = Options {
                 remove_on_stop: false,
@@ -117,7 +117,7 @@ impl Postgres {
                     return;
                 }
                 // The last backends of a killed postmaster may still be there.
-                Err(error) => eprintln!("PostgreSQL did not start, again: {error}"),
+                Err(error) => eprintln!("PostgreSQL did not start, again: {error:?}"),
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
@@ -132,7 +132,14 @@ impl Postgres {
 
     /// `kill -9`, and back again.
     pub async fn kill(&mut self) {
-        signal(self.postmaster(), Signal::KILL);
+        let postmaster = self.postmaster();
+        let backends = children_of(postmaster);
+        signal(postmaster, Signal::KILL);
+        // They end by themselves once they notice; on a busy machine that takes its time.
+        backends.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        while self.running.as_mut().is_some_and(|running| !running.ended()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         self.restart().await;
     }
 
@@ -211,8 +218,6 @@ impl Drop for Postgres {
         _ = std::fs::remove_dir_all(&self.folder);
     }
 }
-
-
 
 fn program(command: &str, database_url: &str) -> Command {
     let mut program = Command::new(PROGRAM);

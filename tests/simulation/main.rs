@@ -82,7 +82,11 @@ async fn v1_to_v6_hold_under_faults() {
     for (name, seed, ops) in reproductions.chain(named) {
         let started = Instant::now();
         let report = runner::run(&mut postgres, seed, &ops, None).await;
-        println!("simulation {name}: {} verifications in {:?}", report.verifications, started.elapsed());
+        let took = started.elapsed();
+        println!(
+            "simulation {name}: {} operations, {} verifications in {took:?}",
+            report.operations, report.verifications
+        );
         if !report.violations.is_empty() {
             print_failure(&name, &ops, &report);
         }

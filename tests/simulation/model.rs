@@ -127,7 +127,10 @@ impl<T: Clone> Versions<T> {
 
     fn complete(&mut self, revision: (i64, i64), now: Instant) {
         for version in &mut self.0 {
-            if !version.lingers && version.until.is_none() && version.replaced_at.is_some_and(|replaced| replaced <= revision) {
+            if !version.lingers
+                && version.until.is_none()
+                && version.replaced_at.is_some_and(|replaced| replaced <= revision)
+            {
                 version.until = Some(now);
             }
         }

@@ -3,26 +3,68 @@
 /// One step of a history. Numbers pick among what there is, modulo; a replica is a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    Mint { replica: usize, kind: usize },
+    Mint {
+        replica: usize,
+        kind: usize,
+    },
     /// Sets the account-level permissions to one of a few sets: wider or narrower.
-    Edit { replica: usize, key: usize, kind: usize },
-    Disable { replica: usize, key: usize },
-    Enable { replica: usize, key: usize },
+    Edit {
+        replica: usize,
+        key: usize,
+        kind: usize,
+    },
+    Disable {
+        replica: usize,
+        key: usize,
+    },
+    Enable {
+        replica: usize,
+        key: usize,
+    },
     /// Grace in seconds.
-    Rotate { replica: usize, key: usize, grace_s: u8 },
-    Delete { replica: usize, key: usize },
+    Rotate {
+        replica: usize,
+        key: usize,
+        grace_s: u8,
+    },
+    Delete {
+        replica: usize,
+        key: usize,
+    },
     /// The token itself ends its key.
-    Revoke { replica: usize, key: usize },
-    Suspend { replica: usize },
-    Resume { replica: usize },
-    DeleteTeam { replica: usize, team: usize },
-    RestoreTeam { replica: usize, team: usize },
+    Revoke {
+        replica: usize,
+        key: usize,
+    },
+    Suspend {
+        replica: usize,
+    },
+    Resume {
+        replica: usize,
+    },
+    DeleteTeam {
+        replica: usize,
+        team: usize,
+    },
+    RestoreTeam {
+        replica: usize,
+        team: usize,
+    },
     /// The catalogue takes away, or gives back, what a permission grants.
-    Retire { replica: usize, retired: bool },
+    Retire {
+        replica: usize,
+        retired: bool,
+    },
     /// A service loses its key while its stream is open.
-    RevokeCaller { replica: usize },
-    Await { replica: usize },
-    Pass { ms: u16 },
+    RevokeCaller {
+        replica: usize,
+    },
+    Await {
+        replica: usize,
+    },
+    Pass {
+        ms: u16,
+    },
     Fault(Fault),
 }
 

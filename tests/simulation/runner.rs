@@ -151,7 +151,8 @@ impl<'a> Run<'a> {
     fn operator_at(&self, slot: usize) -> Caller {
         let slots = (0..REPLICAS).map(|more| (slot + more) % REPLICAS);
         let answering = |slot: &usize| self.replicas[*slot].as_ref().is_some_and(|replica| !replica.stopped);
-        let channel = slots.clone().find(answering).or_else(|| slots.clone().find(|slot| self.replicas[*slot].is_some()));
+        let channel =
+            slots.clone().find(answering).or_else(|| slots.clone().find(|slot| self.replicas[*slot].is_some()));
         let channel: Channel = match channel {
             Some(slot) => self.replicas[slot].as_ref().expect("it was found").channel.clone(),
             None => tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy(),

@@ -5,8 +5,7 @@ use super::*;
 impl Run<'_> {
     pub(super) async fn restore_team(&self, operator: &Caller, team: &str) -> Result<(), Status> {
         let team = proto::Team { team_id: team.into(), display_name: team.into(), ..Default::default() };
-        let request =
-            proto::UpsertTeamRequest { account_id: ACME.into(), team: Some(team), ..Default::default() };
+        let request = proto::UpsertTeamRequest { account_id: ACME.into(), team: Some(team), ..Default::default() };
         operator.directory().upsert_team(request).await.map(drop)
     }
 
@@ -65,8 +64,7 @@ impl Run<'_> {
             after.teams.remove(team);
             self.propose(*place, after);
         }
-        let request =
-            proto::DeleteTeamRequest { account_id: ACME.into(), team_id: team.into(), ..Default::default() };
+        let request = proto::DeleteTeamRequest { account_id: ACME.into(), team_id: team.into(), ..Default::default() };
         let deleted = limited(self.operator_at(replica).directory().delete_team(request)).await;
         let came = sort(deleted, |deleted| deleted.get_ref().propagation).0;
         affected.iter().for_each(|place| self.settle_key(*place, &came));
