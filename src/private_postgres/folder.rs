@@ -96,7 +96,9 @@ impl Folder {
     /// Whether the postmaster says that it takes connections (line 8 of `postmaster.pid`).
     pub(super) fn postmaster_ready(&self) -> bool {
         let text = std::fs::read_to_string(self.cluster().join("postmaster.pid")).unwrap_or_default();
-        text.lines().nth(7).is_some_and(|line| line.trim() == "ready")
+        // A killed postmaster leaves its file behind, and in it that it was ready.
+        let lives = text.lines().next().is_some_and(|pid| is_alive(pid.trim()));
+        lives && text.lines().nth(7).is_some_and(|line| line.trim() == "ready")
     }
 
     /// Forgets a `postmaster.pid` whose process id is a stranger's by now, which PostgreSQL would not dare to.
