@@ -10,7 +10,11 @@
 //!
 //! Fences rise only from committed events. Which event raises which fence is [`super::covers`]'s.
 
-use super::{covers::Covers, ordered::Mark};
+use super::{
+    covers::Covers,
+    ordered::Mark,
+    planted::{Bug, planted},
+};
 use crate::domain::{
     id::{AccountId, KeyId},
     revision::RevisionStamp,
@@ -112,6 +116,9 @@ impl Fences {
     /// Acquire, and sees every fence that was raised before those.
     #[must_use]
     pub fn serves(&self, buckets: Buckets, revision: RevisionStamp) -> bool {
+        if planted(Bug::SkipFence) {
+            return true;
+        }
         let revision = revision.bits();
         revision >= self.keys[usize::from(buckets.key.0)].load_after_stamps()
             && revision >= self.accounts[usize::from(buckets.account.0)].load_after_stamps()

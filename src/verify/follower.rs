@@ -28,6 +28,7 @@ use super::{
     covers::Covers,
     divergence::Point,
     membership::{Identity, Membership, Told},
+    planted::{Bug, planted},
     primary::{Head, LogEntry, Unavailable},
     replica::{FollowerState, Replica},
 };
@@ -130,7 +131,9 @@ impl Follower {
         let replica = &self.replica;
         replica.database_clock.anchor(reading.sent, reading.head.database_time);
         replica.adopt(reading.point.epoch(), catalogue);
-        replica.fences.raise_all(reading.point.at);
+        if !planted(Bug::JoinWithoutFence) {
+            replica.fences.raise_all(reading.point.at);
+        }
         replica.applied.advance(reading.point.at);
         replica.set_state(FollowerState::Following);
         self.last = Some(reading.point);
@@ -144,6 +147,10 @@ impl Follower {
         let reading = self.read_head().await?;
         if !last.leads_to(&reading.point)? {
             return self.join_accepted(&reading).await;
+        }
+        if planted(Bug::AcknowledgeFirst) && last.at < reading.point.at {
+            self.membership.tell(reading.point).await?;
+            tokio::time::sleep(super::planted::GAP).await;
         }
         let last = self.catch_up(last, &reading).await?;
         match self.membership.tell(last).await? {

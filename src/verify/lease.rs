@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use super::ordered::Stamp;
 
+use super::planted::{Bug, planted};
+
 /// The margin for drift, as a part of a span: clock rates agree to one in a hundred.
 const DRIFT_PARTS: i64 = 100;
 /// The margin for drift is never less, however short the lease.
@@ -90,7 +92,8 @@ impl LeaseEnd {
     /// What it allows at this moment of the boot clock.
     #[must_use]
     pub fn standing(self, boot_micros: i64) -> Standing {
-        if boot_micros < self.end_boot_micros {
+        let trusted = planted(Bug::TrustExpiredLease) && self.end_boot_micros != LAPSED;
+        if trusted || boot_micros < self.end_boot_micros {
             Standing::Leased
         } else if boot_micros < self.end_boot_micros + self.stale_micros {
             Standing::Stale

@@ -16,6 +16,7 @@ use super::{
     entry::Entry,
     flight::{Flights, Full},
     negative::NegativeCache,
+    planted::{Bug, planted},
     primary::{Fill, Unavailable},
     replica::{FollowerState, Replica},
 };
@@ -117,6 +118,9 @@ impl Loader {
         let asked = tokio::time::timeout(timeout, self.ask(digests)).await;
         let fill = match asked.unwrap_or_else(|elapsed| Err(Unavailable(Box::new(elapsed)))) {
             Ok(fill) => fill,
+            Err(_) if planted(Bug::ErrorIsAbsence) && before.is_some() => {
+                return Some(Loaded { revision: before?, entry: None, followed: false, fresh: false });
+            }
             Err(error) => {
                 if !self.failing.swap(true, Ordering::Relaxed) {
                     tracing::warn!(error = %Causes(&error), "tokens cannot be read; verifications are UNAVAILABLE");
@@ -144,7 +148,12 @@ impl Loader {
         if !lease.valid(boot) || replica.database_clock.at(boot).is_none() {
             replica.anchored_by_head().await?;
         }
-        replica.primary.fill(digests).await
+        let fill = replica.primary.fill(digests).await?;
+        if planted(Bug::TwoStatementFill) {
+            tokio::time::sleep(super::planted::GAP).await;
+            return Ok(Fill { revision: replica.primary.head().await?.revision, ..fill });
+        }
+        Ok(fill)
     }
 
     fn remember(&self, digests: &[HashedToken], fill: Fill, revision: RevisionStamp, followed: bool) -> Loaded {

@@ -63,6 +63,7 @@ pub mod membership;
 mod miss;
 pub mod negative;
 mod ordered;
+mod planted;
 pub mod primary;
 mod replica;
 pub mod usage;

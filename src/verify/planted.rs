@@ -1,0 +1,48 @@
+//! Mistakes that the simulation must find, made on demand; compiled only with the feature `planted-bugs`.
+//!
+//! Without the feature every question here is a constant `false`, and nothing of this is in the program.
+
+/// A mistake that breaks an invariant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bug {
+    /// Entries are served whatever the fences say.
+    SkipFence,
+    /// A lease that was ever held is held for ever.
+    TrustExpiredLease,
+    /// The database is told of events before they are applied.
+    AcknowledgeFirst,
+    /// What was remembered before joining is served after it.
+    JoinWithoutFence,
+    /// A fill claims a revision that was read after its facts.
+    TwoStatementFill,
+    /// A failed query is an absent token.
+    ErrorIsAbsence,
+}
+
+/// How far apart the halves of a mistake are: what a busy machine does now and then.
+pub(super) const GAP: std::time::Duration = std::time::Duration::from_millis(150);
+
+/// True if the process was told to make this mistake.
+#[cfg(feature = "planted-bugs")]
+pub(super) fn planted(bug: Bug) -> bool {
+    static CHOSEN: std::sync::LazyLock<Option<Bug>> = std::sync::LazyLock::new(|| {
+        let name = std::env::var("LATCHKEY_SIM_PLANTED_BUG").ok()?;
+        Some(match name.as_str() {
+            "skip-fence" => Bug::SkipFence,
+            "trust-expired-lease" => Bug::TrustExpiredLease,
+            "acknowledge-first" => Bug::AcknowledgeFirst,
+            "join-without-fence" => Bug::JoinWithoutFence,
+            "two-statement-fill" => Bug::TwoStatementFill,
+            "error-is-absence" => Bug::ErrorIsAbsence,
+            other => panic!("there is no planted bug {other}"),
+        })
+    });
+    *CHOSEN == Some(bug)
+}
+
+/// Never: this build makes no mistakes on purpose.
+#[cfg(not(feature = "planted-bugs"))]
+#[inline(always)]
+pub(super) const fn planted(_bug: Bug) -> bool {
+    false
+}

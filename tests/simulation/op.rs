@@ -1,0 +1,180 @@
+//! What happens in a simulated history: operations and faults, and the generator that a seed drives.
+
+/// One step of a history. Numbers pick among what there is, modulo; a replica is a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Mint {
+        replica: usize,
+        kind: usize,
+    },
+    /// Sets the account-level permissions to one of a few sets: wider or narrower.
+    Edit {
+        replica: usize,
+        key: usize,
+        kind: usize,
+    },
+    Disable {
+        replica: usize,
+        key: usize,
+    },
+    Enable {
+        replica: usize,
+        key: usize,
+    },
+    /// Grace in seconds.
+    Rotate {
+        replica: usize,
+        key: usize,
+        grace_s: u8,
+    },
+    Delete {
+        replica: usize,
+        key: usize,
+    },
+    /// The token itself ends its key.
+    Revoke {
+        replica: usize,
+        key: usize,
+    },
+    Suspend {
+        replica: usize,
+    },
+    Resume {
+        replica: usize,
+    },
+    DeleteTeam {
+        replica: usize,
+        team: usize,
+    },
+    RestoreTeam {
+        replica: usize,
+        team: usize,
+    },
+    /// The catalogue takes away, or gives back, what a permission grants.
+    Retire {
+        replica: usize,
+        retired: bool,
+    },
+    /// A service loses its key while its stream is open.
+    RevokeCaller {
+        replica: usize,
+    },
+    Await {
+        replica: usize,
+    },
+    Pass {
+        ms: u16,
+    },
+    Fault(Fault),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    KillReplica(usize),
+    StopReplica(usize),
+    ContinueReplica(usize),
+    /// A clean end.
+    LeaveReplica(usize),
+    JoinReplica(usize),
+    KillPostgres,
+    RestartPostgres,
+    /// All of its processes stand still so long.
+    StopPostgres(u16),
+    CutListeners(usize),
+    CutConnections(usize),
+    Refuse(usize),
+    Delay(usize, u16),
+    HoldToDatabase(usize),
+    HoldToReplica(usize),
+    Heal(usize),
+}
+
+impl Fault {
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::KillReplica(_) => "kill_replica",
+            Self::StopReplica(_) => "stop_replica",
+            Self::ContinueReplica(_) => "continue_replica",
+            Self::LeaveReplica(_) => "leave_replica",
+            Self::JoinReplica(_) => "join_replica",
+            Self::KillPostgres => "kill_postgres",
+            Self::RestartPostgres => "restart_postgres",
+            Self::StopPostgres(_) => "stop_postgres",
+            Self::CutListeners(_) => "cut_listeners",
+            Self::CutConnections(_) => "cut_connections",
+            Self::Refuse(_) => "refuse_connections",
+            Self::Delay(..) => "delay",
+            Self::HoldToDatabase(_) => "hold_to_database",
+            Self::HoldToReplica(_) => "hold_to_replica",
+            Self::Heal(_) => "heal",
+        }
+    }
+}
+
+/// Numbers that look random and are the same for a seed.
+#[derive(Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
+    }
+
+    pub fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+}
+
+/// How many slots for replicas there are.
+pub const REPLICAS: usize = 3;
+
+/// The history of a seed.
+pub fn history(seed: u64, length: usize) -> Vec<Op> {
+    let mut dice = Dice::new(seed);
+    let mut ops: Vec<Op> = (0..4).map(|kind| Op::Mint { replica: kind % REPLICAS, kind }).collect();
+    ops.extend((0..length).map(|_| if dice.roll(3) == 0 { Op::Fault(fault(&mut dice)) } else { step(&mut dice) }));
+    ops
+}
+
+fn step(dice: &mut Dice) -> Op {
+    let (replica, key) = (dice.roll(REPLICAS), dice.roll(8));
+    match dice.roll(24) {
+        0..=3 => Op::Mint { replica, kind: dice.roll(6) },
+        4..=8 => Op::Edit { replica, key, kind: dice.roll(6) },
+        9 | 10 => Op::Disable { replica, key },
+        11 => Op::Enable { replica, key },
+        12..=14 => Op::Rotate { replica, key, grace_s: [0, 0, 2, 60][dice.roll(4)] },
+        15 => Op::Delete { replica, key },
+        16 => Op::Revoke { replica, key },
+        17 => Op::Suspend { replica },
+        18 => Op::Resume { replica },
+        19 => Op::DeleteTeam { replica, team: dice.roll(3) },
+        20 => Op::RestoreTeam { replica, team: dice.roll(3) },
+        21 => Op::Retire { replica, retired: dice.roll(2) == 0 },
+        22 => Op::RevokeCaller { replica },
+        _ if dice.roll(2) == 0 => Op::Await { replica },
+        _ => Op::Pass { ms: 300 + 300 * dice.roll(3) as u16 },
+    }
+}
+
+fn fault(dice: &mut Dice) -> Fault {
+    let replica = dice.roll(REPLICAS);
+    match dice.roll(24) {
+        0 | 1 => Fault::KillReplica(replica),
+        2..=4 => Fault::StopReplica(replica),
+        5..=7 => Fault::ContinueReplica(replica),
+        8 => Fault::LeaveReplica(replica),
+        9..=11 => Fault::JoinReplica(replica),
+        12 => Fault::KillPostgres,
+        13 => Fault::RestartPostgres,
+        14 => Fault::StopPostgres(300 + 400 * dice.roll(4) as u16),
+        15 | 16 => Fault::CutListeners(replica),
+        17 => Fault::CutConnections(replica),
+        18 => Fault::Refuse(replica),
+        19 => Fault::Delay(replica, 5 + 20 * dice.roll(8) as u16),
+        20 => Fault::HoldToDatabase(replica),
+        21 => Fault::HoldToReplica(replica),
+        _ => Fault::Heal(replica),
+    }
+}

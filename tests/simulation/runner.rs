@@ -1,0 +1,360 @@
+//! Carries a history out, and has the oracle look after every step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use latchkey::proto::{
+    self, ApiKey, Propagation, RevokeTokenRequest, VerifyEventChainRequest, api_key::Expiry as ProtoExpiry,
+};
+use tokio::task::JoinHandle;
+use tonic::{Code, Status, transport::Channel};
+
+use crate::{
+    ask::{self, Shared},
+    closing,
+    cluster::{Postgres, Replica},
+    model::{ACCOUNT_PERMISSIONS, Authority, Key, RETIRED, TEAM_PERMISSION, TEAMS, Versions, at},
+    op::{Dice, Fault, Op, REPLICAS},
+    support::{
+        Caller, calls,
+        world::{self, ACME},
+    },
+};
+
+/// A revocation waits for a lease and a second; a database that stands still takes longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What came of a history.
+pub struct Report {
+    pub operations: u64,
+    pub verifications: u64,
+    pub valid: u64,
+    pub faults: BTreeMap<&'static str, u64>,
+    pub violations: Vec<String>,
+}
+
+pub struct Run<'a> {
+    pub postgres: &'a mut Postgres,
+    pub database: String,
+    pub replicas: [Option<Replica>; REPLICAS],
+    pub shared: Arc<Shared>,
+    pub operator: String,
+    planted: Option<&'static str>,
+    dice: Dice,
+    faults: BTreeMap<&'static str, u64>,
+    /// Keys whose minting has an unknown outcome.
+    pub lost_mints: usize,
+}
+
+/// What came of a change.
+enum Came {
+    Done(Propagation),
+    Refused,
+    Unknown,
+}
+
+struct Hammers(Vec<JoinHandle<()>>);
+
+impl Drop for Hammers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Runs a history on a database of its own, until the first violation.
+pub async fn run(postgres: &mut Postgres, seed: u64, ops: &[Op], planted: Option<&'static str>) -> Report {
+    let mut run = Run::start(postgres, seed, planted).await;
+    let hammers = (0..REPLICAS).map(|slot| ask::hammer(run.shared.clone(), slot, seed));
+    let hammers = Hammers(hammers.collect());
+    let mut operations = 0;
+    for op in ops {
+        operations += 1;
+        run.step(*op).await;
+        run.look().await;
+        if !run.shared.model().violations.is_empty() {
+            break;
+        }
+    }
+    if run.shared.model().violations.is_empty() {
+        closing::close(&mut run).await;
+    }
+    drop(hammers);
+    let (faults, database) = (std::mem::take(&mut run.faults), run.database.clone());
+    let shared = run.shared.clone();
+    drop(run);
+    postgres.forget(&database).await;
+    let model = shared.model();
+    let (verifications, valid) = (model.verifications, model.valid);
+    Report { operations, verifications, valid, faults, violations: model.violations.clone() }
+}
+
+async fn limited<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
+}
+
+fn sort<T>(result: Result<T, Status>, propagation: impl FnOnce(&T) -> Option<Propagation>) -> (Came, Option<T>) {
+    match result {
+        Ok(response) => (Came::Done(propagation(&response).expect("a change tells its propagation")), Some(response)),
+        Err(status) => {
+            let refused = [Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition, Code::Aborted];
+            (if refused.contains(&status.code()) { Came::Refused } else { Came::Unknown }, None)
+        }
+    }
+}
+
+/// The sets of account-level permissions that keys have, by kind.
+fn permissions(kind: usize) -> Vec<&'static str> {
+    match kind % 6 {
+        0 => ACCOUNT_PERMISSIONS.to_vec(),
+        1 => vec!["settings.view", "secrets.use"],
+        2 => vec![RETIRED],
+        3 => vec![],
+        4 => vec!["incidents.view"],
+        _ => vec!["settings.view", "incidents.view"],
+    }
+}
+
+impl<'a> Run<'a> {
+    async fn start(postgres: &'a mut Postgres, seed: u64, planted: Option<&'static str>) -> Self {
+        let database = postgres.fresh().await;
+        let operator = postgres.bootstrap(&database).await;
+        let (shared, dice) = (Shared::new(), Dice::new(!seed));
+        let replicas = [const { None }; REPLICAS];
+        let faults = BTreeMap::new();
+        let mut run = Self { postgres, database, replicas, shared, operator, planted, dice, faults, lost_mints: 0 };
+        for slot in 0..REPLICAS {
+            run.join(slot).await;
+        }
+        let operator = run.operator_at(0);
+        world::apply_example_catalogue(&operator).await;
+        let account = proto::Account { account_id: ACME.into(), display_name: ACME.into(), ..Default::default() };
+        let request = proto::UpsertAccountRequest { account: Some(account), ..Default::default() };
+        operator.directory().upsert_account(request).await.expect("an account");
+        for team in TEAMS {
+            run.restore_team(&operator, team).await.expect("a team");
+        }
+        let verifier = world::create(&operator, "system", &world::key("verifier", &["system.verify"])).await;
+        *run.shared.verifier.lock().expect("nobody panics here") = Some(verifier.expect("a key").token);
+        run
+    }
+
+    pub async fn join(&mut self, slot: usize) {
+        let replica = self.postgres.replica(&self.database, self.planted).await;
+        self.shared.place(slot, Some(replica.channel.clone()));
+        self.replicas[slot] = Some(replica);
+    }
+
+    /// The operator, at a replica that may answer: the one asked for, or the next.
+    fn operator_at(&self, slot: usize) -> Caller {
+        let slots = (0..REPLICAS).map(|more| (slot + more) % REPLICAS);
+        let answering = |slot: &usize| self.replicas[*slot].as_ref().is_some_and(|replica| !replica.stopped);
+        let channel =
+            slots.clone().find(answering).or_else(|| slots.clone().find(|slot| self.replicas[*slot].is_some()));
+        let channel: Channel = match channel {
+            Some(slot) => self.replicas[slot].as_ref().expect("it was found").channel.clone(),
+            None => tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy(),
+        };
+        Caller { channel, token: self.operator.clone(), on_behalf_of: None }
+    }
+
+    async fn step(&mut self, op: Op) {
+        match op {
+            Op::Mint { replica, kind } => self.mint(replica, kind).await,
+            Op::Edit { replica, key, kind } => self.edit(replica, key, kind).await,
+            Op::Disable { replica, key } => self.set_active(replica, key, false).await,
+            Op::Enable { replica, key } => self.set_active(replica, key, true).await,
+            Op::Rotate { replica, key, grace_s } => self.rotate(replica, key, grace_s).await,
+            Op::Delete { replica, key } => self.delete_picked(replica, key).await,
+            Op::Revoke { replica, key } => self.revoke(replica, key).await,
+            Op::Suspend { replica } => self.suspend(replica, true).await,
+            Op::Resume { replica } => self.suspend(replica, false).await,
+            Op::DeleteTeam { replica, team } => self.delete_team(replica, TEAMS[team]).await,
+            Op::RestoreTeam { replica, team } => {
+                let operator = self.operator_at(replica);
+                _ = limited(self.restore_team(&operator, TEAMS[team])).await;
+            }
+            Op::Retire { replica, retired } => self.retire(replica, retired).await,
+            Op::RevokeCaller { replica } => self.revoke_caller(replica).await,
+            Op::Await { replica } => _ = self.await_propagation(replica).await,
+            Op::Pass { ms } => tokio::time::sleep(Duration::from_millis(ms.into())).await,
+            Op::Fault(fault) => self.hurt(fault).await,
+        }
+    }
+
+    /// The oracle: every token on every replica that runs, by every path in turn, and the chain (V6).
+    async fn look(&mut self) {
+        let path = [0, 0, 1, 2][self.dice.roll(4)];
+        for slot in 0..REPLICAS {
+            if self.replicas[slot].as_ref().is_some_and(|replica| !replica.stopped) {
+                ask::ask(&self.shared, slot, &mut self.dice, path, None).await;
+            }
+        }
+        let mut events = self.operator_at(0).events();
+        let chain = events.verify_event_chain(VerifyEventChainRequest::default());
+        if let Ok(Ok(chain)) = tokio::time::timeout(Duration::from_secs(1), chain).await {
+            let chain = chain.into_inner();
+            if !chain.valid {
+                self.shared.model().violation(format!("V6: {chain:?}"));
+            }
+        }
+    }
+
+    /// A key whose state is known, if there is one.
+    fn pick(&self, key: usize) -> Option<(usize, String, Authority)> {
+        let model = self.shared.model();
+        let count = model.keys.len();
+        let mut places = (0..count).map(|more| (key + more) % count);
+        let place = places.find(|place| !model.keys[*place].murky && !model.keys[*place].deleted)?;
+        Some((place, model.keys[place].id.clone(), model.keys[place].authority.latest().clone()))
+    }
+
+    fn settle_key(&self, place: usize, came: &Came) {
+        let mut model = self.shared.model();
+        match came {
+            Came::Done(propagation) => {
+                let revision = at(propagation.revision.as_ref().expect("a revision"));
+                model.keys[place].authority.commit(revision);
+                if propagation.complete {
+                    model.complete(revision);
+                }
+            }
+            Came::Refused => model.keys[place].authority.withdraw(),
+            Came::Unknown => model.keys[place].murky = true,
+        }
+    }
+
+    fn propose(&self, place: usize, authority: Authority) {
+        self.shared.model().keys[place].authority.propose(authority);
+    }
+
+    async fn mint(&mut self, replica: usize, kind: usize) {
+        let names = permissions(kind);
+        let teams = if kind >= 2 { &TEAMS[..kind.min(3)] } else { &[] };
+        let mut key = match teams {
+            [] => world::key("k", &names),
+            teams => world::team_key("k", &names, teams, &[TEAM_PERMISSION]),
+        };
+        if kind == 5 {
+            key.expiry = Some(ProtoExpiry::Ttl(calls::seconds(4)));
+        }
+        let minted = limited(world::create(&self.operator_at(replica), ACME, &key)).await;
+        let (came, minted) = sort(minted, |minted| minted.propagation);
+        if let Some((minted, api_key)) = minted.map(|m| (m.token, m.api_key.expect("a key"))) {
+            let expire_micros = match &api_key.expiry {
+                Some(ProtoExpiry::ExpireTime(time)) => Some(calls::micros(time)),
+                _ => None,
+            };
+            let authority = Authority {
+                active: true,
+                permissions: names.iter().map(|name| (*name).to_owned()).collect(),
+                teams: teams.iter().map(|team| (*team).to_owned()).collect(),
+                tokens: [(0, None)].into(),
+            };
+            self.shared.model().keys.push(Key {
+                id: api_key.key_id,
+                account_id: ACME.into(),
+                tokens: vec![minted],
+                expire_micros,
+                authority: Versions::new(authority),
+                murky: false,
+                deleted: false,
+            });
+        } else if matches!(came, Came::Unknown) {
+            self.lost_mints += 1;
+        }
+    }
+
+    async fn edit(&mut self, replica: usize, key: usize, kind: usize) {
+        let Some((place, key_id, before)) = self.pick(key) else { return };
+        let account_permissions = world::strings(&permissions(kind));
+        let permissions: BTreeSet<_> = account_permissions.iter().cloned().collect();
+        self.propose(place, Authority { permissions, ..before });
+        let api_key = ApiKey { key_id, account_permissions, ..Default::default() };
+        let operator = self.operator_at(replica);
+        let edited = limited(calls::update(&operator, ACME, api_key, &["account_permissions"])).await;
+        self.settle_key(place, &sort(edited, |edited| edited.propagation).0);
+    }
+
+    async fn set_active(&mut self, replica: usize, key: usize, active: bool) {
+        let Some((place, key_id, before)) = self.pick(key) else { return };
+        self.propose(place, Authority { active, ..before });
+        let mut keys = self.operator_at(replica).keys();
+        let account_id = ACME.to_owned();
+        let came = if active {
+            let request = proto::EnableApiKeyRequest { account_id, key_id, ..Default::default() };
+            sort(limited(keys.enable_api_key(request)).await, |enabled| enabled.get_ref().propagation).0
+        } else {
+            let request = proto::DisableApiKeyRequest { account_id, key_id, ..Default::default() };
+            sort(limited(keys.disable_api_key(request)).await, |disabled| disabled.get_ref().propagation).0
+        };
+        self.settle_key(place, &came);
+    }
+
+    async fn rotate(&mut self, replica: usize, key: usize, grace_s: u8) {
+        let Some((place, key_id, before)) = self.pick(key) else { return };
+        let (fresh, current) = {
+            let model = self.shared.model();
+            let fresh = model.keys[place].tokens.len();
+            (fresh, before.tokens.iter().filter(|(_, end)| end.is_none()).map(|(token, _)| *token).next_back())
+        };
+        let retiring = current.filter(|_| grace_s > 0);
+        let tokens = retiring.into_iter().chain([fresh]).map(|token| (token, None)).collect();
+        self.propose(place, Authority { tokens, ..before });
+        let request = proto::RotateApiKeyRequest {
+            account_id: ACME.into(),
+            key_id,
+            grace_period: Some(calls::seconds(grace_s.into())),
+            ..Default::default()
+        };
+        let rotated = limited(self.operator_at(replica).keys().rotate_api_key(request)).await;
+        let (came, rotated) = sort(rotated, |rotated| rotated.get_ref().propagation);
+        if let Some(rotated) = rotated.map(tonic::Response::into_inner) {
+            let end = rotated.api_key.and_then(|key| key.retiring_token_end_time);
+            let mut model = self.shared.model();
+            model.keys[place].tokens.push(rotated.token);
+            if let (Some(token), Some(end)) = (retiring, end) {
+                model.keys[place].authority.amend(|now| _ = now.tokens.insert(token, Some(calls::micros(&end))));
+            }
+        }
+        self.settle_key(place, &came);
+    }
+
+    async fn delete_picked(&mut self, replica: usize, key: usize) {
+        if let Some((place, ..)) = self.pick(key) {
+            self.delete(replica, place).await;
+        }
+    }
+
+    /// True if it is known to be deleted, everywhere.
+    pub async fn delete(&mut self, replica: usize, place: usize) -> bool {
+        self.propose(place, Authority::default());
+        let key_id = self.shared.model().keys[place].id.clone();
+        let request = proto::DeleteApiKeyRequest { account_id: ACME.into(), key_id, ..Default::default() };
+        let deleted = limited(self.operator_at(replica).keys().delete_api_key(request)).await;
+        let (came, _) = sort(deleted, |deleted| deleted.get_ref().propagation);
+        self.settle_key(place, &came);
+        let done = matches!(came, Came::Done(_));
+        self.shared.model().keys[place].deleted |= done;
+        matches!(came, Came::Done(propagation) if propagation.complete)
+    }
+
+    async fn revoke(&mut self, replica: usize, key: usize) {
+        let Some((place, _, before)) = self.pick(key) else { return };
+        let current = before.tokens.iter().filter(|(_, end)| end.is_none()).map(|(token, _)| *token).next_back();
+        let Some(current) = current else { return };
+        let token = self.shared.model().keys[place].tokens[current].clone();
+        self.propose(place, Authority::default());
+        let bearer = Caller { token, ..self.operator_at(replica) };
+        let revoked = limited(bearer.tokens().revoke_token(RevokeTokenRequest::default())).await;
+        let (came, _) = sort(revoked, |revoked| revoked.get_ref().propagation);
+        // A key that is disabled or expired may revoke itself too; if not, it is as it was.
+        self.settle_key(place, &came);
+        self.shared.model().keys[place].deleted |= matches!(came, Came::Done(_));
+    }
+}
+
+#[path = "runner_world.rs"]
+mod elsewhere;
