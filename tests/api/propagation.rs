@@ -115,7 +115,8 @@ async fn a_caller_may_ask_not_to_wait_and_wait_later() {
     add_dead_replica(&world, 1_500).await;
     let started = Instant::now();
     let done = delete(&world.user("admin"), &minted.api_key.expect("a key").key_id, true).await;
-    assert!(!done.complete && done.pending_replicas == 1, "{done:?}");
+    // The lost one; its own server may not have applied it yet either.
+    assert!(!done.complete && (1..=2).contains(&done.pending_replicas), "{done:?}");
     assert!(started.elapsed() < Duration::from_secs(1));
     let request = AwaitPropagationRequest { revision: done.revision };
     let awaited = world.verifier.events().await_propagation(request).await.expect("any caller may").into_inner();

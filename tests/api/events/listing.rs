@@ -1,10 +1,9 @@
 //! ListEvents: filters, pages, and who may read.
 
 use latchkey::proto::{
-    AwaitPropagationRequest, DeleteTeamRequest, EventKind, ListEventsRequest, ListEventsResponse, Revision,
-    VerifyEventChainRequest, WatchEventsRequest,
+    DeleteTeamRequest, EventKind, ListEventsRequest, ListEventsResponse, Revision, VerifyEventChainRequest,
 };
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::{
     calls::*,
@@ -117,14 +116,4 @@ async fn an_accounts_account_level_managers_read_its_own_events_and_no_other() {
     }
     not_found(events(&world.verifier, of(ACME)).await);
     denied(events(&world.verifier, of("")).await, "system.events");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_this_release_does_not_offer_says_so() {
-    let world = World::start().await;
-    let caller = &world.auditor;
-    let watch = caller.events().watch_events(WatchEventsRequest::default()).await;
-    refused(watch, Code::Unimplemented, "NOT_IMPLEMENTED", "WatchEvents");
-    let wait = caller.events().await_propagation(AwaitPropagationRequest::default()).await;
-    refused(wait, Code::Unimplemented, "NOT_IMPLEMENTED", "AwaitPropagation");
 }
