@@ -47,6 +47,10 @@ impl<In, Out> Running<'_, In, Out> {
     async fn next(&mut self) -> Option<Result<Out, Status>> {
         let Answering { messages, authority_ended, answer, in_flight_max } = &mut self.parts;
         loop {
+            // Before waiting: the last answer may have been given after the last question was read.
+            if !self.reading && self.in_flight.is_empty() {
+                return None;
+            }
             let room = self.reading && self.in_flight.len() < *in_flight_max;
             tokio::select! {
                 // The end of authority comes before any answer, an answer before the next question.
@@ -58,9 +62,6 @@ impl<In, Out> Running<'_, In, Out> {
                     Some(Err(status)) => return Some(Err(status)),
                     None => self.reading = false,
                 },
-            }
-            if !self.reading && self.in_flight.is_empty() {
-                return None;
             }
         }
     }

@@ -56,6 +56,25 @@ async fn a_slow_answer_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_no_more_before_it_is_answered_gets_its_answers_and_an_end() {
+    let open = Arc::new(Notify::new());
+    let waiting = Arc::clone(&open);
+    let mut stream = Box::pin(answers(parts(stream::iter([Ok(0)]), move |n| {
+        let waiting = Arc::clone(&waiting);
+        async move {
+            waiting.notified().await;
+            Ok(n)
+        }
+        .boxed()
+    })));
+    // The end of the questions is seen while the only answer is not ready.
+    assert!(stream.next().now_or_never().is_none());
+    open.notify_one();
+    assert_eq!(stream.next().await.expect("open").expect("answered"), 0);
+    assert!(stream.next().now_or_never().expect("it does not wait").is_none());
+}
+
+#[tokio::test]
 async fn beyond_the_bound_nothing_is_read() {
     let read = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&read);
