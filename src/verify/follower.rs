@@ -122,6 +122,9 @@ impl Follower {
     async fn join(&mut self) -> Result<(), RoundError> {
         self.joined = false;
         self.membership.leave().await;
+        if planted(Bug::JoinWithoutFence) {
+            tokio::time::sleep(super::planted::GAP).await;
+        }
         let sent = self.membership.register().await?;
         let reading = self.read_head().await?;
         if let Some(last) = self.last {

@@ -20,7 +20,7 @@ pub(super) enum Bug {
 }
 
 /// How far apart the halves of a mistake are: what a busy machine does now and then.
-pub(super) const GAP: std::time::Duration = std::time::Duration::from_millis(150);
+pub(super) const GAP: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// True if the process was told to make this mistake.
 #[cfg(feature = "planted-bugs")]

@@ -7,7 +7,7 @@ use std::{
 
 use latchkey::{
     domain::token::{PlainToken, Prefix},
-    proto::{Requirement, StreamVerifyTokensRequest, TokenCheck, VerifyTokenRequest, VerifyTokensRequest},
+    proto::{Requirement, Revision, StreamVerifyTokensRequest, TokenCheck, VerifyTokenRequest, VerifyTokensRequest},
 };
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
@@ -20,8 +20,58 @@ use crate::{
 };
 
 /// Longer than most pauses of a process: what is asked meanwhile is answered afterwards.
-const PATIENCE: Duration = Duration::from_secs(3);
-const BATCH: usize = 100;
+const HAMMER_PATIENCE: Duration = Duration::from_secs(3);
+/// The oracle looks after every operation: who cannot answer is not waited for.
+const LOOK_PATIENCE: Duration = Duration::from_millis(400);
+/// When all is healed.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(3);
+const BATCH: usize = 50;
+const HAMMER_PAUSE: Duration = Duration::from_millis(50);
+
+/// The three ways to ask.
+#[derive(Clone, Copy, Debug)]
+pub enum Path {
+    Batch,
+    Stream,
+    Single,
+}
+
+/// What is asked, and how.
+#[derive(Clone, Copy)]
+pub struct Ask {
+    pub path: Path,
+    /// So many at random; else everything about every token.
+    random: Option<usize>,
+    /// Nothing older than what some answer has told already.
+    fresh: bool,
+    /// What holds must be VALID.
+    exact: bool,
+    patience: Duration,
+}
+
+impl Ask {
+    fn some(dice: &mut Dice) -> Self {
+        let (path, fresh) = (Path::roll(dice), dice.roll(4) == 0);
+        Self { path, fresh, random: Some(BATCH), exact: false, patience: HAMMER_PATIENCE }
+    }
+
+    /// Everything, now.
+    pub fn all(dice: &mut Dice) -> Self {
+        let (path, fresh) = (Path::roll(dice), dice.roll(4) == 0);
+        Self { path, fresh, random: None, exact: false, patience: LOOK_PATIENCE }
+    }
+
+    /// Everything, of replicas that are whole.
+    pub fn healed(path: Path, exact: bool) -> Self {
+        Self { path, fresh: exact, random: None, exact, patience: CLOSING_PATIENCE }
+    }
+}
+
+impl Path {
+    fn roll(dice: &mut Dice) -> Self {
+        [Self::Batch, Self::Batch, Self::Stream, Self::Single][dice.roll(4)]
+    }
+}
 
 /// What operations, oracle and verifiers share.
 pub struct Shared {
@@ -30,12 +80,14 @@ pub struct Shared {
     channels: Mutex<[Option<Channel>; REPLICAS]>,
     /// Holds `system.verify`.
     pub verifier: Mutex<Option<String>>,
+    /// Whether a slot's replica may say that its answers are stale.
+    pub may_be_stale: [bool; REPLICAS],
 }
 
 impl Shared {
-    pub fn new() -> Arc<Self> {
+    pub fn new(may_be_stale: [bool; REPLICAS]) -> Arc<Self> {
         let channels = Mutex::new([const { None }; REPLICAS]);
-        Arc::new(Self { model: Mutex::new(Model::new()), channels, verifier: Mutex::default() })
+        Arc::new(Self { model: Mutex::new(Model::new()), channels, verifier: Mutex::default(), may_be_stale })
     }
 
     pub fn model(&self) -> MutexGuard<'_, Model> {
@@ -62,7 +114,8 @@ fn invented(dice: &mut Dice) -> String {
 }
 
 /// Questions about every token, or about some at random, and about one that nobody minted.
-fn questions(model: &Model, dice: &mut Dice, random: Option<usize>) -> Vec<(Asked, TokenCheck)> {
+fn questions(model: &Model, dice: &mut Dice, ask: Ask) -> Vec<(Asked, TokenCheck)> {
+    let (random, min_revision) = (ask.random, ask.fresh.then_some(model.known));
     let (sent, sent_micros) = (Instant::now(), micros_now());
     let all = model.keys.iter().enumerate();
     let mut tokens: Vec<_> = all.flat_map(|(key, facts)| (0..facts.tokens.len()).map(move |t| (key, t))).collect();
@@ -74,7 +127,7 @@ fn questions(model: &Model, dice: &mut Dice, random: Option<usize>) -> Vec<(Aske
         let team_ids = team.iter().map(|team| (*team).to_owned()).collect();
         let requirement = Some(Requirement { account_id: ACME.into(), permission: String::from(permission), team_ids });
         let check = TokenCheck { token: token.to_owned(), requirement };
-        asked.push((Asked { key, permission, team, sent, sent_micros }, check));
+        asked.push((Asked { key, permission, team, sent, sent_micros, min_revision }, check));
     };
     for (key, place) in tokens {
         let token = &model.keys[key].tokens[place];
@@ -93,8 +146,10 @@ fn questions(model: &Model, dice: &mut Dice, random: Option<usize>) -> Vec<(Aske
 
 /// What an error may be: a fault may fail, and must say so as one (V2).
 fn judge_error(shared: &Shared, status: &Status, place: &str) {
-    let honest = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown];
-    if !honest.contains(&status.code()) {
+    // A connection that breaks has no code of its own: the client library says so by a source.
+    let broken = status.code() == Code::Unknown && std::error::Error::source(status).is_some();
+    let honest = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
+    if !broken && !honest.contains(&status.code()) {
         shared.model().violation(format!("V2: {place}: {status:?}"));
     }
 }
@@ -104,22 +159,30 @@ fn too_late() -> Status {
 }
 
 /// Asks by one path; true if there was an answer.
-pub async fn ask(shared: &Shared, slot: usize, dice: &mut Dice, path: usize, random: Option<usize>) -> bool {
+pub async fn ask(shared: &Shared, slot: usize, dice: &mut Dice, ask: Ask) -> bool {
     let Some(caller) = shared.caller(slot) else { return false };
-    let (asked, checks): (Vec<_>, Vec<_>) = questions(&shared.model(), dice, random).into_iter().unzip();
-    let limit = if random.is_some() { PATIENCE } else { Duration::from_millis(1_200) };
-    let place = format!("replica {slot}, {}", ["batch", "stream", "single"][path]);
+    let (asked, checks): (Vec<_>, Vec<_>) = questions(&shared.model(), dice, ask).into_iter().unzip();
+    let min = asked[0].min_revision.map(|(epoch, number)| Revision { epoch, number });
+    let place = format!("replica {slot}, {:?}", ask.path);
     let answered = async {
-        match path {
-            0 => batch(&caller, checks).await,
-            1 => stream(&caller, checks).await,
-            _ => single(&caller, checks).await,
+        match ask.path {
+            Path::Batch => batch(&caller, checks, min).await,
+            Path::Stream => stream(&caller, checks, min).await,
+            Path::Single => single(&caller, checks, min).await,
         }
     };
-    match tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| Err(too_late())) {
+    match tokio::time::timeout(ask.patience, answered).await.unwrap_or_else(|_| Err(too_late())) {
         Ok(found) => {
             let mut model = shared.model();
-            asked.iter().zip(&found).for_each(|(asked, found)| model.judge(asked, found.outcome(), &place));
+            for (asked, found) in asked.iter().zip(&found) {
+                if found.stale && !shared.may_be_stale[slot] {
+                    model.violation(format!("V2: {place}: stale, where nothing may be"));
+                }
+                match ask.exact {
+                    true => model.judge_exactly(asked, found, &place),
+                    false => model.judge(asked, found, &place),
+                }
+            }
             true
         }
         Err(status) => {
@@ -131,23 +194,23 @@ pub async fn ask(shared: &Shared, slot: usize, dice: &mut Dice, path: usize, ran
 
 type Found = Result<Vec<latchkey::proto::TokenVerification>, Status>;
 
-async fn batch(caller: &Caller, checks: Vec<TokenCheck>) -> Found {
+async fn batch(caller: &Caller, checks: Vec<TokenCheck>, min_revision: Option<Revision>) -> Found {
     let mut results = Vec::new();
     for checks in checks.chunks(1_000) {
-        let request = VerifyTokensRequest { checks: checks.to_vec(), min_revision: None };
+        let request = VerifyTokensRequest { checks: checks.to_vec(), min_revision };
         results.extend(caller.tokens().verify_tokens(request).await?.into_inner().results);
     }
     Ok(results)
 }
 
-async fn stream(caller: &Caller, checks: Vec<TokenCheck>) -> Found {
+async fn stream(caller: &Caller, checks: Vec<TokenCheck>, min_revision: Option<Revision>) -> Found {
     let messages: Vec<_> = checks
         .chunks(20)
         .enumerate()
         .map(|(id, checks)| StreamVerifyTokensRequest {
             correlation_id: id as u64,
             checks: checks.to_vec(),
-            min_revision: None,
+            min_revision,
         })
         .collect();
     let count = messages.len();
@@ -166,10 +229,10 @@ async fn stream(caller: &Caller, checks: Vec<TokenCheck>) -> Found {
     Ok(parts.concat())
 }
 
-async fn single(caller: &Caller, checks: Vec<TokenCheck>) -> Found {
+async fn single(caller: &Caller, checks: Vec<TokenCheck>, min_revision: Option<Revision>) -> Found {
     let mut results = Vec::new();
     for check in checks.into_iter().take(20) {
-        let request = VerifyTokenRequest { token: check.token, requirement: check.requirement, min_revision: None };
+        let request = VerifyTokenRequest { token: check.token, requirement: check.requirement, min_revision };
         let response = caller.tokens().verify_token(request).await?.into_inner();
         results.push(response.verification.ok_or_else(|| Status::internal("no verification"))?);
     }
@@ -181,9 +244,9 @@ pub fn hammer(shared: Arc<Shared>, slot: usize, seed: u64) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut dice = Dice::new(seed ^ (slot as u64) << 32);
         loop {
-            let path = [0, 0, 1, 2][dice.roll(4)];
-            let answered = ask(&shared, slot, &mut dice, path, Some(BATCH)).await;
-            tokio::time::sleep(Duration::from_millis(if answered { 10 } else { 40 })).await;
+            let some = Ask::some(&mut dice);
+            let answered = ask(&shared, slot, &mut dice, some).await;
+            tokio::time::sleep(if answered { HAMMER_PAUSE } else { 2 * HAMMER_PAUSE }).await;
         }
     })
 }

@@ -82,7 +82,9 @@ fn children_of(pid: u32) -> Vec<u32> {
 
 impl Postgres {
     pub async fn start() -> Self {
-        let folder = std::env::temp_dir().join(format!("latchkey-simulation-{}", std::process::id()));
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, SeqCst);
+        let folder = std::env::temp_dir().join(format!("latchkey-simulation-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
         let janitor = Janitor::start(&folder);
         let (port, next) = (Arc::default(), AtomicU32::new(1));
@@ -186,12 +188,23 @@ impl Postgres {
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
+    /// A new epoch, the way an operator starts one. PostgreSQL may be in no state to take it.
+    pub async fn accept_history(&self, database: &str) {
+        let mut command = program("accept-history", &self.url(database, self.running().port()));
+        command.stderr(log()).stdout(log()).arg("--log-filter=error");
+        _ = tokio::process::Command::from(command).status().await.expect("latchkey runs");
+    }
+
     /// Starts a replica and waits until it accepts connections.
-    pub async fn replica(&self, database: &str, planted: Option<&str>) -> Replica {
+    pub async fn replica(&self, database: &str, planted: Option<&str>, stale_ms: u64) -> Replica {
         let proxy = Proxy::start(self.port.clone()).await;
         let address = free_address();
         let mut command = program("serve", &self.url(database, proxy.address.port()));
-        command.arg(format!("--listen-address={address}")).stdout(Stdio::null()).stderr(log());
+        command
+            .arg(format!("--stale-max-ms={stale_ms}"))
+            .arg(format!("--listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(log());
         if let Some(bug) = planted {
             command.env("LATCHKEY_SIM_PLANTED_BUG", bug);
         }

@@ -11,7 +11,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use latchkey::proto::{Revision, VerificationOutcome as Outcome};
+use latchkey::proto::{Revision, TokenVerification, VerificationOutcome as Outcome};
 
 pub const ACCOUNT_PERMISSIONS: [&str; 4] = ["billing.manage", "settings.view", "incidents.view", "secrets.use"];
 /// The one that the catalogue retires and restores.
@@ -62,6 +62,10 @@ pub struct Model {
     pub keys: Vec<Key>,
     pub account_active: Versions<bool>,
     pub retired: Versions<bool>,
+    /// Teams whose deletion has an unknown outcome: they may be taken away at any time.
+    pub loose_teams: BTreeSet<String>,
+    /// The highest revision that an answer named.
+    pub known: (i64, i64),
     pub violations: Vec<String>,
     pub verifications: u64,
     pub valid: u64,
@@ -76,6 +80,8 @@ pub struct Asked {
     pub team: Option<&'static str>,
     pub sent: Instant,
     pub sent_micros: i64,
+    /// The answer must not be older.
+    pub min_revision: Option<(i64, i64)>,
 }
 
 pub fn micros_now() -> i64 {
@@ -117,6 +123,11 @@ impl<T: Clone> Versions<T> {
         self.0.last_mut().expect("there is always one").lingers = true;
     }
 
+    /// Whether it is known for sure.
+    pub fn settled(&self) -> bool {
+        !self.0.iter().any(|version| version.lingers)
+    }
+
     /// It was committed: what came before ends when this revision is complete.
     pub fn commit(&mut self, revision: (i64, i64)) {
         let last = self.0.len() - 1;
@@ -137,8 +148,12 @@ impl<T: Clone> Versions<T> {
     }
 
     fn may_hold(&self, asked: &Asked, allows: impl Fn(&T) -> bool) -> bool {
-        let held = |version: &&Version<T>| version.until.is_none_or(|until| until >= asked.sent);
-        self.0.iter().filter(held).any(|version| allows(&version.fact))
+        let in_time = |version: &Version<T>| version.until.is_none_or(|until| until >= asked.sent);
+        let overtaken = |version: &Version<T>| {
+            let replaced = version.replaced_at.filter(|_| !version.lingers);
+            replaced.is_some_and(|replaced| asked.min_revision.is_some_and(|min| replaced <= min))
+        };
+        self.0.iter().filter(|version| in_time(version) && !overtaken(version)).any(|version| allows(&version.fact))
     }
 }
 
@@ -150,6 +165,8 @@ impl Model {
             keys: Vec::new(),
             account_active: Versions::new(true),
             retired: Versions::new(false),
+            loose_teams: BTreeSet::new(),
+            known: (0, 0),
             violations: Vec::new(),
             verifications: 0,
             valid: 0,
@@ -171,8 +188,12 @@ impl Model {
     }
 
     /// Judges an answer that has just arrived.
-    pub fn judge(&mut self, asked: &Asked, outcome: Outcome, place: &str) {
+    pub fn judge(&mut self, asked: &Asked, found: &TokenVerification, place: &str) {
         self.verifications += 1;
+        let (outcome, revision) = (found.outcome(), found.revision.as_ref().map(at));
+        if revision.is_none() || revision < asked.min_revision {
+            self.violation(format!("V1 (freshness): {place}: answered at {revision:?}, asked {asked:?}"));
+        }
         let Some((key, token)) = asked.key else {
             if outcome != Outcome::Unknown {
                 self.violation(format!("V4: {place}: {outcome:?} for a token that nobody minted"));
@@ -200,24 +221,51 @@ impl Model {
         }
     }
 
+    /// Judges the answer of a cluster that is whole again, at a revision that everybody has applied: exactly
+    /// what holds is VALID. Without it a service that denies everything would pass.
+    pub fn judge_exactly(&mut self, asked: &Asked, found: &TokenVerification, place: &str) {
+        self.judge(asked, found, place);
+        let Some((key, token)) = asked.key else { return };
+        let sure = self.account_active.settled() && self.retired.settled() && self.loose_teams.is_empty();
+        let alive = self.keys[key].expire_micros.is_none_or(|end| micros_now() + EARLY_MAX_MICROS < end);
+        let facts = &self.keys[key];
+        let graced = facts.authority.latest().tokens.get(&token).is_some_and(Option::is_some);
+        if sure
+            && alive
+            && !graced
+            && !facts.murky
+            && found.outcome() != Outcome::Valid
+            && self.holds(asked, key, token)
+        {
+            self.violation(format!("healed: {place}: {:?} for what holds, asked {asked:?}", found.outcome()));
+        }
+    }
+
+    /// Whether the latest versions allow it.
+    fn holds(&self, asked: &Asked, key: usize, token: usize) -> bool {
+        let key = &self.keys[key];
+        let retired = asked.permission == RETIRED && *self.retired.latest();
+        *self.account_active.latest() && !retired && grants(key.authority.latest(), asked, token)
+    }
+
     /// Why an answer VALID was wrong, if it was.
     fn forbidden(&self, asked: &Asked, key: usize, token: usize) -> Option<&'static str> {
         let key = &self.keys[key];
         if key.expire_micros.is_some_and(|end| asked.sent_micros >= end) {
             return Some("V3 (expiry)");
         }
-        let token_lives = |authority: &Authority| match authority.tokens.get(&token) {
-            Some(end) => end.is_none_or(|end| asked.sent_micros < end),
-            None => false,
-        };
-        let granted = |authority: &Authority| {
-            let account = authority.permissions.contains(asked.permission);
-            let team = asked.team.is_some_and(|team| authority.teams.contains(team));
-            authority.active && token_lives(authority) && (account || (team && asked.permission == TEAM_PERMISSION))
-        };
         let account_active = key.account_id == "system" || self.account_active.may_hold(asked, |active| *active);
         let known = asked.permission != RETIRED || self.retired.may_hold(asked, |retired| !retired);
-        let right = account_active && known && key.authority.may_hold(asked, granted);
+        let right =
+            account_active && known && key.authority.may_hold(asked, |authority| grants(authority, asked, token));
         (!right).then_some("V1/V2")
     }
+}
+
+/// Whether an authority answers a question about a token of its key with VALID.
+fn grants(authority: &Authority, asked: &Asked, token: usize) -> bool {
+    let token_lives = authority.tokens.get(&token).is_some_and(|end| end.is_none_or(|end| asked.sent_micros < end));
+    let account = authority.permissions.contains(asked.permission);
+    let team = asked.team.is_some_and(|team| authority.teams.contains(team));
+    authority.active && token_lives && (account || (team && asked.permission == TEAM_PERMISSION))
 }

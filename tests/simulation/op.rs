@@ -13,6 +13,11 @@ pub enum Op {
         key: usize,
         kind: usize,
     },
+    /// Widens and narrows a key, twice in a row, while everybody asks.
+    Flap {
+        replica: usize,
+        key: usize,
+    },
     Disable {
         replica: usize,
         key: usize,
@@ -62,6 +67,8 @@ pub enum Op {
     Await {
         replica: usize,
     },
+    /// An operator starts a new epoch.
+    AcceptHistory,
     Pass {
         ms: u16,
     },
@@ -90,6 +97,18 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// What ends it, if it does not end by itself.
+    fn cure(self) -> Option<Self> {
+        Some(match self {
+            Self::KillReplica(slot) | Self::LeaveReplica(slot) => Self::JoinReplica(slot),
+            Self::StopReplica(slot) => Self::ContinueReplica(slot),
+            Self::Refuse(slot) | Self::Delay(slot, _) | Self::HoldToDatabase(slot) | Self::HoldToReplica(slot) => {
+                Self::Heal(slot)
+            }
+            _ => return None,
+        })
+    }
+
     pub fn kind(self) -> &'static str {
         match self {
             Self::KillReplica(_) => "kill_replica",
@@ -120,6 +139,11 @@ impl Dice {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
     }
 
+    /// Dice of one's own, which do not change what these roll next.
+    pub fn fork(&mut self) -> Self {
+        Self::new(self.roll(1 << 30) as u64)
+    }
+
     pub fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % sides
@@ -129,11 +153,27 @@ impl Dice {
 /// How many slots for replicas there are.
 pub const REPLICAS: usize = 3;
 
+/// No fault lasts for longer than so many operations: who is ill for ever finds nothing more.
+const ILL_MAX: usize = 7;
+
 /// The history of a seed.
 pub fn history(seed: u64, length: usize) -> Vec<Op> {
     let mut dice = Dice::new(seed);
     let mut ops: Vec<Op> = (0..4).map(|kind| Op::Mint { replica: kind % REPLICAS, kind }).collect();
-    ops.extend((0..length).map(|_| if dice.roll(3) == 0 { Op::Fault(fault(&mut dice)) } else { step(&mut dice) }));
+    let mut cures: Vec<(usize, Fault)> = Vec::new();
+    let end = ops.len() + length;
+    while ops.len() < end {
+        let due = cures.iter().position(|(place, _)| *place <= ops.len());
+        let op = match due {
+            Some(due) => Op::Fault(cures.swap_remove(due).1),
+            None if dice.roll(3) == 0 => Op::Fault(fault(&mut dice)),
+            None => step(&mut dice),
+        };
+        if let Op::Fault(fault) = op {
+            cures.extend(fault.cure().map(|cure| (ops.len() + 1 + dice.roll(ILL_MAX), cure)));
+        }
+        ops.push(op);
+    }
     ops
 }
 
@@ -141,7 +181,8 @@ fn step(dice: &mut Dice) -> Op {
     let (replica, key) = (dice.roll(REPLICAS), dice.roll(8));
     match dice.roll(24) {
         0..=3 => Op::Mint { replica, kind: dice.roll(6) },
-        4..=8 => Op::Edit { replica, key, kind: dice.roll(6) },
+        4..=7 => Op::Edit { replica, key, kind: dice.roll(6) },
+        8 => Op::Flap { replica, key },
         9 | 10 => Op::Disable { replica, key },
         11 => Op::Enable { replica, key },
         12..=14 => Op::Rotate { replica, key, grace_s: [0, 0, 2, 60][dice.roll(4)] },
@@ -154,27 +195,26 @@ fn step(dice: &mut Dice) -> Op {
         21 => Op::Retire { replica, retired: dice.roll(2) == 0 },
         22 => Op::RevokeCaller { replica },
         _ if dice.roll(2) == 0 => Op::Await { replica },
+        _ if dice.roll(6) == 0 => Op::AcceptHistory,
         _ => Op::Pass { ms: 300 + 300 * dice.roll(3) as u16 },
     }
 }
 
 fn fault(dice: &mut Dice) -> Fault {
     let replica = dice.roll(REPLICAS);
-    match dice.roll(24) {
+    match dice.roll(22) {
         0 | 1 => Fault::KillReplica(replica),
-        2..=4 => Fault::StopReplica(replica),
-        5..=7 => Fault::ContinueReplica(replica),
-        8 => Fault::LeaveReplica(replica),
-        9..=11 => Fault::JoinReplica(replica),
+        2..=5 => Fault::StopReplica(replica),
+        6 | 7 => Fault::LeaveReplica(replica),
+        8 => Fault::KillReplica(replica),
+        9..=11 => Fault::CutListeners(replica),
         12 => Fault::KillPostgres,
         13 => Fault::RestartPostgres,
         14 => Fault::StopPostgres(300 + 400 * dice.roll(4) as u16),
-        15 | 16 => Fault::CutListeners(replica),
-        17 => Fault::CutConnections(replica),
-        18 => Fault::Refuse(replica),
-        19 => Fault::Delay(replica, 5 + 20 * dice.roll(8) as u16),
+        15 | 16 => Fault::CutConnections(replica),
+        17 => Fault::Refuse(replica),
+        18 | 19 => Fault::Delay(replica, 5 + 20 * dice.roll(8) as u16),
         20 => Fault::HoldToDatabase(replica),
-        21 => Fault::HoldToReplica(replica),
-        _ => Fault::Heal(replica),
+        _ => Fault::HoldToReplica(replica),
     }
 }

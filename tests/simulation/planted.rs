@@ -29,6 +29,7 @@ fn hard() -> Vec<Op> {
     let mint = Op::Mint { replica: 0, kind: 0 };
     let mut ops = vec![mint, mint, mint, mint, Op::Pass { ms: 300 }];
     ops.extend(edits);
+    ops.extend([Op::Flap { replica: 0, key: 3 }, Op::Flap { replica: 1, key: 3 }]);
     ops.extend([
         Op::Fault(Fault::StopReplica(1)),
         Op::Disable { replica: 0, key: 1 },
@@ -38,9 +39,10 @@ fn hard() -> Vec<Op> {
         Op::Delete { replica: 0, key: 2 },
         Op::Pass { ms: 600 },
         Op::Fault(Fault::Heal(2)),
-        Op::Fault(Fault::KillPostgres),
-        Op::Pass { ms: 600 },
     ]);
+    // While it joins again.
+    ops.extend([Op::Flap { replica: 0, key: 3 }; 8]);
+    ops.extend([Op::Fault(Fault::KillPostgres), Op::Pass { ms: 600 }]);
     ops
 }
 

@@ -3,17 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use latchkey::proto::{
-    self, ApiKey, Propagation, RevokeTokenRequest, VerifyEventChainRequest, api_key::Expiry as ProtoExpiry,
-};
+use latchkey::proto::{self, ApiKey, Propagation, RevokeTokenRequest, api_key::Expiry as ProtoExpiry};
 use tokio::task::JoinHandle;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{
-    ask::{self, Shared},
+    ask::{self, Ask, Shared},
     closing,
     cluster::{Postgres, Replica},
     model::{ACCOUNT_PERMISSIONS, Authority, Key, RETIRED, TEAM_PERMISSION, TEAMS, Versions, at},
@@ -24,8 +22,15 @@ use crate::{
     },
 };
 
-/// A revocation waits for a lease and a second; a database that stands still takes longer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A lost replica is waited for until its lease ends; who is not answered by then does not know what came of it.
+const PATIENCE: Duration = Duration::from_millis(1_700);
+/// What callers say of their own deadline, if they do.
+const DEADLINE: Duration = Duration::from_millis(1_400);
+/// Who reads the log for the oracle is not waited for longer.
+const LOOK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a replica that may do so answers without a lease, in histories that have one.
+const STALE_MS: u64 = 500;
 
 /// What came of a history.
 pub struct Report {
@@ -43,6 +48,8 @@ pub struct Run<'a> {
     pub shared: Arc<Shared>,
     pub operator: String,
     planted: Option<&'static str>,
+    /// How long the last slot's replica answers without a lease.
+    stale_ms: u64,
     dice: Dice,
     faults: BTreeMap<&'static str, u64>,
     /// Keys whose minting has an unknown outcome.
@@ -70,10 +77,16 @@ pub async fn run(postgres: &mut Postgres, seed: u64, ops: &[Op], planted: Option
     let hammers = (0..REPLICAS).map(|slot| ask::hammer(run.shared.clone(), slot, seed));
     let hammers = Hammers(hammers.collect());
     let mut operations = 0;
+    let trace = std::env::var_os("LATCHKEY_SIM_TRACE").is_some();
     for op in ops {
         operations += 1;
+        let started = Instant::now();
         run.step(*op).await;
+        let stepped = started.elapsed();
         run.look().await;
+        if trace {
+            println!("  {operations:>3} {op:?}: {stepped:?}, looked {:?}", started.elapsed() - stepped);
+        }
         if !run.shared.model().violations.is_empty() {
             break;
         }
@@ -91,6 +104,13 @@ pub async fn run(postgres: &mut Postgres, seed: u64, ops: &[Op], planted: Option
     Report { operations, verifications, valid, faults, violations: model.violations.clone() }
 }
 
+/// With a deadline that the server is told.
+pub fn in_time<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(DEADLINE);
+    request
+}
+
 async fn limited<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
 }
@@ -104,6 +124,12 @@ fn sort<T>(result: Result<T, Status>, propagation: impl FnOnce(&T) -> Option<Pro
         }
     }
 }
+
+/// Every account-level permission, and none: see [`permissions`].
+const WIDE: usize = 0;
+const NARROW: usize = 3;
+/// Long enough for somebody to be told of the wider state, and to remember it.
+const FLAP_PAUSE: Duration = Duration::from_millis(40);
 
 /// The sets of account-level permissions that keys have, by kind.
 fn permissions(kind: usize) -> Vec<&'static str> {
@@ -121,10 +147,12 @@ impl<'a> Run<'a> {
     async fn start(postgres: &'a mut Postgres, seed: u64, planted: Option<&'static str>) -> Self {
         let database = postgres.fresh().await;
         let operator = postgres.bootstrap(&database).await;
-        let (shared, dice) = (Shared::new(), Dice::new(!seed));
+        let stale_ms = if seed % 4 == 0 { STALE_MS } else { 0 };
+        let (shared, dice) = (Shared::new([false, false, stale_ms > 0]), Dice::new(!seed));
         let replicas = [const { None }; REPLICAS];
         let faults = BTreeMap::new();
-        let mut run = Self { postgres, database, replicas, shared, operator, planted, dice, faults, lost_mints: 0 };
+        let mut run =
+            Self { postgres, database, replicas, shared, operator, planted, stale_ms, dice, faults, lost_mints: 0 };
         for slot in 0..REPLICAS {
             run.join(slot).await;
         }
@@ -142,7 +170,8 @@ impl<'a> Run<'a> {
     }
 
     pub async fn join(&mut self, slot: usize) {
-        let replica = self.postgres.replica(&self.database, self.planted).await;
+        let stale_ms = if slot == REPLICAS - 1 { self.stale_ms } else { 0 };
+        let replica = self.postgres.replica(&self.database, self.planted, stale_ms).await;
         self.shared.place(slot, Some(replica.channel.clone()));
         self.replicas[slot] = Some(replica);
     }
@@ -164,6 +193,7 @@ impl<'a> Run<'a> {
         match op {
             Op::Mint { replica, kind } => self.mint(replica, kind).await,
             Op::Edit { replica, key, kind } => self.edit(replica, key, kind).await,
+            Op::Flap { replica, key } => self.flap(replica, key).await,
             Op::Disable { replica, key } => self.set_active(replica, key, false).await,
             Op::Enable { replica, key } => self.set_active(replica, key, true).await,
             Op::Rotate { replica, key, grace_s } => self.rotate(replica, key, grace_s).await,
@@ -179,27 +209,36 @@ impl<'a> Run<'a> {
             Op::Retire { replica, retired } => self.retire(replica, retired).await,
             Op::RevokeCaller { replica } => self.revoke_caller(replica).await,
             Op::Await { replica } => _ = self.await_propagation(replica).await,
+            Op::AcceptHistory => self.postgres.accept_history(&self.database).await,
             Op::Pass { ms } => tokio::time::sleep(Duration::from_millis(ms.into())).await,
             Op::Fault(fault) => self.hurt(fault).await,
         }
     }
 
-    /// The oracle: every token on every replica that runs, by every path in turn, and the chain (V6).
+    /// The oracle: every token on every replica that runs, by some path (V1 to V4), the log against the store
+    /// and against what was answered (V5), and the chain (V6).
     async fn look(&mut self) {
-        let path = [0, 0, 1, 2][self.dice.roll(4)];
-        for slot in 0..REPLICAS {
-            if self.replicas[slot].as_ref().is_some_and(|replica| !replica.stopped) {
-                ask::ask(&self.shared, slot, &mut self.dice, path, None).await;
-            }
+        let shared = self.shared.clone();
+        let slots = (0..REPLICAS).filter(|slot| self.replicas[*slot].as_ref().is_some_and(|replica| !replica.stopped));
+        let mut asked: Vec<_> = slots.map(|slot| (slot, self.dice.fork())).collect();
+        let asks = asked.iter_mut().map(|(slot, dice)| {
+            let all = Ask::all(dice);
+            ask::ask(&shared, *slot, dice, all)
+        });
+        let reader = self.dice.roll(REPLICAS);
+        let operator = self.operator_at(reader);
+        let accounts = tokio::time::timeout(LOOK_PATIENCE, closing::accounts(self, &operator));
+        let (_, accounts) = tokio::join!(futures_util::future::join_all(asks), accounts);
+        if let Ok(Err(closing::Unaccounted::Wrong(what))) = accounts {
+            self.shared.model().violation(what);
         }
-        let mut events = self.operator_at(0).events();
-        let chain = events.verify_event_chain(VerifyEventChainRequest::default());
-        if let Ok(Ok(chain)) = tokio::time::timeout(Duration::from_secs(1), chain).await {
-            let chain = chain.into_inner();
-            if !chain.valid {
-                self.shared.model().violation(format!("V6: {chain:?}"));
-            }
-        }
+    }
+
+    /// A key that may still be deleted, whatever is known of it.
+    fn pick_any(&self, key: usize) -> Option<usize> {
+        let model = self.shared.model();
+        let count = model.keys.len();
+        (0..count).map(|more| (key + more) % count).find(|place| !model.keys[*place].deleted)
     }
 
     /// A key whose state is known, if there is one.
@@ -216,6 +255,7 @@ impl<'a> Run<'a> {
         match came {
             Came::Done(propagation) => {
                 let revision = at(propagation.revision.as_ref().expect("a revision"));
+                model.known = model.known.max(revision);
                 model.keys[place].authority.commit(revision);
                 if propagation.complete {
                     model.complete(revision);
@@ -268,7 +308,7 @@ impl<'a> Run<'a> {
     }
 
     async fn edit(&mut self, replica: usize, key: usize, kind: usize) {
-        let Some((place, key_id, before)) = self.pick(key) else { return };
+        let Some((place, key_id, before)) = self.pick(key) else { return self.mint(replica, kind).await };
         let account_permissions = world::strings(&permissions(kind));
         let permissions: BTreeSet<_> = account_permissions.iter().cloned().collect();
         self.propose(place, Authority { permissions, ..before });
@@ -278,23 +318,31 @@ impl<'a> Run<'a> {
         self.settle_key(place, &sort(edited, |edited| edited.propagation).0);
     }
 
+    async fn flap(&mut self, replica: usize, key: usize) {
+        for _ in 0..2 {
+            self.edit(replica, key, WIDE).await;
+            tokio::time::sleep(FLAP_PAUSE).await;
+            self.edit(replica, key, NARROW).await;
+        }
+    }
+
     async fn set_active(&mut self, replica: usize, key: usize, active: bool) {
-        let Some((place, key_id, before)) = self.pick(key) else { return };
+        let Some((place, key_id, before)) = self.pick(key) else { return self.mint(replica, key).await };
         self.propose(place, Authority { active, ..before });
         let mut keys = self.operator_at(replica).keys();
         let account_id = ACME.to_owned();
         let came = if active {
             let request = proto::EnableApiKeyRequest { account_id, key_id, ..Default::default() };
-            sort(limited(keys.enable_api_key(request)).await, |enabled| enabled.get_ref().propagation).0
+            sort(limited(keys.enable_api_key(in_time(request))).await, |enabled| enabled.get_ref().propagation).0
         } else {
             let request = proto::DisableApiKeyRequest { account_id, key_id, ..Default::default() };
-            sort(limited(keys.disable_api_key(request)).await, |disabled| disabled.get_ref().propagation).0
+            sort(limited(keys.disable_api_key(in_time(request))).await, |disabled| disabled.get_ref().propagation).0
         };
         self.settle_key(place, &came);
     }
 
     async fn rotate(&mut self, replica: usize, key: usize, grace_s: u8) {
-        let Some((place, key_id, before)) = self.pick(key) else { return };
+        let Some((place, key_id, before)) = self.pick(key) else { return self.mint(replica, key).await };
         let (fresh, current) = {
             let model = self.shared.model();
             let fresh = model.keys[place].tokens.len();
@@ -309,7 +357,7 @@ impl<'a> Run<'a> {
             grace_period: Some(calls::seconds(grace_s.into())),
             ..Default::default()
         };
-        let rotated = limited(self.operator_at(replica).keys().rotate_api_key(request)).await;
+        let rotated = limited(self.operator_at(replica).keys().rotate_api_key(in_time(request))).await;
         let (came, rotated) = sort(rotated, |rotated| rotated.get_ref().propagation);
         if let Some(rotated) = rotated.map(tonic::Response::into_inner) {
             let end = rotated.api_key.and_then(|key| key.retiring_token_end_time);
@@ -323,7 +371,7 @@ impl<'a> Run<'a> {
     }
 
     async fn delete_picked(&mut self, replica: usize, key: usize) {
-        if let Some((place, ..)) = self.pick(key) {
+        if let Some(place) = self.pick_any(key) {
             self.delete(replica, place).await;
         }
     }
@@ -333,11 +381,16 @@ impl<'a> Run<'a> {
         self.propose(place, Authority::default());
         let key_id = self.shared.model().keys[place].id.clone();
         let request = proto::DeleteApiKeyRequest { account_id: ACME.into(), key_id, ..Default::default() };
-        let deleted = limited(self.operator_at(replica).keys().delete_api_key(request)).await;
+        let deleted = limited(self.operator_at(replica).keys().delete_api_key(in_time(request))).await;
         let (came, _) = sort(deleted, |deleted| deleted.get_ref().propagation);
         self.settle_key(place, &came);
         let done = matches!(came, Came::Done(_));
-        self.shared.model().keys[place].deleted |= done;
+        if done {
+            let mut model = self.shared.model();
+            let key = &mut model.keys[place];
+            // Nothing that is still under way can change it any more.
+            (key.deleted, key.murky) = (true, false);
+        }
         matches!(came, Came::Done(propagation) if propagation.complete)
     }
 
@@ -348,7 +401,7 @@ impl<'a> Run<'a> {
         let token = self.shared.model().keys[place].tokens[current].clone();
         self.propose(place, Authority::default());
         let bearer = Caller { token, ..self.operator_at(replica) };
-        let revoked = limited(bearer.tokens().revoke_token(RevokeTokenRequest::default())).await;
+        let revoked = limited(bearer.tokens().revoke_token(in_time(RevokeTokenRequest::default()))).await;
         let (came, _) = sort(revoked, |revoked| revoked.get_ref().propagation);
         // A key that is disabled or expired may revoke itself too; if not, it is as it was.
         self.settle_key(place, &came);

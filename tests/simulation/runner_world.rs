@@ -15,10 +15,10 @@ impl Run<'_> {
         let account_id = ACME.to_owned();
         let came = if suspended {
             let request = proto::SuspendAccountRequest { account_id, ..Default::default() };
-            sort(limited(directory.suspend_account(request)).await, |done| done.get_ref().propagation).0
+            sort(limited(directory.suspend_account(in_time(request))).await, |done| done.get_ref().propagation).0
         } else {
             let request = proto::ResumeAccountRequest { account_id, ..Default::default() };
-            sort(limited(directory.resume_account(request)).await, |done| done.get_ref().propagation).0
+            sort(limited(directory.resume_account(in_time(request))).await, |done| done.get_ref().propagation).0
         };
         self.settle(&came, |model| &mut model.account_active);
     }
@@ -32,7 +32,7 @@ impl Run<'_> {
         }
         self.shared.model().retired.propose(retired);
         let request = proto::ApplyCatalogueRequest { catalogue: Some(catalogue), ..Default::default() };
-        let applied = limited(directory.apply_catalogue(request)).await;
+        let applied = limited(directory.apply_catalogue(in_time(request))).await;
         let came = sort(applied, |applied| applied.get_ref().propagation).0;
         self.settle(&came, |model| &mut model.retired);
     }
@@ -43,6 +43,7 @@ impl Run<'_> {
         match came {
             Came::Done(propagation) => {
                 let revision = at(propagation.revision.as_ref().expect("a revision"));
+                model.known = model.known.max(revision);
                 of(&mut model).commit(revision);
                 if propagation.complete {
                     model.complete(revision);
@@ -65,9 +66,12 @@ impl Run<'_> {
             self.propose(*place, after);
         }
         let request = proto::DeleteTeamRequest { account_id: ACME.into(), team_id: team.into(), ..Default::default() };
-        let deleted = limited(self.operator_at(replica).directory().delete_team(request)).await;
+        let deleted = limited(self.operator_at(replica).directory().delete_team(in_time(request))).await;
         let came = sort(deleted, |deleted| deleted.get_ref().propagation).0;
         affected.iter().for_each(|place| self.settle_key(*place, &came));
+        if matches!(came, Came::Unknown) {
+            self.shared.model().loose_teams.insert(team.to_owned());
+        }
     }
 
     pub(super) async fn revoke_caller(&mut self, replica: usize) {
@@ -85,7 +89,7 @@ impl Run<'_> {
         }
         let key_id = minted.api_key.expect("a key").key_id;
         let request = proto::DeleteApiKeyRequest { account_id: "system".into(), key_id, ..Default::default() };
-        let deleted = limited(operator.keys().delete_api_key(request)).await;
+        let deleted = limited(operator.keys().delete_api_key(in_time(request))).await;
         let complete = deleted.is_ok_and(|deleted| deleted.into_inner().propagation.is_some_and(|p| p.complete));
         if !complete {
             return;
@@ -102,7 +106,7 @@ impl Run<'_> {
 
     pub async fn await_propagation(&mut self, replica: usize) -> bool {
         let request = proto::AwaitPropagationRequest { revision: None };
-        let Ok(awaited) = limited(self.operator_at(replica).events().await_propagation(request)).await else {
+        let Ok(awaited) = limited(self.operator_at(replica).events().await_propagation(in_time(request))).await else {
             return false;
         };
         let propagation = awaited.into_inner().propagation.expect("a propagation");
