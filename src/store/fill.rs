@@ -9,14 +9,14 @@ use std::sync::Arc;
 use diesel::{
     QueryResult,
     prelude::*,
-    sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{
     catalogue::{CatalogueCache, CatalogueHead},
-    sql::{Digest, Time, revision, unreadable},
+    sql::{Digest, Time, refuse_standby, revision, unreadable},
     statement::statement,
 };
 use crate::{
@@ -34,10 +34,14 @@ use crate::{
 /// The head of the log, the catalogue's revision and a token by its digests, one for each pepper. One
 /// row even if there is no such token. `LIMIT 1` tells the planner what it could not guess of tables
 /// too small ever to be analysed: that there is one head.
+///
+/// Its time is the statement's, or that of the last event if the clock was set back behind it. And it asks whose
+/// snapshot it is: behind a pooler, a connection that was made to the primary may lead to a standby by now.
 pub const FILL_SQL: &str = "SELECT h.epoch, h.number, c.revision_epoch, c.revision_number, \
      s.digest, s.end_time, k.key_id, k.account_id, k.account_permissions, k.team_permissions, k.expire_time, \
      k.state, a.state AS account_state, \
-     ARRAY(SELECT t.team_id FROM api_key_teams t WHERE t.key_id = k.key_id ORDER BY t.team_id) AS team_ids \
+     ARRAY(SELECT t.team_id FROM api_key_teams t WHERE t.key_id = k.key_id ORDER BY t.team_id) AS team_ids, \
+     GREATEST(h.time, now()) AS time, current_setting('in_hot_standby') = 'on' AS standby \
      FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c \
      LEFT JOIN (api_key_secrets s \
      JOIN api_keys k ON k.key_id = s.key_id JOIN accounts a ON a.account_id = k.account_id) \
@@ -73,6 +77,10 @@ struct FillRow {
     account_state: Option<String>,
     #[diesel(sql_type = Array<Text>)]
     team_ids: Vec<String>,
+    #[diesel(sql_type = Timestamptz)]
+    time: Time,
+    #[diesel(sql_type = Bool)]
+    standby: bool,
 }
 
 /// What one snapshot says, before the sets are closed.
@@ -81,7 +89,8 @@ pub struct Snapshot(FillRow);
 /// Reads a token, the head and the catalogue's revision from one snapshot.
 pub async fn read(conn: &mut AsyncPgConnection, digests: &[HashedToken]) -> QueryResult<Snapshot> {
     let digests: Vec<_> = digests.iter().copied().map(Digest).collect();
-    let row = statement(FILL_SQL).bind::<Array<Bytea>, _>(digests).get_result(conn).await?;
+    let row: FillRow = statement(FILL_SQL).bind::<Array<Bytea>, _>(digests).get_result(conn).await?;
+    refuse_standby(row.standby)?;
     Ok(Snapshot(row))
 }
 
@@ -95,8 +104,9 @@ impl Snapshot {
     /// The answer, closed under the catalogue of the same snapshot.
     pub fn into_fill(self, catalogue: Arc<Catalogue>) -> QueryResult<Fill> {
         let revision = revision(self.0.epoch, self.0.number);
+        let database_time = self.0.time.0;
         let token = self.0.into_token(&catalogue)?;
-        Ok(Fill { revision, catalogue, token })
+        Ok(Fill { revision, catalogue, token, database_time })
     }
 }
 

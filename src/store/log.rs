@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::{Builder, Uuid};
 
 use super::{
-    sql::{Link, Time, revision},
+    sql::{Link, Time, refuse_standby, revision},
     stamps::Stamps,
     statement::statement,
 };
@@ -27,17 +27,23 @@ use crate::{
 /// The channel that a commit wakes followers on. Its payload says nothing: it is only a hint.
 pub const CHANNEL: &str = "latchkey_events";
 
-/// The head and the clock by one statement. `clock_timestamp()`, not the transaction's start.
-pub const HEAD_SQL: &str = "SELECT epoch, number, clock_timestamp() AS time, hash FROM log_head LIMIT 1";
+/// The head and the clock by one statement. `clock_timestamp()`, not the transaction's start; and never before the
+/// last event, whatever the clock does: what ended at once stays ended, on every replica and after every restart.
+pub const HEAD_SQL: &str = "SELECT epoch, number, GREATEST(time, clock_timestamp()) AS time, hash, \
+     current_setting('in_hot_standby') = 'on' AS standby FROM log_head LIMIT 1";
+
+/// The clock of [`HEAD_SQL`].
+const NOW_SQL: &str = "SELECT GREATEST(time, clock_timestamp()) AS now FROM log_head LIMIT 1";
 
 /// Events above a number, and the one before them for its hash.
 pub const EVENTS_AFTER_SQL: &str =
     "SELECT number, format_version, payload, hash FROM events WHERE number >= $1 ORDER BY number LIMIT $2";
 
 /// The last lock of every mutation: whoever holds it commits next, so numbers are in commit order and
-/// without gaps. Time never decreases along the log, whatever the clock does.
+/// without gaps. Time never decreases along the log, whatever the clock does, nor below what the mutation was
+/// told the time was.
 const TAKE_HEAD_SQL: &str = "UPDATE log_head h SET number = h.number + $1, \
-     time = GREATEST(h.time, clock_timestamp()) RETURNING h.epoch, h.number, h.time, h.hash";
+     time = GREATEST(h.time, clock_timestamp(), $2) RETURNING h.epoch, h.number, h.time, h.hash";
 
 /// Locks the head as taking it does.
 const START_EPOCH_SQL: &str = "UPDATE log_head h SET epoch = h.epoch + 1 RETURNING h.epoch - 1 AS epoch, \
@@ -53,6 +59,14 @@ struct HeadRow {
     time: Time,
     #[diesel(sql_type = Bytea)]
     hash: Link,
+}
+
+#[derive(QueryableByName)]
+struct HeadNow {
+    #[diesel(embed)]
+    head: HeadRow,
+    #[diesel(sql_type = Bool)]
+    standby: bool,
 }
 
 #[derive(QueryableByName)]
@@ -97,13 +111,14 @@ struct EventRow {
 
 /// The head of the log and the database's clock.
 pub async fn head(conn: &mut AsyncPgConnection) -> QueryResult<Head> {
-    let row: HeadRow = statement(HEAD_SQL).get_result(conn).await?;
+    let HeadNow { head: row, standby } = statement(HEAD_SQL).get_result(conn).await?;
+    refuse_standby(standby)?;
     Ok(Head { revision: revision(row.epoch, row.number), hash: row.hash.0, database_time: row.time.0 })
 }
 
 /// The database's clock, now.
 pub async fn now(conn: &mut AsyncPgConnection) -> QueryResult<Timestamp> {
-    let row: ClockRow = statement("SELECT clock_timestamp() AS now").get_result(conn).await?;
+    let row: ClockRow = statement(NOW_SQL).get_result(conn).await?;
     Ok(row.now.0)
 }
 
@@ -129,10 +144,20 @@ pub async fn events_after(conn: &mut AsyncPgConnection, number: i64, limit: u32)
     Ok(entries)
 }
 
-/// Takes the head, appends the events in order and stamps their objects: two round trips.
-pub async fn append(conn: &mut AsyncPgConnection, appends: Vec<Append>, notify: bool) -> QueryResult<Vec<Revision>> {
+/// Takes the head, appends the events in order and stamps their objects: two round trips. No event is of before
+/// `not_before`.
+pub async fn append(
+    conn: &mut AsyncPgConnection,
+    appends: Vec<Append>,
+    not_before: Option<Timestamp>,
+    notify: bool,
+) -> QueryResult<Vec<Revision>> {
     let Some(count) = i64::try_from(appends.len()).ok().filter(|count| *count > 0) else { return Ok(Vec::new()) };
-    let head: HeadRow = statement(TAKE_HEAD_SQL).bind::<BigInt, _>(count).get_result(conn).await?;
+    let head: HeadRow = statement(TAKE_HEAD_SQL)
+        .bind::<BigInt, _>(count)
+        .bind::<Nullable<Timestamptz>, _>(not_before.map(Time))
+        .get_result(conn)
+        .await?;
 
     let mut batch = Batch::default();
     let mut stamps = Stamps::default();

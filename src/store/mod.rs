@@ -44,7 +44,7 @@ use crate::{
         ports::{Reader, ReplicaRow, Store, StoreResult, Tx, UsageMark},
     },
     domain::{catalogue::Catalogue, time::Timestamp, token::HashedToken, token::Pepper},
-    verify::primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Unavailable},
+    verify::primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Sent, Unavailable},
 };
 
 /// How to reach the database.
@@ -151,8 +151,9 @@ impl PostgresStore {
         Ok(Session::new(connection, self.catalogue.clone(), name))
     }
 
-    async fn fill_now(&self, digests: &[HashedToken]) -> StoreResult<Fill> {
+    async fn fill_now(&self, digests: &[HashedToken], sent: &Sent<'_>) -> StoreResult<Fill> {
         let mut connection = self.pools.misses().await?;
+        sent.mark();
         let (conn, flight) = connection.parts();
         let snapshot = flight.run(fill::read(conn, digests)).await?;
         if let Some(catalogue) = snapshot.known_catalogue(&self.catalogue) {
@@ -160,6 +161,7 @@ impl PostgresStore {
         }
         // The catalogue changed. Read it and the token again in one snapshot, or the sets would be
         // closed under a catalogue of another revision than the fill claims.
+        sent.mark();
         connection.begin(snapshot::BEGIN_SQL).await?;
         let (conn, flight) = connection.parts();
         let snapshot = flight.run(fill::read(conn, digests)).await?;
@@ -215,12 +217,13 @@ impl Store for PostgresStore {
 
 #[async_trait]
 impl Primary for PostgresStore {
-    async fn fill(&self, digests: &[HashedToken]) -> Result<Fill, Unavailable> {
-        self.fill_now(digests).await.map_err(unavailable)
+    async fn fill(&self, digests: &[HashedToken], sent: &Sent<'_>) -> Result<Fill, Unavailable> {
+        self.fill_now(digests, sent).await.map_err(unavailable)
     }
 
-    async fn head(&self) -> Result<Head, Unavailable> {
+    async fn head(&self, sent: &Sent<'_>) -> Result<Head, Unavailable> {
         let mut connection = self.pools.follower().await.map_err(unavailable)?;
+        sent.mark();
         let (conn, flight) = connection.parts();
         flight.run(log::head(conn)).await.map_err(unavailable)
     }
@@ -231,8 +234,14 @@ impl Primary for PostgresStore {
         flight.run(log::events_after(conn, number, limit)).await.map_err(unavailable)
     }
 
-    async fn catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
+    async fn refresh(&self) -> Result<Arc<Catalogue>, Unavailable> {
         let mut connection = self.pools.misses().await.map_err(unavailable)?;
+        let (conn, flight) = connection.parts();
+        flight.run(self.catalogue.current(conn)).await.map_err(unavailable)
+    }
+
+    async fn catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
+        let mut connection = self.pools.follower().await.map_err(unavailable)?;
         let (conn, flight) = connection.parts();
         flight.run(self.catalogue.current(conn)).await.map_err(unavailable)
     }

@@ -265,6 +265,10 @@ impl Flight<'_> {
                 result.map_err(sqlstate::error)
             }
         };
+        // Not to be used again: what cannot answer now, or is no primary any more, may stay so.
+        if matches!(result, Err(StoreError::Unavailable(_))) {
+            *self.state = State::Busy;
+        }
         *self.failed |= result.is_err();
         result
     }

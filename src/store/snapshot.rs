@@ -41,6 +41,8 @@ pub struct Session {
     pub(super) changes_catalogue: bool,
     /// The commit wakes the followers.
     pub(super) notify: bool,
+    /// What the transaction was last told the time is: its events are not of before.
+    pub(super) told_time: Option<Timestamp>,
     /// The transaction's name, for traces.
     pub(super) name: &'static str,
 }
@@ -57,7 +59,7 @@ pub(super) use run;
 impl Session {
     /// The session of an open transaction.
     pub(super) fn new(connection: Connection, catalogue: Arc<CatalogueCache>, name: &'static str) -> Self {
-        Self { connection, catalogue, changes_catalogue: false, notify: false, name }
+        Self { connection, catalogue, changes_catalogue: false, notify: false, told_time: None, name }
     }
 }
 
@@ -72,7 +74,9 @@ impl Reader for Session {
     }
 
     async fn now(&mut self) -> StoreResult<Timestamp> {
-        run!(self, conn => log::now(conn))
+        let now = run!(self, conn => log::now(conn))?;
+        self.told_time = Some(now);
+        Ok(now)
     }
 
     async fn catalogue(&mut self) -> StoreResult<Arc<Catalogue>> {

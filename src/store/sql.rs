@@ -7,7 +7,7 @@ use diesel::{
     deserialize::{self, FromSql, FromSqlRow},
     expression::AsExpression,
     pg::{Pg, PgValue, data_types::PgTimestamp},
-    result::Error as DieselError,
+    result::{DatabaseErrorKind, Error as DieselError},
     serialize::{self, IsNull, Output, ToSql},
     sql_types::{Bytea, Jsonb, Timestamptz},
 };
@@ -47,6 +47,15 @@ struct Unreadable {
 /// The error for a stored value that this build cannot read.
 pub fn unreadable(column: &'static str) -> DieselError {
     DieselError::DeserializationError(Box::new(Unreadable { column }))
+}
+
+/// Refuses what a standby said: it may be of the past, and deny a revocation.
+pub fn refuse_standby(standby: bool) -> Result<(), DieselError> {
+    if standby {
+        let message = "a standby answered where only the primary may".to_owned();
+        return Err(DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, Box::new(message)));
+    }
+    Ok(())
 }
 
 /// The revision of two columns.

@@ -156,9 +156,9 @@ impl Tx for Session {
     }
 
     async fn append(&mut self, appends: Vec<Append>) -> StoreResult<Vec<Revision>> {
-        let notify = self.notify;
+        let (notify, told) = (self.notify, self.told_time);
         let span = tracing::debug_span!("store.append", transaction = self.name, events = appends.len());
-        async { run!(self, conn => log::append(conn, appends, notify)) }.instrument(span).await
+        async { run!(self, conn => log::append(conn, appends, told, notify)) }.instrument(span).await
     }
 
     async fn commit(self: Box<Self>) -> StoreResult<()> {

@@ -234,9 +234,7 @@ async fn without_a_lease_those_who_wait_together_share_the_query_of_after_their_
 async fn v1_a_flight_of_before_the_start_answers_nobody_who_came_after_it() {
     let mut world = World::new();
     let token = world.primary.mint(1, facts(1));
-    // The head that sets the time comes before the fill; the fill is held.
     let held = world.primary.hold();
-    held.add_permits(1);
     let leader = verifying(&world, &token);
     FakePrimary::settle().await;
     world.primary.database().hold = None;

@@ -19,7 +19,7 @@ use super::{
     follower::Follower,
     limits::Limits,
     membership::{Identity, Incarnations},
-    primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Unavailable},
+    primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Sent, Unavailable},
     verifier::Verifier,
 };
 use crate::domain::{
@@ -282,10 +282,12 @@ impl FakePrimary {
 
 #[async_trait]
 impl Primary for FakePrimary {
-    async fn fill(&self, digests: &[HashedToken]) -> Result<Fill, Unavailable> {
+    async fn fill(&self, digests: &[HashedToken], sent: &Sent<'_>) -> Result<Fill, Unavailable> {
         self.fills.fetch_add(1, Ordering::SeqCst);
         let digests = digests.to_vec();
-        self.ask(Call::Fill, move |database, _| Fill {
+        sent.mark();
+        self.ask(Call::Fill, move |database, now| Fill {
+            database_time: now,
             revision: database.head(),
             catalogue: database.catalogue.clone(),
             token: digests.iter().find_map(|digest| Some((*digest, database.tokens.get(digest)?.clone()))),
@@ -293,7 +295,8 @@ impl Primary for FakePrimary {
         .await
     }
 
-    async fn head(&self) -> Result<Head, Unavailable> {
+    async fn head(&self, sent: &Sent<'_>) -> Result<Head, Unavailable> {
+        sent.mark();
         self.heads.fetch_add(1, Ordering::SeqCst);
         let read = |database: &mut Database, now| Head {
             revision: database.head(),
@@ -308,6 +311,10 @@ impl Primary for FakePrimary {
             database.log.iter().filter(|entry| entry.number > number).take(limit as usize).cloned().collect()
         })
         .await
+    }
+
+    async fn refresh(&self) -> Result<Arc<Catalogue>, Unavailable> {
+        self.catalogue().await
     }
 
     async fn catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {

@@ -29,7 +29,7 @@ use super::{
     divergence::Point,
     membership::{Identity, Membership, Told},
     planted::{Bug, planted},
-    primary::{Head, LogEntry, Unavailable},
+    primary::{Head, LogEntry, Sent, Unavailable},
     replica::{FollowerState, Replica},
 };
 use crate::domain::{
@@ -200,8 +200,9 @@ impl Follower {
     async fn read_head(&self) -> Result<Reading, RoundError> {
         // Before it is asked for: one primary never goes below what it has answered.
         let seen = self.replica.seen();
-        let sent = self.replica.clock.boot_micros();
-        let head = self.membership.in_time(self.replica.primary.head()).await?;
+        let sent = Sent::new(&*self.replica.clock);
+        let head = self.membership.in_time(self.replica.primary.head(&sent)).await?;
+        let sent = sent.boot_micros();
         let point = Point::of(&head)?;
         point.is_at_least(seen)?;
         Ok(Reading { head, point, sent })

@@ -17,7 +17,7 @@ use super::{
     flight::{Flights, Full},
     negative::NegativeCache,
     planted::{Bug, planted},
-    primary::{Fill, Unavailable},
+    primary::{Fill, Sent, Unavailable},
     replica::{FollowerState, Replica},
 };
 use crate::domain::{revision::RevisionStamp, token::HashedToken};
@@ -115,7 +115,8 @@ impl Loader {
             return None;
         }
         let timeout = self.replica.limits.miss_timeout;
-        let asked = tokio::time::timeout(timeout, self.ask(digests)).await;
+        let sent = Sent::new(&*self.replica.clock);
+        let asked = tokio::time::timeout(timeout, self.ask(digests, &sent)).await;
         let fill = match asked.unwrap_or_else(|elapsed| Err(Unavailable(Box::new(elapsed)))) {
             Ok(fill) => fill,
             Err(_) if planted(Bug::ErrorIsAbsence) && before.is_some() => {
@@ -137,23 +138,28 @@ impl Loader {
             self.replica.wake.notify_one();
             return None;
         };
+        self.note_time(&sent, &fill);
         Some(self.remember(digests, fill, stamp, before.is_some()))
     }
 
-    /// Without a lease nobody keeps the estimate of the database's time fresh, so each load brings its own.
-    async fn ask(&self, digests: &[HashedToken]) -> Result<Fill, Unavailable> {
+    async fn ask(&self, digests: &[HashedToken], sent: &Sent<'_>) -> Result<Fill, Unavailable> {
+        let fill = self.replica.primary.fill(digests, sent).await?;
+        if planted(Bug::TwoStatementFill) {
+            tokio::time::sleep(super::planted::GAP).await;
+            return Ok(Fill { revision: self.replica.primary.head(sent).await?.revision, ..fill });
+        }
+        Ok(fill)
+    }
+
+    /// Without a lease nobody else keeps the estimate of the database's time fresh; with one, the follower does,
+    /// and a reading more could only make deadlines earlier.
+    fn note_time(&self, sent: &Sent<'_>, fill: &Fill) {
         let replica = &self.replica;
         let lease = replica.lease.end();
         let boot = replica.clock.boot_micros();
         if !lease.valid(boot) || replica.database_clock.at(boot).is_none() {
-            replica.anchored_by_head().await?;
+            replica.database_clock.anchor(sent.boot_micros(), fill.database_time);
         }
-        let fill = replica.primary.fill(digests).await?;
-        if planted(Bug::TwoStatementFill) {
-            tokio::time::sleep(super::planted::GAP).await;
-            return Ok(Fill { revision: replica.primary.head().await?.revision, ..fill });
-        }
-        Ok(fill)
     }
 
     fn remember(&self, digests: &[HashedToken], fill: Fill, revision: RevisionStamp, followed: bool) -> Loaded {

@@ -1,10 +1,17 @@
 //! What the hot path asks of the database: a port, so that tests own the answers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::clock::Clock;
 use crate::domain::{
     catalogue::Catalogue,
     event::{Event, Hash},
@@ -28,6 +35,15 @@ pub struct Fill {
     pub catalogue: Arc<Catalogue>,
     /// The token on record, with the digest that matched; `None` if there is none.
     pub token: Option<(HashedToken, TokenFacts)>,
+    /// The database's clock, read after the statement was sent.
+    pub database_time: Timestamp,
+}
+
+/// When a statement was sent, on the boot clock. Its sender marks it, because a call may first wait for a
+/// connection: a deadline is early by the way of the statement (V3), not by the wait.
+pub struct Sent<'a> {
+    clock: &'a dyn Clock,
+    boot_micros: AtomicI64,
 }
 
 /// One event as the follower sees it.
@@ -93,20 +109,44 @@ pub enum Acknowledged {
     OtherHistory,
 }
 
+// === impl Sent ===
+
+impl<'a> Sent<'a> {
+    /// Not marked yet: then it counts as sent now, which makes deadlines early, never late.
+    #[must_use]
+    pub fn new(clock: &'a dyn Clock) -> Self {
+        Self { clock, boot_micros: AtomicI64::new(clock.boot_micros()) }
+    }
+
+    /// The statement is sent next.
+    pub fn mark(&self) {
+        self.boot_micros.store(self.clock.boot_micros(), Ordering::Relaxed);
+    }
+
+    /// The last mark.
+    #[must_use]
+    pub fn boot_micros(&self) -> i64 {
+        self.boot_micros.load(Ordering::Relaxed)
+    }
+}
+
 /// The primary: every call is a statement sent to it, never to a standby.
 #[async_trait]
 pub trait Primary: Send + Sync {
     /// Reads a token by its digests (one for each live pepper), the head and the catalogue from one
     /// snapshot.
-    async fn fill(&self, digests: &[HashedToken]) -> Result<Fill, Unavailable>;
+    async fn fill(&self, digests: &[HashedToken], sent: &Sent<'_>) -> Result<Fill, Unavailable>;
 
-    /// Reads the head of the log.
-    async fn head(&self) -> Result<Head, Unavailable>;
+    /// Reads the head of the log. For the follower alone: it never waits behind misses.
+    async fn head(&self, sent: &Sent<'_>) -> Result<Head, Unavailable>;
 
     /// Reads at most `limit` events with numbers above `number`, in order.
     async fn events_after(&self, number: i64, limit: u32) -> Result<Vec<LogEntry>, Unavailable>;
 
-    /// Reads the current catalogue.
+    /// Reads the current catalogue for a request.
+    async fn refresh(&self) -> Result<Arc<Catalogue>, Unavailable>;
+
+    /// Reads the current catalogue. For the follower alone.
     async fn catalogue(&self) -> Result<Arc<Catalogue>, Unavailable>;
 
     /// Registers a replica, durably: from its reply on, every mutation that commits waits for it. It is

@@ -12,13 +12,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::{
-    applied::Applied,
-    clock::Clock,
-    deadline::DatabaseClock,
-    fence::Fences,
-    lease::Lease,
-    limits::Limits,
-    primary::{Head, Primary, Unavailable},
+    applied::Applied, clock::Clock, deadline::DatabaseClock, fence::Fences, lease::Lease, limits::Limits,
+    primary::Primary,
 };
 use crate::domain::{
     catalogue::Catalogue,
@@ -120,13 +115,5 @@ impl Replica {
         self.catalogue.rcu(|known| if place(known) < place(&brought) { brought.clone() } else { known.clone() });
         let known = self.catalogue.load();
         if place(&known) == place(&brought) { known.catalogue.clone() } else { brought.catalogue.clone() }
-    }
-
-    /// Reads the head and with it the database's clock.
-    pub async fn anchored_by_head(&self) -> Result<Head, Unavailable> {
-        let sent = self.clock.boot_micros();
-        let head = self.primary.head().await?;
-        self.database_clock.anchor(sent, head.database_time);
-        Ok(head)
     }
 }

@@ -219,7 +219,7 @@ impl Verifier {
     pub async fn refresh_catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
         // Before it is sent: what is read later may be of a later epoch, never of an earlier one.
         let epoch = self.applied().map_or(0, |applied| applied.epoch);
-        let read = timeout(self.replica.limits.miss_timeout, self.replica.primary.catalogue()).await;
+        let read = timeout(self.replica.limits.miss_timeout, self.replica.primary.refresh()).await;
         let catalogue = read.unwrap_or_else(|elapsed| Err(Unavailable(Box::new(elapsed))))?;
         Ok(self.replica.adopt(epoch, catalogue))
     }

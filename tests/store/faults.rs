@@ -67,18 +67,18 @@ async fn a_statement_that_is_late_or_dropped_closes_its_connection() {
     put_account(&db.store, "acme", &[]).await;
     put_key(&db.store, &api_key(1, "acme", grants(&[], &[], &[])), 1).await;
     let hasty = store(&db.url, Duration::from_millis(400));
-    hasty.fill(&[digest(1, 0)]).await.unwrap();
+    hasty.fill(&[digest(1, 0)], &sent()).await.unwrap();
     let mut blocker = connect(&db.url).await;
     blocker.batch_execute("BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    assert!(hasty.fill(&[digest(1, 0)]).await.is_err(), "cannot know is not UNKNOWN");
-    assert!(tokio::time::timeout(SOON, hasty.fill(&[digest(1, 0)])).await.is_err());
+    assert!(hasty.fill(&[digest(1, 0)], &sent()).await.is_err(), "cannot know is not UNKNOWN");
+    assert!(tokio::time::timeout(SOON, hasty.fill(&[digest(1, 0)], &sent())).await.is_err());
     let mut reader = snapshot(&hasty).await;
     assert!(tokio::time::timeout(SOON, reader.api_key(&account_id("acme"), key_id(1))).await.is_err());
     drop(reader);
     blocker.batch_execute("ROLLBACK").await.unwrap();
     // No answer of a statement given up may reach the next one.
     for n in [2, 1, 2] {
-        let fill = hasty.fill(&[digest(n, 0)]).await.unwrap();
+        let fill = hasty.fill(&[digest(n, 0)], &sent()).await.unwrap();
         assert_eq!(fill.token.map(|(matched, _)| matched), (n == 1).then(|| digest(1, 0)));
     }
 }
@@ -90,7 +90,7 @@ async fn a_statement_given_up_ends_on_the_server_too() {
     let mut blocker = connect(&db.url).await;
     blocker.batch_execute("BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
     for _ in 0..5 {
-        assert!(tokio::time::timeout(SOON, hasty.fill(&[digest(1, 0)])).await.is_err());
+        assert!(tokio::time::timeout(SOON, hasty.fill(&[digest(1, 0)], &sent())).await.is_err());
     }
     tokio::time::sleep(Duration::from_millis(600)).await;
     let waiting = "SELECT count(*)::text AS text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = ";
@@ -117,14 +117,14 @@ async fn a_server_that_is_gone_is_unavailable_never_absence() {
     let gone = store("postgres://postgres@127.0.0.1:1/none", Duration::from_secs(2));
     assert!(matches!(gone.snapshot().await.err(), Some(StoreError::Unavailable(_))));
     assert!(matches!(gone.begin("test", true).await.err(), Some(StoreError::Unavailable(_))));
-    assert!(gone.fill(&[digest(1, 0)]).await.is_err());
-    assert!(Primary::head(&gone).await.is_err());
+    assert!(gone.fill(&[digest(1, 0)], &sent()).await.is_err());
+    assert!(Primary::head(&gone, &sent()).await.is_err());
     assert!(Primary::catalogue(&gone).await.is_err());
 
     let db = fresh_database().await;
     let mut tx = begin(&db.store, "acme").await;
     let mut reader = snapshot(&db.store).await;
-    db.store.fill(&[digest(1, 0)]).await.unwrap();
+    db.store.fill(&[digest(1, 0)], &sent()).await.unwrap();
     terminate_others(&db, "true").await;
     let lost = tx.account(&account_id("acme")).await;
     assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
@@ -132,7 +132,7 @@ async fn a_server_that_is_gone_is_unavailable_never_absence() {
     // Closed connections are not handed out again.
     tokio::time::sleep(SOON).await;
     for _ in 0..3 {
-        db.store.fill(&[digest(1, 0)]).await.unwrap();
+        db.store.fill(&[digest(1, 0)], &sent()).await.unwrap();
         snapshot(&db.store).await.head().await.unwrap();
     }
     db.store.close();
@@ -144,7 +144,7 @@ async fn a_standby_is_not_asked() {
     let db = fresh_database().await;
     execute(&db.url, &format!("ALTER DATABASE {} SET default_transaction_read_only = on", name(&db))).await;
     assert!(matches!(db.store.snapshot().await.err(), Some(StoreError::Unavailable(_))));
-    assert!(db.store.fill(&[digest(1, 0)]).await.is_err());
+    assert!(db.store.fill(&[digest(1, 0)], &sent()).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

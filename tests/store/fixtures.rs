@@ -15,6 +15,7 @@ use latchkey::{
         token::HashedToken,
     },
     store::PostgresStore,
+    verify::{clock::BootClock, primary::Sent},
 };
 use uuid::Uuid;
 
@@ -197,4 +198,9 @@ pub async fn update_key(store: &PostgresStore, before: &ApiKey, after: &ApiKey) 
     tx.update_api_key(before, after).await.expect("updates");
     tx.append(vec![key_event(EventKind::ApiKeyUpdated, after)]).await.expect("appends");
     tx.commit().await.expect("commits");
+}
+
+/// A statement that is sent now.
+pub fn sent() -> Sent<'static> {
+    Sent::new(&BootClock)
 }

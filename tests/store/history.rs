@@ -28,7 +28,7 @@ fn accepted() -> Append {
 async fn an_epoch_starts_with_its_event_or_not_at_all() {
     let db = fresh_database().await;
     put_account(&db.store, "acme", &[]).await;
-    let before = Primary::head(&db.store).await.unwrap();
+    let before = Primary::head(&db.store, &sent()).await.unwrap();
     for commits in [false, true] {
         let mut tx = db.store.begin("test", false).await.unwrap();
         assert_eq!(tx.start_epoch().await.unwrap(), Revision { epoch: 1, number: 1 });
@@ -36,7 +36,7 @@ async fn an_epoch_starts_with_its_event_or_not_at_all() {
         if commits { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
     }
     put_account(&db.store, "other", &[]).await;
-    let head = Primary::head(&db.store).await.unwrap();
+    let head = Primary::head(&db.store, &sent()).await.unwrap();
     assert_eq!(head.revision, Revision { epoch: 2, number: 3 });
     let page = Page { limit: 9, after: None };
     let events = snapshot(&db.store).await.events(&EventFilter::default(), &page).await.unwrap();

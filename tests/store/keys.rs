@@ -81,7 +81,7 @@ async fn k8_rotation_retires_the_current_token_and_ends_the_retiring_one() {
     }
     let mut ends = Vec::new();
     for m in 0..3 {
-        let fill = db.store.fill(&[digest(1, m)]).await.unwrap();
+        let fill = db.store.fill(&[digest(1, m)], &sent()).await.unwrap();
         ends.push(fill.token.expect("on record").1.token_end_time);
     }
     assert_eq!(ends, [Some(minutes(2)), Some(minutes(32)), None]);
@@ -109,8 +109,8 @@ async fn k8_rotation_retires_the_current_token_and_ends_the_retiring_one() {
     assert_eq!(db.store.forget_ended_tokens(minutes(11), 1).await.unwrap(), 1);
     assert_eq!(db.store.forget_ended_tokens(minutes(11), 9).await.unwrap(), 1);
     assert_eq!(db.store.forget_ended_tokens(minutes(11), 9).await.unwrap(), 0);
-    assert!(db.store.fill(&[digest(1, 0)]).await.unwrap().token.is_none());
-    assert!(db.store.fill(&[digest(1, 2)]).await.unwrap().token.is_some());
+    assert!(db.store.fill(&[digest(1, 0)], &sent()).await.unwrap().token.is_none());
+    assert!(db.store.fill(&[digest(1, 2)], &sent()).await.unwrap().token.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,13 +119,13 @@ async fn a_fill_closes_under_the_catalogue_of_its_snapshot() {
     put_account(&db.store, "acme", &["t1"]).await;
     let key = api_key(1, "acme", grants(&["incidents.edit"], &["t1"], &["catalog.edit"]));
     let revision = put_key(&db.store, &key, 1).await;
-    let fill = db.store.fill(&[digest(1, 0)]).await.unwrap();
+    let fill = db.store.fill(&[digest(1, 0)], &sent()).await.unwrap();
     assert_eq!((fill.revision, fill.catalogue.permissions().len()), (revision, 0));
     assert!(fill.token.unwrap().1.account_permissions.is_empty(), "no catalogue, no authority");
 
     for implies in [vec![], vec!["incidents.view".to_owned()]] {
         apply_catalogue(&db.store, implies.clone()).await;
-        let fill = db.store.fill(&[digest(2, 9), digest(1, 0)]).await.unwrap();
+        let fill = db.store.fill(&[digest(2, 9), digest(1, 0)], &sent()).await.unwrap();
         let (matched, facts) = fill.token.unwrap();
         assert_eq!(matched, digest(1, 0));
         assert_eq!(facts.team_ids[..], [team_id("t1")]);
@@ -135,7 +135,7 @@ async fn a_fill_closes_under_the_catalogue_of_its_snapshot() {
         assert_eq!(reader.token(&digest(1, 0)).await.unwrap(), Some(facts));
         assert_eq!(reader.catalogue().await.unwrap().revision(), fill.revision);
     }
-    assert!(db.store.fill(&[digest(2, 9)]).await.unwrap().token.is_none());
+    assert!(db.store.fill(&[digest(2, 9)], &sent()).await.unwrap().token.is_none());
 }
 
 async fn apply_catalogue(store: &latchkey::store::PostgresStore, implies: Vec<String>) {

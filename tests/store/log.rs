@@ -154,7 +154,7 @@ async fn the_follower_reads_links_and_a_changed_column_shows() {
     assert_eq!(some.iter().map(|entry| entry.number).collect::<Vec<_>>(), [3, 4, 5]);
     assert_eq!((some[0].previous_hash, some[1].previous_hash), (all[1].hash, all[2].hash));
     assert!(db.store.events_after(7, 3).await.unwrap().is_empty());
-    let head = Primary::head(&db.store).await.unwrap();
+    let head = Primary::head(&db.store, &sent()).await.unwrap();
     assert_eq!((head.revision.number, head.hash), (7, all[6].hash));
     assert!(head.database_time > all[6].event.as_ref().unwrap().time);
 
@@ -184,4 +184,37 @@ async fn a_commit_wakes_a_listener_if_it_notifies() {
     execute(&db.url, &format!("{kill} = '{name}'")).await;
     woken(5_000).await.expect("listens again, and says so");
     task.abort();
+}
+
+/// As if the database's clock had been set back by an hour, or a standby with such a clock had taken over.
+#[tokio::test(flavor = "multi_thread")]
+async fn v3_time_never_falls_behind_the_log_whatever_the_clock_does() {
+    let db = fresh_database().await;
+    put_account(&db.store, "acme", &[]).await;
+    execute(&db.url, "UPDATE log_head SET time = clock_timestamp() + interval '1 hour'").await;
+    let told = snapshot(&db.store).await.now().await.unwrap();
+    let head = Primary::head(&db.store, &sent()).await.unwrap();
+    let fill = db.store.fill(&[digest(1, 0)], &sent()).await.unwrap();
+    assert_eq!((head.database_time, fill.database_time), (told, told));
+    let mut tx = begin(&db.store, "acme").await;
+    assert_eq!(tx.now().await.unwrap(), told);
+    tx.append(team_events("acme", 1)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(all_events(&db.store).await.last().unwrap().event.as_ref().unwrap().time, told);
+}
+
+/// The clock is set back between what a mutation was told and its event: what it ended "now" has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn v3_an_event_is_never_of_before_the_time_that_its_mutation_was_told() {
+    let db = fresh_database().await;
+    put_account(&db.store, "acme", &[]).await;
+    execute(&db.url, "UPDATE log_head SET time = clock_timestamp() + interval '1 hour'").await;
+    let mut tx = begin(&db.store, "acme").await;
+    let told = tx.now().await.unwrap();
+    execute(&db.url, "UPDATE log_head SET time = clock_timestamp() - interval '1 hour'").await;
+    tx.append(team_events("acme", 1)).await.unwrap();
+    tx.commit().await.unwrap();
+    let event = all_events(&db.store).await.last().unwrap().event.clone().unwrap();
+    assert_eq!(event.time, told);
+    assert_eq!(Primary::head(&db.store, &sent()).await.unwrap().database_time, told);
 }

@@ -134,7 +134,7 @@ async fn no_read_or_mutation_of_one_account_scans_a_big_table() {
 
 async fn everything(db: &Database) {
     let (a2, t1) = (account_id("a2"), team_id("t1"));
-    db.store.fill(&[digest(1, 1), digest(2, 2)]).await.unwrap();
+    db.store.fill(&[digest(1, 1), digest(2, 2)], &sent()).await.unwrap();
     db.store.events_after(19_990, 5).await.unwrap();
     let mut reader = snapshot(&db.store).await;
     let first = Page { limit: 51, after: None };

@@ -60,7 +60,7 @@ async fn a_replica_registers_acknowledges_renews_and_leaves() {
     db.store.register(&registration(2)).await.unwrap();
     let nothing = Revision { epoch: 0, number: 0 };
     assert_eq!(db.store.replicas().await.unwrap(), [row(1, 1, nothing), row(2, 1, nothing)]);
-    let head = Primary::head(&db.store).await.unwrap();
+    let head = Primary::head(&db.store, &sent()).await.unwrap();
     assert_eq!(acknowledge(&db.store, EMPTY, GENESIS, false).await, Acknowledged::Done);
     assert_eq!(db.store.replicas().await.unwrap()[0], row(1, 1, EMPTY));
     assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Done);
@@ -77,8 +77,8 @@ async fn a_replica_registers_acknowledges_renews_and_leaves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn v2_only_the_event_with_that_hash_in_that_epoch_is_acknowledged() {
     let db = registered(2).await;
-    let Revision { epoch, number } = Primary::head(&db.store).await.unwrap().revision;
-    let hash = Primary::head(&db.store).await.unwrap().hash;
+    let Revision { epoch, number } = Primary::head(&db.store, &sent()).await.unwrap().revision;
+    let hash = Primary::head(&db.store, &sent()).await.unwrap().hash;
     let other = Acknowledged::OtherHistory;
     for renew in [false, true] {
         for (epoch, number, hash) in [
