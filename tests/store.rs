@@ -20,6 +20,8 @@ mod keys;
 mod log;
 #[path = "store/migrations.rs"]
 mod migrations;
+#[path = "store/peppers.rs"]
+mod peppers;
 #[path = "store/plans.rs"]
 mod plans;
 #[path = "store/replicas.rs"]

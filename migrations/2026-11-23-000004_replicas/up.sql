@@ -20,3 +20,7 @@ CREATE TABLE replicas (
 
 -- A replica packs a revision into one word: 23 bits of epoch, 40 of number. Beyond that nothing is appended.
 ALTER TABLE log_head ADD CONSTRAINT log_head_fits_a_stamp CHECK (epoch < 8388608 AND number < 1099511627776);
+
+-- Whether tokens may be live under it: set by the first that is minted, cleared when a server starts without it and
+-- none is. A replica that lacks a pepper in use cannot tell an unknown token.
+ALTER TABLE peppers ADD COLUMN in_use boolean NOT NULL DEFAULT true;

@@ -3,12 +3,19 @@
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::ports::NewSecret;
+use super::{
+    error::Error,
+    ports::{NewSecret, Tx},
+};
 use crate::domain::{
+    self,
     id::KeyId,
     time::Timestamp,
     token::{Pepper, PlainToken, Prefix},
 };
+
+const NO_COMMON_PEPPER: &str = "no pepper of this server is known to every replica, so no token can be minted: give all \
+     servers the same setting `peppers`; a server that was killed counts until its lease has ended";
 
 /// A source of random bytes.
 pub trait Entropy: Send + Sync {
@@ -25,27 +32,31 @@ impl Entropy for OsEntropy {
     }
 }
 
-/// Mints tokens under one pepper.
+/// Mints tokens.
 pub struct Minter {
     prefix: Prefix,
-    pepper: Pepper,
+    peppers: Vec<Pepper>,
     entropy: Box<dyn Entropy>,
 }
 
 impl Minter {
-    /// Mints tokens of a prefix under a pepper (T1, T2).
+    /// Mints tokens of a prefix, each under one of these peppers (T1, T2).
     #[must_use]
-    pub fn new(prefix: Prefix, pepper: Pepper, entropy: Box<dyn Entropy>) -> Self {
-        Self { prefix, pepper, entropy }
+    pub fn new(prefix: Prefix, peppers: Vec<Pepper>, entropy: Box<dyn Entropy>) -> Self {
+        Self { prefix, peppers, entropy }
     }
 
-    /// A new token and what is stored of it.
-    pub(super) fn token(&self) -> (PlainToken, NewSecret) {
+    /// A new token and what is stored of it, under a pepper that every replica has: one that lacked it would
+    /// answer UNKNOWN (V2).
+    pub(super) async fn token(&self, tx: &mut dyn Tx) -> Result<(PlainToken, NewSecret), Error> {
+        let chosen = tx.minting_pepper().await?;
+        let pepper = chosen.and_then(|id| self.peppers.iter().find(|pepper| pepper.id() == id));
+        let pepper = pepper.ok_or_else(|| domain::Error::WrongState(NO_COMMON_PEPPER.to_owned()))?;
         let mut secret = Zeroizing::new([0; 32]);
         self.entropy.fill(secret.as_mut());
         let token = PlainToken::mint(&self.prefix, &secret);
-        let digest = token.parsed().hash(&self.pepper);
-        (token, NewSecret { digest, pepper_id: self.pepper.id().to_owned() })
+        let digest = token.parsed().hash(pepper);
+        Ok((token, NewSecret { digest, pepper_id: pepper.id().to_owned() }))
     }
 
     /// A new key's id: a UUIDv7 at a moment of database time.

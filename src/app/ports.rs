@@ -264,6 +264,9 @@ pub trait Tx: Reader {
     /// Takes the locks. Accounts that do not exist are skipped.
     async fn lock(&mut self, locks: &Locks) -> StoreResult<()>;
 
+    /// The pepper to mint under: the first configured one that every registered replica has; `None` if there is
+    /// none. It is in use from the commit on.
+    async fn minting_pepper(&mut self) -> StoreResult<Option<String>>;
     /// Stores a new key with its first token, and counts it.
     async fn insert_api_key(&mut self, key: &ApiKey, secret: &NewSecret) -> StoreResult<()>;
     /// Replaces a key's content, state and times; a key becoming DELETED is no longer counted.

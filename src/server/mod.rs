@@ -102,6 +102,7 @@ async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Ope
         pool_size_max: settings.database_pool_size_max,
         verify_pool_size_max: settings.verify_pool_size_max,
         timeout: Duration::from_millis(settings.database_timeout_ms),
+        pepper_ids: settings.peppers.all().iter().map(|pepper| pepper.id.clone()).collect(),
         runtime: tokio::runtime::Handle::current(),
     };
     let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
@@ -109,7 +110,7 @@ async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Ope
     check_schema(store.schema_status().await.map_err(unusable)?)?;
     let live = live_peppers(settings);
     // Before any is registered: a server that does not start leaves nothing behind.
-    let missing = store.missing_peppers(&live).await.map_err(unusable)?;
+    let missing = store.missing_peppers().await.map_err(unusable)?;
     if !missing.is_empty() {
         return Err(StartError::Pepper(format!(
             "live tokens need peppers that are not configured: {}; add them to the setting `peppers`",
@@ -127,8 +128,7 @@ async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Ope
     let (verifier, follower) = Verifier::new(primary, Arc::new(BootClock), live.clone(), limits, identity());
     let verifier = Arc::new(verifier);
     let prefix = Prefix::parse("token_prefix", settings.token_prefix.as_str()).expect("settings check the prefix");
-    let minting = live.into_iter().next().expect("settings need a pepper");
-    let minter = Minter::new(prefix, minting, Box::new(OsEntropy));
+    let minter = Minter::new(prefix, live, Box::new(OsEntropy));
     let observer = Arc::new(observe::Mutations(metrics));
     let app = App::new(Arc::new(store.clone()), verifier.clone(), minter, app_limits(settings), observer);
     Ok(Opened { app, store, verifier, follower })

@@ -41,6 +41,7 @@ pub const FILL_SQL: &str = "SELECT h.epoch, h.number, c.revision_epoch, c.revisi
      s.digest, s.end_time, k.key_id, k.account_id, k.account_permissions, k.team_permissions, k.expire_time, \
      k.state, a.state AS account_state, \
      ARRAY(SELECT t.team_id FROM api_key_teams t WHERE t.key_id = k.key_id ORDER BY t.team_id) AS team_ids, \
+     EXISTS (SELECT FROM peppers p WHERE p.in_use AND p.pepper_id <> ALL($2)) AS lacks_pepper, \
      GREATEST(h.time, now()) AS time, current_setting('in_hot_standby') = 'on' AS standby \
      FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c \
      LEFT JOIN (api_key_secrets s \
@@ -77,6 +78,8 @@ struct FillRow {
     account_state: Option<String>,
     #[diesel(sql_type = Array<Text>)]
     team_ids: Vec<String>,
+    #[diesel(sql_type = Bool)]
+    lacks_pepper: bool,
     #[diesel(sql_type = Timestamptz)]
     time: Time,
     #[diesel(sql_type = Bool)]
@@ -86,10 +89,21 @@ struct FillRow {
 /// What one snapshot says, before the sets are closed.
 pub struct Snapshot(FillRow);
 
+/// A token was not found by the peppers at hand, and tokens are live under others.
+#[derive(Debug, thiserror::Error)]
+#[error("tokens are live under a pepper that is not configured: nobody can tell an unknown token")]
+pub struct PepperMissing;
+
 /// Reads a token, the head and the catalogue's revision from one snapshot.
-pub async fn read(conn: &mut AsyncPgConnection, digests: &[HashedToken]) -> QueryResult<Snapshot> {
+///
+/// That there is no such token counts only if the peppers that it was hashed with are all that are in use.
+pub async fn read(conn: &mut AsyncPgConnection, digests: &[HashedToken], peppers: &[String]) -> QueryResult<Snapshot> {
     let digests: Vec<_> = digests.iter().copied().map(Digest).collect();
-    let row: FillRow = statement(FILL_SQL).bind::<Array<Bytea>, _>(digests).get_result(conn).await?;
+    let row: FillRow = statement(FILL_SQL)
+        .bind::<Array<Bytea>, _>(digests)
+        .bind::<Array<Text>, _>(peppers.to_vec())
+        .get_result(conn)
+        .await?;
     refuse_standby(row.standby)?;
     Ok(Snapshot(row))
 }
@@ -99,6 +113,11 @@ impl Snapshot {
     pub fn known_catalogue(&self, cache: &CatalogueCache) -> Option<Arc<Catalogue>> {
         let catalogue = revision(self.0.revision_epoch, self.0.revision_number);
         cache.get(CatalogueHead::new(self.0.epoch, catalogue))
+    }
+
+    /// Refuses an absence that may be for want of a pepper (V2).
+    pub fn check_absence(&self) -> Result<(), PepperMissing> {
+        if self.0.digest.is_none() && self.0.lacks_pepper { Err(PepperMissing) } else { Ok(()) }
     }
 
     /// The answer, closed under the catalogue of the same snapshot.

@@ -11,6 +11,7 @@ REVOKE ALL ON
 FROM {role};
 
 GRANT SELECT, INSERT ON {schema}.events, {schema}.peppers TO {role};
+GRANT UPDATE (in_use) ON {schema}.peppers TO {role};
 GRANT SELECT, UPDATE ON {schema}.log_head, {schema}.catalogue_head TO {role};
 GRANT SELECT, INSERT, UPDATE ON {schema}.permissions, {schema}.accounts, {schema}.api_keys TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON

@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 use self::{
     catalogue::CatalogueCache,
-    pool::Pools,
+    pool::{Connection, Pools},
     snapshot::{Session, run},
 };
 use crate::{
@@ -58,6 +58,8 @@ pub struct StoreOptions {
     pub verify_pool_size_max: usize,
     /// The time limit for getting a connection, for connecting, and for each statement.
     pub timeout: Duration,
+    /// Ids of the peppers that tokens are hashed with; the first that every replica has is minted under.
+    pub pepper_ids: Vec<String>,
     /// The runtime that drives the connections. It must outlive the store's use.
     pub runtime: Handle,
 }
@@ -68,6 +70,7 @@ pub struct PostgresStore {
     pools: Pools,
     catalogue: Arc<CatalogueCache>,
     url: String,
+    pepper_ids: Arc<[String]>,
     runtime: Handle,
     begin: Arc<str>,
 }
@@ -90,10 +93,10 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Bug`] if a pool cannot be made of these options.
     pub fn connect(options: StoreOptions) -> StoreResult<Self> {
-        let StoreOptions { url, pool_size_max, verify_pool_size_max, timeout, runtime } = options;
+        let StoreOptions { url, pool_size_max, verify_pool_size_max, timeout, pepper_ids, runtime } = options;
         let pools = Pools::new(&url, pool_size_max, verify_pool_size_max, timeout, runtime.clone())?;
         let begin = transaction::begin_sql(timeout).into();
-        Ok(Self { pools, catalogue: Arc::default(), url, runtime, begin })
+        Ok(Self { pools, catalogue: Arc::default(), url, pepper_ids: pepper_ids.into(), runtime, begin })
     }
 
     /// How the database's schema relates to this build's.
@@ -122,15 +125,25 @@ impl PostgresStore {
         Ok(connection.commit().await?)
     }
 
-    /// Ids of peppers that live tokens need and these are not: while there are any, this replica
+    /// Ids of peppers that live tokens need and that are not configured: while there are any, this replica
     /// could take a good token for an unknown one.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be asked.
-    pub async fn missing_peppers(&self, peppers: &[Pepper]) -> StoreResult<Vec<String>> {
-        let mut connection = self.pools.general().await?;
+    pub async fn missing_peppers(&self) -> StoreResult<Vec<String>> {
+        self.missing_peppers_by(self.pools.general().await?).await
+    }
+
+    async fn missing_peppers_by(&self, mut connection: Connection) -> StoreResult<Vec<String>> {
         let (conn, flight) = connection.parts();
-        flight.run(peppers::missing(conn, peppers)).await
+        if !flight.run(peppers::knows_others(conn, &self.pepper_ids)).await? {
+            return Ok(Vec::new());
+        }
+        connection.begin(&self.begin).await?;
+        let (conn, flight) = connection.parts();
+        let missing = flight.run(peppers::missing(conn, &self.pepper_ids)).await?;
+        connection.commit().await?;
+        Ok(missing)
     }
 
     /// Starts a task that wakes `notify` whenever a mutation commits. Only ever a hint: the follower
@@ -148,14 +161,15 @@ impl PostgresStore {
     async fn session(&self, name: &'static str, begin: &str) -> StoreResult<Session> {
         let mut connection = self.pools.general().await?;
         connection.begin(begin).await?;
-        Ok(Session::new(connection, self.catalogue.clone(), name))
+        Ok(Session::new(connection, self.catalogue.clone(), self.pepper_ids.clone(), name))
     }
 
     async fn fill_now(&self, digests: &[HashedToken], sent: &Sent<'_>) -> StoreResult<Fill> {
         let mut connection = self.pools.misses().await?;
         sent.mark();
         let (conn, flight) = connection.parts();
-        let snapshot = flight.run(fill::read(conn, digests)).await?;
+        let snapshot = flight.run(fill::read(conn, digests, &self.pepper_ids)).await?;
+        snapshot.check_absence().map_err(|missing| StoreError::Unavailable(missing.into()))?;
         if let Some(catalogue) = snapshot.known_catalogue(&self.catalogue) {
             return snapshot.into_fill(catalogue).map_err(sqlstate::error);
         }
@@ -164,7 +178,8 @@ impl PostgresStore {
         sent.mark();
         connection.begin(snapshot::BEGIN_SQL).await?;
         let (conn, flight) = connection.parts();
-        let snapshot = flight.run(fill::read(conn, digests)).await?;
+        let snapshot = flight.run(fill::read(conn, digests, &self.pepper_ids)).await?;
+        snapshot.check_absence().map_err(|missing| StoreError::Unavailable(missing.into()))?;
         let (conn, flight) = connection.parts();
         let (_, catalogue) = flight.run(self.catalogue.load(conn)).await?;
         connection.rollback().await?;
@@ -256,6 +271,11 @@ impl Primary for PostgresStore {
         let mut connection = self.pools.follower().await.map_err(unavailable)?;
         let (conn, flight) = connection.parts();
         flight.run(replicas::acknowledge(conn, acknowledgement)).await.map_err(unavailable)
+    }
+
+    async fn missing_peppers(&self) -> Result<Vec<String>, Unavailable> {
+        let connection = self.pools.follower().await.map_err(unavailable)?;
+        self.missing_peppers_by(connection).await.map_err(unavailable)
     }
 
     async fn deregister(&self, incarnation: Uuid) -> Result<(), Unavailable> {

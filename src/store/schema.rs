@@ -92,6 +92,7 @@ diesel::table! {
     peppers (pepper_id) {
         pepper_id -> Text,
         check_value -> Bytea,
+        in_use -> Bool,
     }
 }
 

@@ -37,6 +37,8 @@ pub const BEGIN_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 pub struct Session {
     pub(super) connection: Connection,
     pub(super) catalogue: Arc<CatalogueCache>,
+    /// Those that may be minted under.
+    pub(super) pepper_ids: Arc<[String]>,
     /// The transaction may change the catalogue: read it past the cache, and never into it.
     pub(super) changes_catalogue: bool,
     /// The commit wakes the followers.
@@ -58,8 +60,13 @@ pub(super) use run;
 
 impl Session {
     /// The session of an open transaction.
-    pub(super) fn new(connection: Connection, catalogue: Arc<CatalogueCache>, name: &'static str) -> Self {
-        Self { connection, catalogue, changes_catalogue: false, notify: false, told_time: None, name }
+    pub(super) fn new(
+        connection: Connection,
+        catalogue: Arc<CatalogueCache>,
+        pepper_ids: Arc<[String]>,
+        name: &'static str,
+    ) -> Self {
+        Self { connection, catalogue, pepper_ids, changes_catalogue: false, notify: false, told_time: None, name }
     }
 }
 
@@ -96,7 +103,7 @@ impl Reader for Session {
     }
 
     async fn token(&mut self, digest: &HashedToken) -> StoreResult<Option<TokenFacts>> {
-        let snapshot = run!(self, conn => fill::read(conn, std::slice::from_ref(digest)))?;
+        let snapshot = run!(self, conn => fill::read(conn, std::slice::from_ref(digest), &[]))?;
         let known = if self.changes_catalogue { None } else { snapshot.known_catalogue(&self.catalogue) };
         // Both reads are of one snapshot, or under the lock that holds the catalogue still.
         let catalogue = match known {

@@ -12,7 +12,7 @@ use diesel_async::SimpleAsyncConnection;
 use tracing::Instrument;
 
 use super::{
-    accounts, api_keys, catalogue, log, roles, secrets,
+    accounts, api_keys, catalogue, log, peppers, roles, secrets,
     snapshot::{Session, run},
     teams, users,
 };
@@ -84,6 +84,11 @@ impl Tx for Session {
         let sql = lock_sql(locks)?;
         let span = tracing::debug_span!("store.lock", transaction = self.name);
         async { run!(self, conn => conn.batch_execute(&sql)) }.instrument(span).await
+    }
+
+    async fn minting_pepper(&mut self) -> StoreResult<Option<String>> {
+        let configured = self.pepper_ids.clone();
+        run!(self, conn => peppers::choose(conn, &configured))
     }
 
     async fn insert_api_key(&mut self, key: &ApiKey, secret: &NewSecret) -> StoreResult<()> {

@@ -97,6 +97,7 @@ pub struct Database {
     /// How long a call takes on the boot clock, before the database answers and after.
     pub latency_micros: (i64, i64),
     pub skew: i64,
+    pub missing_peppers: Vec<String>,
 }
 
 /// A call to the database.
@@ -329,6 +330,10 @@ impl Primary for FakePrimary {
         .await
     }
 
+    async fn missing_peppers(&self) -> Result<Vec<String>, Unavailable> {
+        Ok(self.database().missing_peppers.clone())
+    }
+
     async fn acknowledge(&self, said: &Acknowledgement) -> Result<Acknowledged, Unavailable> {
         let call = if said.renew { Call::Renew } else { Call::Acknowledge };
         self.ask(call, |database, _| database.acknowledge(said)).await
@@ -367,6 +372,7 @@ impl World {
             hold: None,
             latency_micros: (0, 0),
             skew: DATABASE_SKEW,
+            missing_peppers: vec![],
         };
         let primary = Arc::new(FakePrimary {
             clock: clock.clone(),

@@ -126,6 +126,11 @@ impl Follower {
             tokio::time::sleep(super::planted::GAP).await;
         }
         let sent = self.membership.register().await?;
+        // Who mints from now on sees this replica's peppers; what was minted before it registered, it must know.
+        let missing = self.membership.in_time(self.replica.primary.missing_peppers()).await?;
+        if !missing.is_empty() {
+            return Err(Unavailable(Box::new(MissingPeppers(missing))).into());
+        }
         let reading = self.read_head().await?;
         if let Some(last) = self.last {
             self.check_continued(last, &reading.point).await?;
@@ -287,6 +292,11 @@ impl Follower {
         }
     }
 }
+
+/// Without them a good token could be taken for an unknown one: the replica is not ready (V2).
+#[derive(Debug, thiserror::Error)]
+#[error("live tokens need peppers that are not configured: {}; add them to the setting `peppers`", .0.join(", "))]
+struct MissingPeppers(Vec<String>);
 
 enum Pause {
     Poll(Duration),

@@ -153,6 +153,10 @@ pub trait Primary: Send + Sync {
     /// its renewal number 1.
     async fn register(&self, registration: &Registration) -> Result<(), Unavailable>;
 
+    /// Ids of peppers that live tokens need and that this process does not have. Whoever mints after the reply
+    /// has seen who was registered before the call.
+    async fn missing_peppers(&self) -> Result<Vec<String>, Unavailable>;
+
     /// Acknowledges a revision, and renews the lease if asked to. A renewal is durable before it is
     /// answered; an acknowledgement alone need not be.
     async fn acknowledge(&self, acknowledgement: &Acknowledgement) -> Result<Acknowledged, Unavailable>;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use latchkey::{
     app::ports::{ReplicaRow, Store},
-    domain::revision::Revision,
+    domain::{
+        revision::Revision,
+        token::{PlainToken, Prefix},
+    },
     proto::{DeleteApiKeyRequest, VerificationOutcome, VerifyEventChainRequest, VerifyTokenRequest},
     store::{PostgresStore, StoreOptions},
 };
@@ -13,6 +16,8 @@ use tonic::Code;
 use crate::support::{
     Caller, Server,
     database::{self, Database},
+    server::{TWO_PEPPERS, settings},
+    sql,
     world::{self, apply_example_catalogue, create},
 };
 
@@ -37,6 +42,7 @@ fn store(database: &Database) -> PostgresStore {
         pool_size_max: 2,
         verify_pool_size_max: 1,
         timeout: Duration::from_secs(5),
+        pepper_ids: vec!["test".into()],
         runtime: tokio::runtime::Handle::current(),
     };
     PostgresStore::connect(options).expect("the options are good")
@@ -147,4 +153,37 @@ async fn v2_a_restored_database_is_unavailable_until_its_history_is_accepted_and
     let chain = chain.into_inner();
     assert!(chain.valid, "{chain:?}");
     assert_eq!(chain.verified_through.map(|through| (through.epoch, through.number)), Some((2, head + 1)));
+}
+
+/// A well-formed token that nobody minted.
+fn invented() -> String {
+    let prefix = Prefix::parse("prefix", "lk").expect("a prefix");
+    PlainToken::mint(&prefix, &zeroize::Zeroizing::new([7; 32])).reveal().to_owned()
+}
+
+/// A rolling change of peppers: nobody may take a token for an unknown one meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t2_a_new_pepper_is_minted_under_once_every_replica_has_it() {
+    let old = Server::start().await;
+    let new = Server::start_on(old.database.clone(), |flags| flags.with("peppers", TWO_PEPPERS)).await;
+    let there = Caller { channel: new.channel.clone(), ..old.operator.clone() };
+    let under = async || {
+        let minted = create(&there, "system", &world::key("k", &["system.verify"])).await.expect("minted");
+        let latest = "SELECT pepper_id AS line FROM api_key_secrets ORDER BY create_time DESC LIMIT 1";
+        (minted.token, sql::lines(&old.database, latest).await.concat())
+    };
+    let (token, pepper) = under().await;
+    assert_eq!(pepper, "test");
+    for caller in [&old.operator, &there] {
+        assert_eq!(verify(caller, &token).await.map(|found| found.0), Ok(VerificationOutcome::Valid));
+    }
+    assert_eq!(verify(&old.operator, &invented()).await.map(|found| found.0), Ok(VerificationOutcome::Unknown));
+    old.running.stop().await;
+    let (token, pepper) = under().await;
+    assert_eq!(pepper, "new");
+    assert_eq!(verify(&there, &token).await.map(|found| found.0), Ok(VerificationOutcome::Valid));
+    // Who lacks it is told so, and does not start.
+    let settings = settings(&old.database.app_url, |flags| flags);
+    let refused = latchkey::server::start(&settings, std::sync::Arc::default()).await.err().expect("it is refused");
+    assert!(refused.to_string().contains("live tokens need peppers that are not configured: new"), "{refused}");
 }

@@ -52,11 +52,17 @@ pub async fn empty_database() -> String {
 
 /// A store with small pools, on this test's runtime.
 pub fn store(url: &str, timeout: Duration) -> PostgresStore {
+    store_with(url, timeout, &["p1"])
+}
+
+/// The same, with its peppers.
+pub fn store_with(url: &str, timeout: Duration, pepper_ids: &[&str]) -> PostgresStore {
     let options = StoreOptions {
         url: url.to_owned(),
         pool_size_max: 10,
         verify_pool_size_max: 2,
         timeout,
+        pepper_ids: pepper_ids.iter().map(|id| (*id).to_owned()).collect(),
         runtime: Handle::current(),
     };
     PostgresStore::connect(options).expect("the options are good")

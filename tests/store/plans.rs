@@ -37,8 +37,8 @@ const ROWS: &str = "
     INSERT INTO permissions SELECT 'p' || n, n, '', true, '{}', false FROM generate_series(0, 255) n;
     ANALYZE";
 
-/// One row each, at most 256 (P1), or one a process.
-const MAY_BE_SCANNED: [&str; 4] = ["log_head", "catalogue_head", "permissions", "replicas"];
+/// One row each, at most 256 (P1), one a pepper, or one a process.
+const MAY_BE_SCANNED: [&str; 5] = ["log_head", "catalogue_head", "permissions", "peppers", "replicas"];
 const BIG: &str = "'accounts', 'teams', 'roles', 'users', 'api_keys', 'api_key_teams', 'api_key_secrets', \
     'token_usage', 'events'";
 
@@ -72,11 +72,11 @@ async fn explain(conn: &mut AsyncPgConnection, types: &str, values: &str, sql: &
 async fn the_miss_path_is_unique_index_look_ups_in_every_plan_mode() {
     let db = big_database().await;
     let mut conn = connect(&db.url).await;
-    let digests = "ARRAY['\\x01', '\\x02']::bytea[]";
+    let digests = "ARRAY['\\x01', '\\x02']::bytea[], '{p1}'";
     for mode in ["force_custom_plan", "force_generic_plan"] {
         conn.batch_execute(&format!("SET plan_cache_mode = {mode}")).await.unwrap();
         for (types, values, sql) in [
-            ("bytea[]", digests, fill::FILL_SQL),
+            ("bytea[], text[]", digests, fill::FILL_SQL),
             ("", "", log::HEAD_SQL),
             ("bigint, bigint", "19990, 100", log::EVENTS_AFTER_SQL),
             ("", "", catalogue::HEAD_SQL),
@@ -106,7 +106,7 @@ async fn the_miss_path_is_unique_index_look_ups_in_every_plan_mode() {
 async fn on_a_young_database_the_planner_expects_one_head() {
     let db = fresh_database().await;
     let mut conn = connect(&db.url).await;
-    let plan = explain(&mut conn, "bytea[]", "ARRAY['\\x01']::bytea[]", fill::FILL_SQL).await;
+    let plan = explain(&mut conn, "bytea[], text[]", "ARRAY['\\x01']::bytea[], '{p1}'", fill::FILL_SQL).await;
     let rows = plan[0].split("rows=").nth(1).unwrap().split(' ').next().unwrap();
     assert!(rows.parse::<u32>().unwrap() <= 2, "{plan:#?}");
 }

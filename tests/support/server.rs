@@ -29,6 +29,9 @@ use super::{
 };
 
 const PEPPER_VARIABLE: &str = "LATCHKEY_TEST_PEPPER";
+const SECOND_PEPPER_VARIABLE: &str = "LATCHKEY_TEST_SECOND_PEPPER";
+/// The setting `peppers` of a server that has a newer one beside the tests'.
+pub const TWO_PEPPERS: &str = "new=env:LATCHKEY_TEST_SECOND_PEPPER,test=env:LATCHKEY_TEST_PEPPER";
 
 /// A server of a test's own; it stops with the test's runtime.
 pub struct Server {
@@ -101,7 +104,9 @@ pub fn settings(database_url: &str, change: impl FnOnce(Flags) -> Flags) -> Sett
         .with("verify_pool_size_max", "2")
         .with("poll_interval_ms", "200")
         .with("peppers", format!("test=env:{PEPPER_VARIABLE}"));
-    let environment = [(PEPPER_VARIABLE.to_owned(), pepper().to_owned())];
+    // A second one, for tests that name it: the same digits the other way round.
+    let second = pepper().chars().rev().collect();
+    let environment = [(PEPPER_VARIABLE.to_owned(), pepper().to_owned()), (SECOND_PEPPER_VARIABLE.to_owned(), second)];
     settings::load(&change(flags), environment).expect("the settings of the tests are good")
 }
 

@@ -108,7 +108,7 @@ impl Mutation for CreateApiKey {
         }
         let teams = content.grants.team_scope.iter().flat_map(|scope| scope.team_ids());
         self.app.check_team_quotas(tx, &self.account, teams).await?;
-        let (token, secret) = self.app.minter().token();
+        let (token, secret) = self.app.minter().token(tx).await?;
         let key = new_key(self.app.minter().key_id(actor.now), &self.account, content, token.hint(), &actor);
         if self.validate_only {
             return Ok(Plan::unchanged((key, None)));

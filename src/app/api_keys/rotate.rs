@@ -80,7 +80,7 @@ impl Mutation for RotateApiKey {
         if self.guard.validate_only {
             return Ok(Plan::unchanged((before.shown_at(actor.now), None)));
         }
-        let (token, secret) = self.app.minter().token();
+        let (token, secret) = self.app.minter().token(tx).await?;
         let retiring_end = before.retiring_end(actor.now, self.grace);
         let after = ApiKey {
             token_hint: token.hint(),
