@@ -111,9 +111,7 @@ impl ChainWalk {
         let before = Page { limit: 1, after: Some(start - 2) };
         let found = reader.events(&EventFilter::default(), &before).await?;
         match found.first().filter(|event| event.number == start - 1) {
-            Some(before) => {
-                Ok(Self { previous: before.hash, report: report(before.epoch) })
-            }
+            Some(before) => Ok(Self { previous: before.hash, report: report(before.epoch) }),
             None => Err(RuleError::field("start_number", "there is no event before it in the log").into()),
         }
     }

@@ -25,7 +25,13 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use self::{barrier::Renewals, mint::Minter, ports::Store, watch::Watches};
-pub use self::{barrier::Wait, error::Error, session::Session, verification::Verified, watch::{Warrant, Watched, Watching}};
+pub use self::{
+    barrier::Wait,
+    error::Error,
+    session::Session,
+    verification::Verified,
+    watch::{Warrant, Watched, Watching},
+};
 use crate::verify::Verifier;
 
 /// Bounds that a deployment chooses.

@@ -58,9 +58,8 @@ impl Place {
         }
         let page = Page { limit: 1, after: Some(number - 1) };
         let found = reader.events(&EventFilter::default(), &page).await?;
-        let same = |event: &StoredEvent| {
-            event.revision() == self.revision && self.hash.is_none_or(|hash| hash == event.hash)
-        };
+        let same =
+            |event: &StoredEvent| event.revision() == self.revision && self.hash.is_none_or(|hash| hash == event.hash);
         if found.first().is_some_and(same) { Ok(()) } else { Err(Error::RevisionLost) }
     }
 }

@@ -183,7 +183,10 @@ impl<M> Buffer<M> {
     }
 
     /// The next message that may be sent, or how the stream ends.
-    async fn next(&self, allowed: &(dyn Fn() -> BoxFuture<'static, Result<(), Status>> + Send + Sync)) -> Result<M, Status> {
+    async fn next(
+        &self,
+        allowed: &(dyn Fn() -> BoxFuture<'static, Result<(), Status>> + Send + Sync),
+    ) -> Result<M, Status> {
         let message = loop {
             if let Some(message) = self.take()? {
                 break message;
