@@ -37,7 +37,8 @@ const OPEN_WATCHES_MAX: usize = 1_000;
 const READS_AT_ONCE_MAX: usize = 2;
 /// Events read at a time, and so how many of a watcher wait in memory at most.
 const CHUNK: u32 = 32;
-/// A watcher at the head of the log reads at most once in so long, however fast the log grows.
+/// A watcher at the head of the log reads, and looks at its warrant, at most once in so long, however
+/// fast the log grows. One with a backlog reads as its client takes it.
 const READ_PAUSE: Duration = Duration::from_millis(50);
 /// How long a watcher hears nothing at most: half of what it is promised.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -170,6 +171,8 @@ impl Warrant {
                 tokio::time::sleep(WARRANT_CHECK_PERIOD).await;
             } else {
                 let _ = timeout(WARRANT_CHECK_PERIOD, changes.changed()).await;
+                // One look for all that happens in a busy moment: what is given meanwhile asks for itself.
+                tokio::time::sleep(READ_PAUSE).await;
             }
         }
     }
