@@ -1,9 +1,9 @@
 //! A server that stops does not wait for streams that would never end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use latchkey::proto::StreamVerifyTokensRequest;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;

@@ -1,8 +1,9 @@
 //! A watch ends with its caller's authority, says why, and tells nothing after.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use latchkey::proto::{ApiKey, DeleteApiKeyRequest, Role, RoleKind, UpsertRoleRequest, UserState, api_key::Expiry};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{Watch, at, narrow, teams};

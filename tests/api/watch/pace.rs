@@ -1,7 +1,8 @@
 //! Heartbeats, and consumers that do not keep up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::{Watch, at, narrow, number, teams};
