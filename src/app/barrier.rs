@@ -14,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{App, Error, ports::ReplicaRow, session::Session, types::Propagation};
+use super::{App, Error, place::Place, ports::ReplicaRow, session::Session, types::Propagation};
 use crate::domain::revision::Revision;
 
 /// What an answer needs to reach the caller before its deadline.
@@ -121,16 +121,18 @@ impl App {
     /// Waits for a revision, or for the head of the log, on every replica. Any caller may.
     ///
     /// # Errors
-    /// The head cannot be read. A revision beyond it is refused.
+    /// The head cannot be read. A revision beyond it, or of a history that was lost, is refused.
     pub async fn await_propagation(&self, session: &Session, revision: Option<Revision>) -> Result<Propagation, Error> {
         let (mut reader, _) = self.open(session).await?;
         let head = reader.head().await?;
-        drop(reader);
         let revision = match revision {
-            Some(revision) if revision > head => return Err(Error::RevisionNotReached),
-            Some(revision) => revision,
+            Some(revision) => {
+                Place::named(Some(revision)).check(reader.as_mut(), head).await?;
+                revision.min(head)
+            }
             None => head,
         };
+        drop(reader);
         Ok(self.propagate(revision, session.wait()).await)
     }
 }

@@ -44,9 +44,12 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// `min_revision` was not reached in time.
-    #[error("the revision asked for was not reached in time")]
+    /// The log, or this replica, has not reached the revision asked for.
+    #[error("the revision asked for is not reached yet")]
     RevisionNotReached,
+    /// The history that has the revision asked for was lost: another one was accepted in its place.
+    #[error("the revision asked for is not in the log's history any more: read again from an earlier one")]
+    RevisionLost,
     /// More work is under way than the configured bound allows.
     #[error("overloaded")]
     Overloaded,

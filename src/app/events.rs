@@ -3,13 +3,15 @@
 use super::{
     App,
     error::Error,
+    place::Place,
     ports::{EventFilter, Page, Reader, StoredEvent},
     session::{Actor, Session},
     types::{ChainReport, Listed},
 };
 use crate::domain::{
     Error as RuleError,
-    authority::Managed,
+    authority::{Caller, Managed},
+    catalogue::Catalogue,
     event::{self, Hash},
     id::AccountId,
     permission::{MANAGE, SystemPermission},
@@ -28,18 +30,21 @@ impl App {
     ///
     /// # Errors
     /// PERMISSION_DENIED without `system.events`, or account-level management of the account asked for.
+    /// [`Error::RevisionNotReached`] and [`Error::RevisionLost`] if the log does not have `after`.
     pub async fn list_events(
         &self,
         session: &Session,
         filter: &EventFilter,
-        after: Option<i64>,
+        after: Option<Revision>,
         limit: u32,
     ) -> Result<(Listed<StoredEvent>, Revision), Error> {
         let (mut reader, actor) = self.open(session).await?;
         check_may_read(&actor, session, filter.account_id.as_ref())?;
-        let page = Page { limit, after };
-        let items = reader.events(filter, &page.with_one_more()).await?;
         let head = reader.head().await?;
+        let place = Place::named(after);
+        place.check(reader.as_mut(), head).await?;
+        let page = Page { limit, after: Some(place.revision().number) };
+        let items = reader.events(filter, &page.with_one_more()).await?;
         Ok((Listed::of(items, limit), head))
     }
 
@@ -61,22 +66,29 @@ impl App {
 
 pub(super) fn check_may_read(actor: &Actor, session: &Session, account: Option<&AccountId>) -> Result<(), RuleError> {
     actor.judge(|caller| {
-        if caller.holds(SystemPermission::Events) {
-            return Ok(());
+        if account.is_none() && session.on_behalf_of().is_some() && !caller.holds(SystemPermission::Events) {
+            let description = "is required with latchkey-on-behalf-of: a user reads its own account's events (A6)";
+            return Err(RuleError::field("account_id", description));
         }
-        let Some(account) = account else {
-            if session.on_behalf_of().is_some() {
-                let description = "is required with latchkey-on-behalf-of: a user reads its own account's events (A6)";
-                return Err(RuleError::field("account_id", description));
-            }
-            return Err(RuleError::missing(SystemPermission::Events.name()));
-        };
-        caller.reach(account)?;
-        match caller.managed(&actor.catalogue) {
-            Managed::Account => Ok(()),
-            Managed::Teams(_) | Managed::Nothing => Err(RuleError::missing(MANAGE)),
-        }
+        judge_reading(caller, &actor.catalogue, account)
     })
+}
+
+/// Whether a caller may read an account's events, or all of them.
+pub(super) fn judge_reading(
+    caller: &Caller,
+    catalogue: &Catalogue,
+    account: Option<&AccountId>,
+) -> Result<(), RuleError> {
+    if caller.holds(SystemPermission::Events) {
+        return Ok(());
+    }
+    let account = account.ok_or_else(|| RuleError::missing(SystemPermission::Events.name()))?;
+    caller.reach(account)?;
+    match caller.managed(catalogue) {
+        Managed::Account => Ok(()),
+        Managed::Teams(_) | Managed::Nothing => Err(RuleError::missing(MANAGE)),
+    }
 }
 
 /// A walk along the chain.
@@ -99,10 +111,7 @@ impl ChainWalk {
         let before = Page { limit: 1, after: Some(start - 2) };
         let found = reader.events(&EventFilter::default(), &before).await?;
         match found.first().filter(|event| event.number == start - 1) {
-            Some(before) => {
-                let epoch = before.event.as_ref().map_or(FIRST_EPOCH, |event| event.revision.epoch);
-                Ok(Self { previous: before.hash, report: report(epoch) })
-            }
+            Some(before) => Ok(Self { previous: before.hash, report: report(before.epoch) }),
             None => Err(RuleError::field("start_number", "there is no event before it in the log").into()),
         }
     }

@@ -15,6 +15,7 @@ mod housekeeping;
 mod identity;
 pub mod mint;
 mod mutation;
+mod place;
 pub mod ports;
 mod session;
 pub mod types;
@@ -23,8 +24,14 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{barrier::Renewals, mint::Minter, ports::Store};
-pub use self::{barrier::Wait, error::Error, session::Session, verification::Verified, watch::Watched};
+use self::{barrier::Renewals, mint::Minter, ports::Store, watch::Watches};
+pub use self::{
+    barrier::Wait,
+    error::Error,
+    session::Session,
+    verification::Verified,
+    watch::{Warrant, Watched, Watching},
+};
 use crate::verify::Verifier;
 
 /// Bounds that a deployment chooses.
@@ -60,6 +67,7 @@ struct Parts {
     limits: Limits,
     observer: Arc<dyn Observer>,
     renewals: Renewals,
+    watches: Watches,
 }
 
 impl App {
@@ -72,7 +80,8 @@ impl App {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self(Arc::new(Parts { store, verifier, minter, limits, observer, renewals: Renewals::default() }))
+        let (renewals, watches) = (Renewals::default(), Watches::default());
+        Self(Arc::new(Parts { store, verifier, minter, limits, observer, renewals, watches }))
     }
 
     /// The verification of this replica.
@@ -95,6 +104,10 @@ impl App {
 
     fn renewals(&self) -> &Renewals {
         &self.0.renewals
+    }
+
+    fn watches(&self) -> &Watches {
+        &self.0.watches
     }
 
     fn observer(&self) -> &dyn Observer {

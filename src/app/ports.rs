@@ -114,6 +114,8 @@ pub struct EventFilter {
 /// A stored event with its link, as the log has it.
 #[derive(Clone, Debug)]
 pub struct StoredEvent {
+    /// The epoch in the row's own column.
+    pub epoch: i64,
     /// The number in the row's own column.
     pub number: i64,
     /// The exact hashed bytes.
@@ -124,6 +126,14 @@ pub struct StoredEvent {
     pub event: Option<Event>,
     /// True if every indexed column equals what the bytes say.
     pub columns_match: bool,
+}
+
+impl StoredEvent {
+    /// Its place in the log, as the row's own columns have it.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        Revision { epoch: self.epoch, number: self.number }
+    }
 }
 
 /// A page of a list: how many, after which id.

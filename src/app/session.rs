@@ -192,7 +192,7 @@ fn check_impersonation(facts: &TokenFacts) -> Result<(), RuleError> {
     }
 }
 
-fn key_caller(facts: &TokenFacts) -> (Caller, Principal) {
+pub(super) fn key_caller(facts: &TokenFacts) -> (Caller, Principal) {
     let identity = Identity::Key { key_id: facts.key_id, expire_time: facts.expire_time, token: facts.role() };
     let teams = facts.team_ids.iter().map(|team| (team.clone(), facts.team_permissions)).collect();
     let held = Held { account: facts.account_permissions, teams };
@@ -295,6 +295,12 @@ impl App {
         let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
         session.entry.store(entry.clone());
         Ok(entry)
+    }
+
+    /// The same, but no use of the token (K9): for what a caller is given without asking.
+    pub(super) async fn standing_entry(&self, session: &Session) -> Result<Arc<Entry>, Error> {
+        let entry = session.entry.load_full();
+        if self.verifier().stands(&entry) { Ok(entry) } else { self.current_entry(session).await }
     }
 
     /// True if the caller's entry stands as it was last read. No use of the token (K9).

@@ -1,94 +1,286 @@
-//! WatchEvents: the log from a revision on, live.
+//! WatchEvents: the log from a place on, live.
+//!
+//! Each read is one snapshot: the watcher's authority is judged in it, then whether the log still has the
+//! place to go on from, and only then come the events after it. So a watcher misses nothing without a word,
+//! whatever happened to the log's history. [`Warrant`] says, between two reads, whether it may go on.
 
-use std::time::Duration;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use futures_util::{Stream, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
 
 use super::{
     App, Error,
-    events::check_may_read,
+    events::{check_may_read, judge_reading},
+    place::Place,
     ports::{EventFilter, Page, StoredEvent},
-    session::{Maker, Session},
+    session::{Session, key_caller},
 };
-use crate::domain::{id::AccountId, revision::Revision};
+use crate::{
+    domain::{id::AccountId, revision::Revision},
+    verify::{FollowerState, VerifyError},
+};
 
-/// Events read at a time.
-const CHUNK: u32 = 100;
-/// How long a watcher hears nothing at most: a heartbeat carries the head.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Open watches of one process: each reads the log whenever it grows.
+const OPEN_WATCHES_MAX: usize = 1_000;
+/// Of those, how many read at once: the store's connections are for mutations first.
+const READS_AT_ONCE_MAX: usize = 2;
+/// Events read at a time, and so how many of a watcher wait in memory at most.
+const CHUNK: u32 = 32;
+/// A watcher at the head of the log reads, and looks at its warrant, at most once in so long, however
+/// fast the log grows. One with a backlog reads as its client takes it.
+const READ_PAUSE: Duration = Duration::from_millis(50);
+/// How long a watcher hears nothing at most: half of what it is promised.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often it is looked whether a watcher's time is over.
+const WARRANT_CHECK_PERIOD: Duration = Duration::from_millis(500);
 
 /// What a watcher hears.
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// The next event; `None` in a heartbeat.
     pub event: Option<StoredEvent>,
-    /// The head of the log when it was read.
+    /// The head of the log when it was read. In a heartbeat, all up to it was told.
     pub head: Revision,
 }
 
-struct Watch {
+/// A watch that was opened.
+pub struct Watching {
+    /// The caller's right to it.
+    pub warrant: Arc<Warrant>,
+    /// The events, in order; an error ends it.
+    pub events: BoxStream<'static, Result<Watched, Error>>,
+}
+
+/// A caller's right to go on watching: to be asked again before anything is given to it.
+pub struct Warrant {
     app: App,
     session: Session,
     account: Option<AccountId>,
-    after: i64,
-    ready: std::collections::VecDeque<StoredEvent>,
-    head: Revision,
+    /// The latest revision at which the caller was judged, and might watch.
+    judged: Mutex<Revision>,
 }
 
+/// The bounds on all watches of a process.
+pub(super) struct Watches {
+    open: Arc<Semaphore>,
+    reads: Semaphore,
+}
+
+struct Watch {
+    warrant: Arc<Warrant>,
+    /// All up to here is in `ready`, or was told.
+    place: Place,
+    ready: VecDeque<StoredEvent>,
+    head: Revision,
+    /// The last read reached the head.
+    caught_up: bool,
+    read_at: Instant,
+    told_at: Instant,
+    applied: watch::Receiver<Option<Revision>>,
+    _open: OwnedSemaphorePermit,
+}
+
+// === impl App ===
+
 impl App {
-    /// Streams events after a number, live, in order. The caller's authority is judged again whenever
-    /// the log is read; the stream ends with the reason when it is gone.
+    /// Opens a watch of the events after a revision, or of all.
     ///
     /// # Errors
-    /// As [`App::list_events`].
+    /// As [`App::list_events`]; [`Error::Overloaded`] if too many watches are open.
     pub async fn watch_events(
         &self,
         session: &Session,
         account: Option<AccountId>,
-        after: i64,
-    ) -> Result<impl Stream<Item = Result<Watched, Error>> + Send + use<>, Error> {
-        let head = self
-            .list_events(
-                session,
-                &EventFilter { account_id: account.clone(), ..EventFilter::default() },
-                Some(i64::MAX),
-                1,
-            )
-            .await?
-            .1;
-        let watch =
-            Watch { app: self.clone(), session: session.clone(), account, after, ready: Default::default(), head };
-        Ok(stream::try_unfold(watch, |mut watch| async move {
+        after: Option<Revision>,
+    ) -> Result<Watching, Error> {
+        let open = self.watches().enter()?;
+        let judged = Mutex::new(Place::START.revision());
+        let warrant = Arc::new(Warrant { app: self.clone(), session: session.clone(), account, judged });
+        let now = Instant::now();
+        let mut watch = Watch {
+            warrant: warrant.clone(),
+            place: Place::named(after),
+            ready: VecDeque::new(),
+            head: Place::START.revision(),
+            caught_up: false,
+            read_at: now,
+            told_at: now,
+            applied: self.verifier().applied_changes(),
+            _open: open,
+        };
+        watch.read().await?;
+        let events = stream::try_unfold(watch, |mut watch| async move {
             let next = watch.next().await?;
             Ok(Some((next, watch)))
-        }))
+        });
+        Ok(Watching { warrant, events: events.boxed() })
     }
 }
 
-impl Watch {
-    async fn next(&mut self) -> Result<Watched, Error> {
+// === impl Warrant ===
+
+impl Warrant {
+    /// Whether the caller may be given what was read for it (V1): from memory, unless a user is acted for,
+    /// whom the store judges again after every change.
+    ///
+    /// # Errors
+    /// The caller may watch no longer, or nobody can know.
+    pub async fn check(&self) -> Result<(), Error> {
+        self.check_history()?;
+        let entry = self.app.standing_entry(&self.session).await?;
+        if self.session.on_behalf_of().is_none() {
+            let (caller, _) = key_caller(entry.facts());
+            return Ok(judge_reading(&caller, entry.catalogue(), self.account.as_ref())?);
+        }
+        // The lease before `applied`, as a verification does.
+        let verifier = self.app.verifier();
+        if verifier.in_service() && verifier.applied().is_some_and(|applied| applied <= *self.judged()) {
+            return Ok(());
+        }
+        let (mut reader, actor) = self.app.open(&self.session).await?;
+        check_may_read(&actor, &self.session, self.account.as_ref())?;
+        self.judged_at(reader.head().await?);
+        Ok(())
+    }
+
+    /// Completes with the reason once the caller may watch no longer. Not knowing is no end: whoever has
+    /// something to give finds that out for itself.
+    pub async fn ended(&self) -> Error {
         let mut changes = self.app.verifier().applied_changes();
-        let silent_until = tokio::time::Instant::now() + HEARTBEAT;
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                self.after = event.number;
-                return Ok(Watched { event: Some(event), head: self.head });
+            if let Err(diverged) = self.check_history() {
+                return diverged;
             }
-            self.read().await?;
-            if self.ready.is_empty() && tokio::time::timeout_at(silent_until, changes.changed()).await.is_err() {
-                return Ok(Watched { event: None, head: self.head });
+            match self.check().await {
+                Ok(()) | Err(Error::Store(_) | Error::Overloaded) => {}
+                Err(ended) => return ended,
+            }
+            if self.session.on_behalf_of().is_some() {
+                // Each look is the store's: reads follow the changes, and this only the time.
+                tokio::time::sleep(WARRANT_CHECK_PERIOD).await;
+            } else {
+                let _ = timeout(WARRANT_CHECK_PERIOD, changes.changed()).await;
+                // One look for all that happens in a busy moment: what is given meanwhile asks for itself.
+                tokio::time::sleep(READ_PAUSE).await;
             }
         }
     }
 
+    /// What the database says is no history to go on with before an operator has accepted it.
+    fn check_history(&self) -> Result<(), Error> {
+        match self.app.verifier().follower_state() {
+            FollowerState::Diverged => Err(VerifyError::Unavailable.into()),
+            FollowerState::Starting | FollowerState::Following => Ok(()),
+        }
+    }
+
+    fn judged(&self) -> std::sync::MutexGuard<'_, Revision> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judged_at(&self, revision: Revision) {
+        let mut judged = self.judged();
+        *judged = revision.max(*judged);
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    async fn next(&mut self) -> Result<Watched, Error> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(self.tell(Some(event)));
+            }
+            if self.caught_up {
+                if self.told_at.elapsed() >= HEARTBEAT {
+                    return Ok(self.tell(None));
+                }
+                self.until_due().await;
+            }
+            self.read().await?;
+        }
+    }
+
+    fn tell(&mut self, event: Option<StoredEvent>) -> Watched {
+        self.told_at = Instant::now();
+        Watched { event, head: self.head }
+    }
+
+    /// Until the log has grown or a heartbeat is due.
+    async fn until_due(&mut self) {
+        sleep_until(self.read_at + READ_PAUSE).await;
+        let seen = self.place.revision();
+        let grown = self.applied.wait_for(|applied| applied.is_some_and(|applied| applied > seen));
+        // Not by either: a history that was lost is noticed by the read, or by the follower.
+        let _ = timeout_at(self.told_at + HEARTBEAT, grown).await;
+    }
+
     async fn read(&mut self) -> Result<(), Error> {
-        let mut reader = self.app.store().snapshot().await?;
-        let actor = Maker::Session(self.session.clone()).actor(reader.as_mut()).await?;
-        check_may_read(&actor, &self.session, self.account.as_ref())?;
-        let filter = EventFilter { account_id: self.account.clone(), ..EventFilter::default() };
-        let page = Page { limit: CHUNK, after: Some(self.after) };
-        self.ready = reader.events(&filter, &page).await?.into();
-        self.head = reader.head().await?;
+        let Warrant { app, session, account, .. } = &*self.warrant;
+        self.warrant.check_history()?;
+        let _turn = app.watches().turn().await?;
+        let (mut reader, actor) = app.open(session).await?;
+        check_may_read(&actor, session, account.as_ref())?;
+        let (head, hash) = reader.head_hash().await?;
+        self.place.check(reader.as_mut(), head).await?;
+        let filter = EventFilter { account_id: account.clone(), ..EventFilter::default() };
+        let page = Page { limit: CHUNK, after: Some(self.place.revision().number) };
+        let events = reader.events(&filter, &page).await?;
+        self.warrant.judged_at(head);
+        self.head = head;
+        self.read_at = Instant::now();
+        // Short of a full page, there is nothing more for this watcher up to the head.
+        self.caught_up = events.len() < CHUNK as usize;
+        self.place = match events.last() {
+            Some(last) if !self.caught_up => Place::after(last),
+            _ => Place::head(head, hash),
+        };
+        self.ready = events.into();
         Ok(())
+    }
+}
+
+// === impl Watches ===
+
+impl Default for Watches {
+    fn default() -> Self {
+        Self { open: Arc::new(Semaphore::new(OPEN_WATCHES_MAX)), reads: Semaphore::new(READS_AT_ONCE_MAX) }
+    }
+}
+
+impl Watches {
+    fn enter(&self) -> Result<OwnedSemaphorePermit, Error> {
+        self.open.clone().try_acquire_owned().map_err(|_| Error::Overloaded)
+    }
+
+    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
+        self.reads.acquire().await.map_err(|_| Error::Internal("the bound on reads of watches was closed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_watches_are_bounded_and_one_that_ends_makes_room() {
+        let watches = Watches::default();
+        let mut open: Vec<_> = (0..OPEN_WATCHES_MAX).map(|_| watches.enter().expect("room")).collect();
+        assert!(matches!(watches.enter(), Err(Error::Overloaded)));
+        open.pop();
+        open.push(watches.enter().expect("room again"));
+        assert!(matches!(watches.enter(), Err(Error::Overloaded)));
     }
 }

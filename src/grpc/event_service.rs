@@ -10,15 +10,16 @@ use super::{
         optional,
         revision::{propagation, revision, to_revision},
     },
+    drain::Draining,
     entry::Entry,
     metadata::{OnBehalf, on_behalf_not_taken},
     page_token::page,
     status::Refusal,
-    watch::paced,
+    watch::watched,
 };
 use crate::{
-    app::Session,
-    domain::{self, id::AccountId},
+    app::{Session, ports::StoredEvent},
+    domain::{self, id::AccountId, revision::Revision},
     proto::{
         AwaitPropagationRequest, AwaitPropagationResponse, ListEventsRequest, ListEventsResponse,
         VerifyEventChainRequest, VerifyEventChainResponse, WatchEventsRequest, WatchEventsResponse,
@@ -30,6 +31,8 @@ use crate::{
 pub struct Events {
     /// The way in.
     pub entry: Entry,
+    /// Ends open watches.
+    pub draining: Draining,
 }
 
 #[async_trait]
@@ -39,10 +42,10 @@ impl EventService for Events {
     async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
         let (caller, mut request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
         check_own_account(&caller, &request.account_id)?;
-        let ((filter, start), (page, list)) = all((filter(&request), page::<_, i64>(&mut request)))?;
+        let ((filter, start), (page, list)) = all((filter(&request), page::<_, Revision>(&mut request)))?;
         let after = page.after.or(start);
         let (listed, head) = self.entry.app.list_events(&caller, &filter, after, page.limit).await?;
-        let (events, next_page_token) = list.respond(listed, |event| event.number, to_event);
+        let (events, next_page_token) = list.respond(listed, StoredEvent::revision, to_event);
         Ok(Response::new(ListEventsResponse { events, next_page_token, head: Some(to_revision(head)) }))
     }
 
@@ -56,9 +59,8 @@ impl EventService for Events {
             optional("account_id", &request.account_id, AccountId::parse),
             revision("after_revision", request.after_revision),
         ))?;
-        let after = after.map_or(0, |after| after.number);
-        let watched = self.entry.app.watch_events(&caller, account, after).await?;
-        Ok(Response::new(paced(watched).boxed()))
+        let watching = self.entry.app.watch_events(&caller, account, after).await?;
+        Ok(Response::new(watched(watching, self.draining.clone()).boxed()))
     }
 
     async fn verify_event_chain(

@@ -8,6 +8,7 @@
 mod api_key_service;
 pub mod convert;
 mod directory_service;
+mod drain;
 mod entry;
 mod event_service;
 pub mod field_mask;
@@ -20,4 +21,5 @@ mod token_service;
 mod verifier;
 mod watch;
 
+pub use drain::Draining;
 pub use services::{DESCRIPTORS, Services, Settings, end_health, services, set_serving};

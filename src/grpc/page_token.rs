@@ -9,6 +9,7 @@ use crate::{
     domain::{
         Error,
         id::{AccountId, KeyId, RoleId, TeamId, UserId},
+        revision::Revision,
     },
     proto,
 };
@@ -75,13 +76,16 @@ macro_rules! id_cursors {
 
 id_cursors!(AccountId, KeyId, RoleId, TeamId, UserId);
 
-impl Cursor for i64 {
+/// Both parts: a number alone is another event's in another epoch.
+impl Cursor for Revision {
     fn write(&self) -> String {
         self.to_string()
     }
 
     fn read(text: &str) -> Option<Self> {
-        text.parse().ok().filter(|number| *number >= 0)
+        let (epoch, number) = text.split_once('.')?;
+        let part = |text: &str| text.parse().ok().filter(|part: &i64| *part > 0);
+        Some(Self { epoch: part(epoch)?, number: part(number)? })
     }
 }
 

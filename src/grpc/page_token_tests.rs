@@ -62,7 +62,7 @@ fn a_malformed_token_names_the_field() {
     let request = proto::ListApiKeysRequest::default();
     let good = token(&request, 5);
     let cut = &good[..good.len() - 4];
-    let wrong_cursor = Binding::of(&request).close(&7_i64);
+    let wrong_cursor = Binding::of(&request).close(&Revision { epoch: 1, number: 7 });
     for bad in ["x", "====", "é", cut, &format!("{good}="), &"A".repeat(10_000), &wrong_cursor] {
         let error = asked(&request, bad, 0).expect_err(bad).to_string();
         assert!(error.contains("page_token"), "{error}");

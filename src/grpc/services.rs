@@ -13,8 +13,8 @@ use tonic_health::{
 use tower::util::MapResponseLayer;
 
 use super::{
-    api_key_service::ApiKeys, directory_service::Directory, entry::Entry, event_service::Events, status::Refusal,
-    token_service::Tokens,
+    api_key_service::ApiKeys, directory_service::Directory, drain::Draining, entry::Entry, event_service::Events,
+    status::Refusal, token_service::Tokens,
 };
 use crate::{
     app::App,
@@ -61,14 +61,15 @@ pub struct Services {
     pub health: HealthReporter,
 }
 
-/// Puts the services together. Health and reflection alone need no caller.
-pub async fn services(app: App, settings: Settings) -> Services {
+/// Puts the services together. Health and reflection alone need no caller. Streams end once `draining`
+/// completes.
+pub async fn services(app: App, settings: Settings, draining: Draining) -> Services {
     let Settings { message_bytes_max, stream_in_flight_max } = settings;
     let entry = Entry { app };
-    let tokens = Tokens { entry: entry.clone(), stream_in_flight_max, message_bytes_max };
+    let tokens = Tokens { entry: entry.clone(), stream_in_flight_max, message_bytes_max, draining: draining.clone() };
     let directory = Directory { entry: entry.clone() };
     let api_keys = ApiKeys { entry: entry.clone() };
-    let events = Events { entry };
+    let events = Events { entry, draining };
     let explained = explaining(message_bytes_max);
     let (routes, health) = open_services(message_bytes_max).await;
     let routes = routes

@@ -79,11 +79,18 @@ impl Refusal {
         Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message)
     }
 
-    /// A watcher takes nothing for so long that its buffer is full.
+    /// A watcher left what it was to be sent waiting for too long.
     #[must_use]
     pub fn slow_consumer() -> Self {
-        let message = "the consumer does not keep up: watch again after the last event it got";
+        let message = "the consumer does not keep up: resume after the last event that it got";
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
+    }
+
+    /// The server stops, and ends what would outlast it.
+    #[must_use]
+    pub fn draining() -> Self {
+        let message = "the server is stopping: open the stream again, and resume where this one ended";
+        Self::new(Code::Unavailable, ErrorReason::Draining, message).retryable()
     }
 
     /// A metadata entry is malformed, repeated or not allowed on this RPC (A6).
@@ -226,6 +233,7 @@ impl From<Error> for Refusal {
             Error::RevisionNotReached => {
                 Self::new(Code::Unavailable, ErrorReason::RevisionNotReached, message).retryable()
             }
+            Error::RevisionLost => Self::new(Code::FailedPrecondition, ErrorReason::RevisionLost, message),
             Error::Overloaded => {
                 let message = "the server sheds load: come back later";
                 Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()

@@ -41,6 +41,7 @@ fn table() -> Vec<(Error, Code, &'static str)> {
         (StoreError::NotifyFailed(boxed()).into(), Code::Unavailable, "STORE_UNAVAILABLE"),
         (StoreError::OutcomeUnknown(boxed()).into(), Code::Unavailable, "OUTCOME_UNKNOWN"),
         (Error::RevisionNotReached, Code::Unavailable, "REVISION_NOT_REACHED"),
+        (Error::RevisionLost, Code::FailedPrecondition, "REVISION_LOST"),
         (Error::NotImplemented("WatchEvents"), Code::Unimplemented, "NOT_IMPLEMENTED"),
         (Error::Internal("secret detail"), Code::Internal, "INTERNAL"),
         (StoreError::Bug(boxed()).into(), Code::Internal, "INTERNAL"),

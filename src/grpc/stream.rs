@@ -15,8 +15,8 @@ use tonic::Status;
 pub struct Answering<'a, In, Out> {
     /// The client's messages.
     pub messages: BoxStream<'a, Result<In, Status>>,
-    /// Completes with the reason once the caller may go on no longer.
-    pub authority_ended: BoxFuture<'a, Status>,
+    /// Completes with the reason once the stream is to end: above all, with the caller's authority.
+    pub ended: BoxFuture<'a, Status>,
     /// Answers one message; an error ends the stream.
     pub answer: Box<dyn Fn(In) -> BoxFuture<'a, Result<Out, Status>> + Send + 'a>,
     /// With so many messages unanswered, no more are read.
@@ -45,7 +45,7 @@ pub fn answers<'a, In: Send + 'a, Out: Send + 'a>(
 
 impl<In, Out> Running<'_, In, Out> {
     async fn next(&mut self) -> Option<Result<Out, Status>> {
-        let Answering { messages, authority_ended, answer, in_flight_max } = &mut self.parts;
+        let Answering { messages, ended, answer, in_flight_max } = &mut self.parts;
         loop {
             // Before waiting: the last answer may have been given after the last question was read.
             if !self.reading && self.in_flight.is_empty() {
@@ -53,9 +53,9 @@ impl<In, Out> Running<'_, In, Out> {
             }
             let room = self.reading && self.in_flight.len() < *in_flight_max;
             tokio::select! {
-                // The end of authority comes before any answer, an answer before the next question.
+                // The end comes before any answer, an answer before the next question.
                 biased;
-                status = &mut *authority_ended => return Some(Err(status)),
+                status = &mut *ended => return Some(Err(status)),
                 Some(answer) = self.in_flight.next(), if !self.in_flight.is_empty() => return Some(answer),
                 message = messages.next(), if room => match message {
                     Some(Ok(message)) => self.in_flight.push(answer(message)),

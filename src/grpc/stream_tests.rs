@@ -14,7 +14,7 @@ fn parts<'a>(
 ) -> Answering<'a, u32, u32> {
     Answering {
         messages: messages.boxed(),
-        authority_ended: future::pending().boxed(),
+        ended: future::pending().boxed(),
         answer: Box::new(answer),
         in_flight_max: 4,
     }
@@ -88,7 +88,7 @@ async fn beyond_the_bound_nothing_is_read() {
 #[tokio::test]
 async fn an_idle_stream_ends_when_the_callers_authority_does() {
     let mut parts = parts(stream::pending(), |n| future::ready(Ok(n)).boxed());
-    parts.authority_ended = future::ready(Status::unauthenticated("ended")).boxed();
+    parts.ended = future::ready(Status::unauthenticated("ended")).boxed();
     let mut stream = Box::pin(answers(parts));
     let status = stream.next().await.expect("one last item").expect_err("ended");
     assert_eq!(status.code(), tonic::Code::Unauthenticated);
@@ -98,7 +98,7 @@ async fn an_idle_stream_ends_when_the_callers_authority_does() {
 #[tokio::test]
 async fn the_end_of_authority_comes_before_answers_that_are_ready() {
     let mut parts = parts(stream::iter((0..100).map(Ok)), |n| future::ready(Ok(n)).boxed());
-    parts.authority_ended = future::ready(Status::unauthenticated("ended")).boxed();
+    parts.ended = future::ready(Status::unauthenticated("ended")).boxed();
     assert!(Box::pin(answers(parts)).next().await.expect("one last item").is_err());
 }
 

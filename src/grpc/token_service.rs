@@ -12,6 +12,7 @@ use super::{
         revision::{propagation, revision},
         token::to_identity,
     },
+    drain::{Draining, or_draining},
     entry::Entry,
     metadata::{OnBehalf, credentials, deadline},
     status::Refusal,
@@ -36,6 +37,8 @@ pub struct Tokens {
     pub stream_in_flight_max: usize,
     /// What the transport accepts, to name it when a message is larger.
     pub message_bytes_max: usize,
+    /// Ends open streams.
+    pub draining: Draining,
 }
 
 #[async_trait]
@@ -78,7 +81,7 @@ impl TokenService for Tokens {
             move |status: Status| Refusal::of_transport(&status, message_bytes_max).map_or(status, Status::from);
         let parts = Answering {
             messages: messages.map(move |message| message.map_err(refused)).boxed(),
-            authority_ended: authority_ended(app.clone(), caller.clone()).boxed(),
+            ended: or_draining(authority_ended(app.clone(), caller.clone()), self.draining.clone()).boxed(),
             answer: Box::new(move |message| answer_message(app.clone(), caller.clone(), message).boxed()),
             in_flight_max: self.stream_in_flight_max.max(1),
         };

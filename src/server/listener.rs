@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::{Server, server::TcpIncoming};
 
@@ -46,7 +46,8 @@ pub(super) async fn serve(bound: Bound, app: App, settings: Settings, metrics: A
         message_bytes_max: settings.request_bytes_max,
         stream_in_flight_max: settings.stream_in_flight_max,
     };
-    let Services { routes, health } = grpc::services(app.clone(), bounds).await;
+    let draining = stages.reached(Stage::Draining).boxed().shared();
+    let Services { routes, health } = grpc::services(app.clone(), bounds, draining).await;
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
     let reporting = report_health(app, health, stages.reached(Stage::Draining));
     let server = Server::builder()

@@ -313,7 +313,7 @@ impl EventRow {
         // Of a format that this build cannot read, it cannot say that a column differs.
         let columns_match = event.as_ref().is_none_or(|event| self.matches(event));
         let EntryRow { number, payload, hash, .. } = self.entry;
-        StoredEvent { number, payload, hash: hash.0, event, columns_match }
+        StoredEvent { epoch: self.epoch, number, payload, hash: hash.0, event, columns_match }
     }
 
     fn matches(&self, event: &Event) -> bool {

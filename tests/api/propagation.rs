@@ -2,23 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use latchkey::proto::{
     AwaitPropagationRequest, DeleteApiKeyRequest, DisableApiKeyRequest, Propagation, Revision,
-    VerificationOutcome as Outcome, VerifyTokenRequest, WatchEventsRequest,
+    VerificationOutcome as Outcome, VerifyTokenRequest,
 };
 use tonic::Code;
 
 use crate::support::{
     Caller, Server, World,
-    calls::disable,
     database::Database,
     sql,
     world::{ACME, assert_refused, create, key},
 };
 
 /// The world's server and two more on the same database.
-async fn three() -> (World, [Server; 2]) {
+pub async fn three() -> (World, [Server; 2]) {
     let world = World::start().await;
     let again = || {
         let database = &world.server.database;
@@ -135,49 +133,4 @@ async fn a_server_that_stops_leaves_no_row_to_wait_for() {
         server.running.stop().await;
     }
     assert_eq!(rows().await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watcher_hears_every_event_in_order_from_the_one_it_asks_for() {
-    let (world, more) = three().await;
-    let auditor = Caller { channel: more[0].channel.clone(), ..world.auditor.clone() };
-    let first = create(&world.user("admin"), ACME, &key("first", &[])).await.expect("minted");
-    let after_revision = first.propagation.and_then(|p| p.revision);
-    let request = WatchEventsRequest { account_id: ACME.into(), after_revision };
-    let mut watched = auditor.events().watch_events(request).await.expect("an auditor may watch").into_inner();
-    let second = create(&world.user("admin"), ACME, &key("second", &[])).await.expect("minted");
-    let third =
-        disable(&world.user("admin"), ACME, &second.api_key.clone().expect("a key").key_id).await.expect("disabled");
-    for (kind, target) in [("api_key.created", &third.key_id), ("api_key.disabled", &third.key_id)] {
-        let message = tokio::time::timeout(Duration::from_secs(5), watched.next()).await.expect("soon");
-        let message = message.expect("the stream is open").expect("no error");
-        let event = message.event.expect("an event");
-        assert_eq!((event.kind_name.as_str(), event.target.map(|t| t.id)), (kind, Some(target.clone())));
-        assert!(message.head.is_some());
-    }
-    let denied = world.verifier.events().watch_events(WatchEventsRequest::default()).await;
-    assert_refused(denied.map(|_| ()), Code::PermissionDenied, "PERMISSION_MISSING", "system.events");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watch_ends_when_its_callers_authority_does() {
-    let world = World::start().await;
-    let minted = create(&world.server.operator, "system", &key("auditor", &["system.events"])).await.expect("minted");
-    let auditor = world.server.caller(&minted.token);
-    let request = WatchEventsRequest { account_id: ACME.into(), ..Default::default() };
-    let mut watched = auditor.events().watch_events(request).await.expect("may watch").into_inner();
-    let id = minted.api_key.expect("a key").key_id;
-    let request = DeleteApiKeyRequest { account_id: "system".into(), key_id: id, ..Default::default() };
-    world.server.operator.keys().delete_api_key(request).await.expect("deleted");
-    let end = async {
-        loop {
-            match watched.next().await {
-                Some(Ok(_)) => {}
-                Some(Err(status)) => return status.code(),
-                None => panic!("an end without a reason"),
-            }
-        }
-    };
-    let code = tokio::time::timeout(Duration::from_secs(15), end).await.expect("soon");
-    assert_eq!(code, Code::Unauthenticated);
 }

@@ -20,22 +20,23 @@ use crate::{
         error::Violated,
         event::{Change, Event, EventKind},
         id::{AccountId, KeyId},
+        revision::Revision,
     },
     proto,
 };
 
-/// Which events a list wants, and the number after which it starts.
+/// Which events a list wants, and the event after which it starts.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field.
-pub fn filter(request: &proto::ListEventsRequest) -> Result<(EventFilter, Option<i64>), Error> {
+pub fn filter(request: &proto::ListEventsRequest) -> Result<(EventFilter, Option<Revision>), Error> {
     let (account_id, kinds, key_id, after) = all((
         optional("account_id", &request.account_id, AccountId::parse),
         kinds(&request.kinds),
         optional("key_id", &request.key_id, KeyId::parse),
         revision("after_revision", request.after_revision),
     ))?;
-    Ok((EventFilter { account_id, kinds, key_id }, after.map(|revision| revision.number)))
+    Ok((EventFilter { account_id, kinds, key_id }, after))
 }
 
 fn kinds(kinds: &[i32]) -> Result<BTreeSet<EventKind>, Error> {
@@ -91,16 +92,12 @@ kinds!(
     HistoryAccepted,
 );
 
-/// An event. Of one whose format this build cannot read, only the number and the hash are shown.
+/// An event. Of one whose format this build cannot read, only the revision and the hash are shown.
 #[must_use]
 pub fn to_event(stored: StoredEvent) -> proto::Event {
-    let hash = stored.hash.to_vec();
+    let (revision, hash) = (stored.revision(), stored.hash.to_vec());
     match stored.event {
-        None => proto::Event {
-            revision: Some(proto::Revision { epoch: 0, number: stored.number }),
-            hash,
-            ..proto::Event::default()
-        },
+        None => proto::Event { revision: Some(to_revision(revision)), hash, ..proto::Event::default() },
         Some(event) => to_readable_event(event, hash),
     }
 }
@@ -160,6 +157,21 @@ mod tests {
         let known = i32::try_from(EventKind::ALL.len()).expect("few");
         assert!((1..=known).all(|n| proto::EventKind::try_from(n).is_ok()));
         assert!(proto::EventKind::try_from(known + 1).is_err());
+    }
+
+    #[test]
+    fn an_event_of_a_later_format_still_says_where_in_the_log_it_is() {
+        let stored = StoredEvent {
+            epoch: 3,
+            number: 7,
+            payload: b"later".to_vec(),
+            hash: [9; 32],
+            event: None,
+            columns_match: true,
+        };
+        let event = to_event(stored);
+        assert_eq!(event.revision, Some(proto::Revision { epoch: 3, number: 7 }));
+        assert_eq!(event.hash, [9; 32]);
     }
 
     #[test]

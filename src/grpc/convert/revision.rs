@@ -12,11 +12,15 @@ use crate::{
 /// A point in the log that a caller names; absent stays absent.
 ///
 /// # Errors
-/// [`Error::Invalid`] naming `field` if either part is negative.
+/// [`Error::Invalid`] naming `field` if either part is negative, or if it names an event without its
+/// epoch: epochs start at 1, and a number says nothing by itself.
 pub fn revision(field: &str, value: Option<proto::Revision>) -> Result<Option<Revision>, Error> {
     match value {
         Some(proto::Revision { epoch, number }) if epoch < 0 || number < 0 => {
             Err(Error::field(field, "must not be negative"))
+        }
+        Some(proto::Revision { epoch: 0, number: 1.. }) => {
+            Err(Error::field(field, "needs its epoch: give both parts as they were answered"))
         }
         Some(proto::Revision { epoch, number }) => Ok(Some(Revision { epoch, number })),
         None => Ok(None),
@@ -55,6 +59,8 @@ mod tests {
             let error = revision("min_revision", Some(proto::Revision { epoch, number })).expect_err("negative");
             assert!(error.to_string().contains("min_revision"), "{error}");
         }
+        let error = revision("min_revision", Some(proto::Revision { epoch: 0, number: 42 })).expect_err("no epoch");
+        assert!(error.to_string().contains("min_revision") && error.to_string().contains("epoch"), "{error}");
         assert_eq!(revision("min_revision", None), Ok(None));
         let zero = Some(proto::Revision { epoch: 0, number: 0 });
         assert_eq!(revision("min_revision", zero), Ok(Some(Revision { epoch: 0, number: 0 })));

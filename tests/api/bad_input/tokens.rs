@@ -111,7 +111,8 @@ async fn a_wrong_question_is_refused_by_field_and_place() {
     let request = VerifyTokensRequest { checks: checks(1_000), min_revision: None };
     let results = world.verifier.tokens().verify_tokens(request).await.expect("a thousand").into_inner().results;
     assert_eq!(results.len(), 1_000);
-    for revision in [Revision { epoch: -1, number: 0 }, Revision { epoch: 1, number: -1 }] {
+    for (epoch, number) in [(-1, 0), (1, -1), (0, 42)] {
+        let revision = Revision { epoch, number };
         let request = VerifyTokenRequest { token: token.clone(), requirement: None, min_revision: Some(revision) };
         bad_field(world.verifier.tokens().verify_token(request).await, "min_revision");
     }

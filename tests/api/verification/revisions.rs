@@ -88,7 +88,8 @@ async fn a_min_revision_that_is_met_is_answered_and_a_future_one_is_unavailable(
     let request = VerifyTokensRequest { checks: vec![check; 100], min_revision: future };
     let refused = world.verifier.tokens().verify_tokens(request).await;
     assert_refused(refused, Code::Unavailable, "REVISION_NOT_REACHED", "");
-    for bad in [Revision { epoch: -1, number: 1 }, Revision { epoch: 1, number: -1 }] {
+    for (epoch, number) in [(-1, 1), (1, -1), (0, 1)] {
+        let bad = Revision { epoch, number };
         let refused = verify(&world.verifier, &minted.token, Some(bad)).await;
         assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD", "min_revision");
     }

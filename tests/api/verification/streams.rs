@@ -113,6 +113,10 @@ async fn a_bad_message_is_an_error_in_its_own_answer_and_the_stream_goes_on() {
             StreamVerifyTokensRequest { min_revision: Some(Revision { epoch: -1, number: 0 }), ..about(1, &good) },
             "min_revision",
         ),
+        (
+            StreamVerifyTokensRequest { min_revision: Some(Revision { epoch: 0, number: 42 }), ..about(1, &good) },
+            "min_revision",
+        ),
     ];
     for (message, field) in bad {
         stream.ask(message).await;
