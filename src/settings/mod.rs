@@ -81,7 +81,7 @@ settings! {
     database_timeout_ms: u64, "MS" [1, 600_000], Value("3000"),
         "Time limit for connecting to the database and for each statement";
     peppers: Peppers, "LIST", Required,
-        "Secrets that key the stored digests, as a list of `id=file:/path` or `id=env:VARIABLE`, each 64 hex digits; the first mints, all verify";
+        "Secrets that key the stored digests, as a list of `id=file:/path` or `id=env:VARIABLE`, each 64 hex digits; all verify, and the first that every replica has mints";
     token_prefix: TokenPrefix, "PREFIX", Value("lk"),
         "Prefix of newly minted tokens, 2 to 12 of a-z and 0-9";
     cache_keys_max: usize, "KEYS" [1, 100_000_000], Value("100000"),
