@@ -13,6 +13,7 @@ mod events;
 mod history;
 mod housekeeping;
 mod identity;
+mod looks;
 pub mod mint;
 mod mutation;
 pub mod ports;
@@ -23,8 +24,8 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{barrier::Renewals, mint::Minter, ports::Store};
 pub use self::{barrier::Wait, error::Error, session::Session, verification::Verified, watch::Watched};
+use self::{looks::Looks, mint::Minter, ports::Store};
 use crate::verify::Verifier;
 
 /// Bounds that a deployment chooses.
@@ -36,7 +37,7 @@ pub struct Limits {
     pub api_keys_per_team_max: Option<u32>,
     /// How long digests of ended tokens are kept, in days (T3).
     pub ended_token_retention_days: u32,
-    /// This replica's lease: how long a call without a deadline waits for the others, and a second.
+    /// This replica's lease: a call without a deadline waits a little longer than that for the others.
     pub lease: Duration,
     /// How often uses of tokens are written (K9): at most half a minute, so that one missed round still
     /// keeps them less than a minute behind.
@@ -59,7 +60,7 @@ struct Parts {
     minter: Minter,
     limits: Limits,
     observer: Arc<dyn Observer>,
-    renewals: Renewals,
+    looks: Looks,
 }
 
 impl App {
@@ -72,7 +73,8 @@ impl App {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self(Arc::new(Parts { store, verifier, minter, limits, observer, renewals: Renewals::default() }))
+        let looks = Looks::new(store.clone());
+        Self(Arc::new(Parts { store, verifier, minter, limits, observer, looks }))
     }
 
     /// The verification of this replica.
@@ -93,8 +95,8 @@ impl App {
         &self.0.limits
     }
 
-    fn renewals(&self) -> &Renewals {
-        &self.0.renewals
+    fn looks(&self) -> &Looks {
+        &self.0.looks
     }
 
     fn observer(&self) -> &dyn Observer {
