@@ -20,3 +20,4 @@ mod propagation;
 mod replicas;
 mod tokens;
 mod verification;
+mod waits;
