@@ -125,9 +125,12 @@ async fn v1_a_look_that_was_sent_before_somebody_asked_is_not_for_them() {
     let first = looks.after(early).await;
     let late = looks.asked();
     assert_eq!(looks.after(early).await.number, first.number, "whoever asked before it may have it");
-    assert!(looks.after(late).await.number > first.number);
-    assert!(first.asked() >= late, "a newer one than this was wanted");
+    let second = looks.after(late).await;
+    assert!(second.number > first.number);
+    // Whoever waits on takes what others have looked up since.
+    assert_eq!(looks.after(first.asked()).await.number, second.number);
     assert_eq!(table.looks.load(SeqCst), 2);
+    assert!(looks.after(second.asked()).await.number > second.number);
 }
 
 #[tokio::test]
