@@ -55,7 +55,8 @@
 //! 1. It registers a row of its own in `replicas`, under an id that nobody has had before, and only then
 //!    reads the log's head: every later mutation can wait for it. What it remembered before is refused.
 //! 2. It applies what is new, acknowledges it, and renews its lease in time. A replica that cannot do so
-//!    stops answering from memory by itself, and its row is deleted by whoever has waited for it that long.
+//!    stops answering from memory by itself, and its row is deleted by whoever has waited for it that long, or
+//!    by a sweep of any other replica.
 //! 3. If its row is gone, it joins again. If the database's history is another one than it followed, it
 //!    answers UNAVAILABLE until an operator accepts that history, which starts an epoch above all before.
 //! 4. When it stops, it gives up its lease first, and then its row.

@@ -82,6 +82,28 @@ async fn from_an_empty_database_to_a_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v1_whoever_applies_a_catalogue_is_told_when_a_replica_has_not_confirmed_it() {
+    let database = database::fresh().await;
+    let lost = "INSERT INTO replicas (incarnation, lease_ms, stale_max_ms, pepper_ids, name) \
+                VALUES (gen_random_uuid(), 600000, 0, ARRAY['test'], 'lost')";
+    sql::run(&database, lost).await;
+    let apply = ["catalogue", "apply", EXAMPLE, "--lease-ms", "1000", "--poll-interval-ms", "200"];
+    // The second changes nothing, and waits again.
+    for what in ["was replaced", "is unchanged"] {
+        let ended = run(&database.app_url, &apply);
+        let told = ended.stderr.clone();
+        assert!(ended.success().contains(what));
+        assert!(told.contains("1 have not confirmed") && told.contains("again"), "{told}");
+    }
+    let validated = run(&database.app_url, &[&apply[..], &["--validate-only"]].concat());
+    assert!(!validated.stderr.contains("confirmed"), "{}", validated.stderr);
+    sql::run(&database, "DELETE FROM replicas").await;
+    let ended = run(&database.app_url, &apply);
+    assert!(!ended.stderr.contains("confirmed"), "{}", ended.stderr);
+    ended.success();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schema_of_a_later_release_is_not_served() {
     let database = database::fresh().await;
     sql::run(&database, "INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000000')").await;

@@ -1,30 +1,21 @@
 //! The barrier: what lets a mutation say that it is complete on every replica (V1).
 //!
 //! After the commit, the rows of `replicas` are read until each has applied the mutation's revision or
-//! is gone. A row whose `renewal_no` this process has seen unchanged for longer than that replica can
-//! serve is evicted; that deletion waits for a renewal in flight and finds nothing if the renewal won.
-//! Only durations of this process's own monotonic clock are compared, never the database's timestamps.
+//! is gone; `looks` reads them for all who wait, and evicts those that can serve no more.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use tokio::time::Instant;
-use uuid::Uuid;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{App, Error, place::Place, ports::ReplicaRow, session::Session, types::Propagation};
+use super::{App, Error, looks::drift_margin, place::Place, session::Session, types::Propagation};
 use crate::domain::revision::Revision;
 
 /// What an answer needs to reach the caller before its deadline.
 const ANSWER_MARGIN: Duration = Duration::from_millis(50);
-/// How much longer than a lease a call without a deadline waits: time to see, evict and answer.
-const BEYOND_LEASE: Duration = Duration::from_secs(1);
-/// Clock rates agree to one in so many; see the margin of the lease.
-const DRIFT_PARTS: u32 = 100;
-/// The margin for drift is never less.
-const DRIFT_MARGIN_MIN: Duration = Duration::from_millis(10);
+/// How much longer than a lease a call without a deadline waits at least: time to see, evict and answer.
+const BEYOND_LEASE_MIN: Duration = Duration::from_secs(1);
+/// How long the one look of a call that asked not to wait may take.
+const SKIPPED_LOOK_MAX: Duration = Duration::from_millis(100);
 /// The first pause between two looks at the rows; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
@@ -38,42 +29,20 @@ pub struct Wait {
     pub skip: bool,
 }
 
-/// Since when this process has seen each replica's `renewal_no` unchanged. Kept across barriers, so that
-/// a dead replica is waited for once, not once a call.
-#[derive(Default)]
-pub(super) struct Renewals(Mutex<HashMap<Uuid, Seen>>);
+// === impl Wait ===
 
-#[derive(Clone, Copy)]
-struct Seen {
-    renewal_no: i64,
-    since: Instant,
-}
-
-// === impl Renewals ===
-
-impl Renewals {
-    /// Notes what was read at `now`, after the statement's reply; the rows that can serve no more.
-    fn lapsed<'a>(&self, rows: &'a [ReplicaRow], now: Instant) -> Vec<&'a ReplicaRow> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let registered: HashSet<Uuid> = rows.iter().map(|row| row.incarnation).collect();
-        seen.retain(|incarnation, _| registered.contains(incarnation));
-        let lapsed = |row: &&ReplicaRow| {
-            let fresh = Seen { renewal_no: row.renewal_no, since: now };
-            let seen = seen.entry(row.incarnation).or_insert(fresh);
-            if seen.renewal_no != row.renewal_no {
-                *seen = fresh;
-            }
-            now.duration_since(seen.since) > serves_at_most(row)
-        };
-        rows.iter().filter(lapsed).collect()
+impl Wait {
+    /// When the call is to be answered, if its caller said when it gives up. In the past if that is sooner
+    /// than an answer needs.
+    fn answer_by(self) -> Option<Instant> {
+        self.deadline.map(|deadline| deadline.checked_sub(ANSWER_MARGIN).unwrap_or(deadline))
     }
-}
 
-/// How long a replica can serve after its last renewal: its lease, what it may serve without one, and
-/// what its clock may run slower than this one.
-fn serves_at_most(row: &ReplicaRow) -> Duration {
-    let span = row.lease + row.stale_max;
-    span + (span / DRIFT_PARTS).max(DRIFT_MARGIN_MIN)
+    /// So long from now, or when the call is to be answered if that is sooner.
+    pub(super) fn at_most(self, span: Duration) -> Instant {
+        let end = Instant::now() + span;
+        self.answer_by().map_or(end, |answer_by| answer_by.min(end))
+    }
 }
 
 // === impl App ===
@@ -82,40 +51,36 @@ impl App {
     /// Waits until every replica has applied `revision` or can serve no more, as long as `wait` allows.
     /// The change is committed either way: what cannot be known is not complete.
     pub(super) async fn propagate(&self, revision: Revision, wait: Wait) -> Propagation {
-        let own_limit = Instant::now() + self.limits().lease + BEYOND_LEASE;
-        let deadline =
-            wait.deadline.map_or(own_limit, |deadline| deadline.checked_sub(ANSWER_MARGIN).unwrap_or(deadline));
+        let own_limit = || Instant::now() + without_deadline(self.limits().lease);
+        let answer_by =
+            if wait.skip { wait.at_most(SKIPPED_LOOK_MAX) } else { wait.answer_by().unwrap_or_else(own_limit) };
+        // After the commit: a look from before it has not seen who registered meanwhile.
+        let mut asked = self.looks().asked();
         let mut pause = PAUSE_MIN;
         let mut pending = None;
-        loop {
-            match self.pending_replicas(revision).await {
-                Ok(0) => return Propagation { complete: true, revision, pending_replicas: 0 },
-                Ok(count) => pending = Some(count),
+        while let Ok(look) = timeout_at(answer_by, self.looks().after(asked)).await {
+            match look.below(revision) {
+                Some(0) => return Propagation { complete: true, revision, pending_replicas: 0 },
+                Some(count) => pending = Some(count),
                 // The store may be back before the deadline.
-                Err(error) => tracing::debug!(error = %error, "replicas cannot be read"),
+                None => {}
             }
-            if wait.skip || Instant::now() + pause >= deadline {
-                // At least one, whoever it is, if nobody could be asked.
-                return Propagation { complete: false, revision, pending_replicas: pending.unwrap_or(1) };
+            if wait.skip || Instant::now() + pause >= answer_by {
+                break;
             }
-            tokio::time::sleep(pause).await;
+            // Any look newer than this one will do, whoever makes it.
+            asked = look.asked();
+            sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+        // At least one, whoever it is, if nobody could be asked.
+        Propagation { complete: false, revision, pending_replicas: pending.unwrap_or(1) }
     }
 
-    /// How many replicas may still serve from before `revision`; evicts those that cannot serve at all.
-    async fn pending_replicas(&self, revision: Revision) -> Result<u32, Error> {
-        let rows = self.store().replicas().await?;
-        let now = Instant::now();
-        let mut gone = HashSet::new();
-        for row in self.renewals().lapsed(&rows, now) {
-            if self.store().evict_replica(row.incarnation, row.renewal_no).await? {
-                tracing::warn!(incarnation = %row.incarnation, "a replica stopped renewing its lease and was evicted");
-                gone.insert(row.incarnation);
-            }
-        }
-        let pending = rows.iter().filter(|row| row.applied < revision && !gone.contains(&row.incarnation));
-        Ok(u32::try_from(pending.count()).unwrap_or(u32::MAX))
+    /// Looks at the replicas although nobody waits, so that one that is lost for long, or was never heard of,
+    /// costs the next revocation nothing.
+    pub(super) async fn look_at_replicas(&self) {
+        self.looks().after(self.looks().asked()).await;
     }
 
     /// Waits for a revision, or for the head of the log, on every replica. Any caller may.
@@ -137,44 +102,34 @@ impl App {
     }
 }
 
+/// How long a call without a deadline waits: until a replica with a lease like this one's, lost right now, can
+/// serve no more and is evicted.
+fn without_deadline(lease: Duration) -> Duration {
+    lease + BEYOND_LEASE_MIN.max(2 * drift_margin(lease))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LEASE: Duration = Duration::from_secs(10);
+    const SECOND: Duration = Duration::from_secs(1);
 
-    fn row(renewal_no: i64) -> ReplicaRow {
-        ReplicaRow {
-            incarnation: Uuid::from_u128(1),
-            renewal_no,
-            applied: Revision { epoch: 1, number: 1 },
-            lease: LEASE,
-            stale_max: Duration::from_secs(5),
-        }
+    #[test]
+    fn a_call_without_a_deadline_outwaits_the_lease_and_the_drift_of_clocks() {
+        assert_eq!(without_deadline(10 * SECOND), 11 * SECOND);
+        assert_eq!(without_deadline(600 * SECOND), 612 * SECOND);
     }
 
     #[test]
-    fn v1_a_replica_lapses_only_after_lease_staleness_and_margin_without_a_renewal() {
-        let renewals = Renewals::default();
-        let start = Instant::now();
-        let lapsed = |renewal_no, after_ms| {
-            !renewals.lapsed(&[row(renewal_no)], start + Duration::from_millis(after_ms)).is_empty()
-        };
-        assert!(!lapsed(1, 0));
-        assert!(!lapsed(1, 15_150));
-        assert!(lapsed(1, 15_151));
-        // A renewal starts the wait afresh, however long ago the last one was seen.
-        assert!(!lapsed(2, 20_000));
-        assert!(!lapsed(2, 35_150));
-        assert!(lapsed(2, 35_151));
-    }
-
-    #[test]
-    fn v1_a_row_that_was_gone_is_observed_afresh() {
-        let renewals = Renewals::default();
-        let start = Instant::now();
-        assert!(renewals.lapsed(&[row(1)], start).is_empty());
-        assert!(renewals.lapsed(&[], start + LEASE).is_empty());
-        assert!(renewals.lapsed(&[row(1)], start + 2 * LEASE).is_empty());
+    fn an_answer_is_due_before_its_caller_gives_up() {
+        let now = Instant::now();
+        let wait = Wait { deadline: Some(now + SECOND), skip: false };
+        assert_eq!(wait.answer_by(), Some(now + SECOND - ANSWER_MARGIN));
+        assert_eq!(wait.at_most(2 * SECOND), now + SECOND - ANSWER_MARGIN);
+        assert!(wait.at_most(SECOND / 2) < now + SECOND - ANSWER_MARGIN);
+        assert!(Wait::default().at_most(2 * SECOND) >= now + 2 * SECOND);
+        // One that is nearer than an answer needs is not waited for at all.
+        let near = Wait { deadline: Some(now + ANSWER_MARGIN / 5), skip: false };
+        assert!(near.at_most(SECOND) < now);
     }
 }

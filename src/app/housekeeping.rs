@@ -1,4 +1,5 @@
-//! What runs beside requests: usage marks, notes of ended tokens, forgetting old digests.
+//! What runs beside requests: usage marks, notes of ended tokens, forgetting old digests, evicting replicas
+//! that are lost.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ const FORGET_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// How many digests one statement forgets: each batch is a short transaction.
 const FORGET_BATCH: u32 = 1_000;
 const USAGE_BATCH: usize = 1_000;
+const LOOK_PERIOD_MIN: Duration = Duration::from_secs(1);
 const SECS_PER_DAY: u32 = 24 * 60 * 60;
 
 impl App {
@@ -23,6 +25,17 @@ impl App {
             every(PRESENTED_PERIOD, || self.record_presented()),
             every(FORGET_PERIOD, || self.forget_ended_tokens()),
         );
+    }
+
+    /// Evicts lost replicas although nobody waits for them; runs until dropped. To end before this replica gives
+    /// its own row up.
+    pub async fn evict_lost_replicas(self) {
+        let period = (self.limits().lease / 3).max(LOOK_PERIOD_MIN);
+        every(period, async || {
+            self.look_at_replicas().await;
+            Ok(())
+        })
+        .await;
     }
 
     /// Writes the usage marks that came in since the last time; the last step of a clean stop.

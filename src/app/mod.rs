@@ -13,6 +13,7 @@ mod events;
 mod history;
 mod housekeeping;
 mod identity;
+mod looks;
 pub mod mint;
 mod mutation;
 mod place;
@@ -24,7 +25,6 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{barrier::Renewals, mint::Minter, ports::Store, watch::Watches};
 pub use self::{
     barrier::Wait,
     error::Error,
@@ -32,6 +32,7 @@ pub use self::{
     verification::Verified,
     watch::{Warrant, Watched, Watching},
 };
+use self::{looks::Looks, mint::Minter, ports::Store, watch::Watches};
 use crate::verify::Verifier;
 
 /// Bounds that a deployment chooses.
@@ -43,7 +44,7 @@ pub struct Limits {
     pub api_keys_per_team_max: Option<u32>,
     /// How long digests of ended tokens are kept, in days (T3).
     pub ended_token_retention_days: u32,
-    /// This replica's lease: how long a call without a deadline waits for the others, and a second.
+    /// This replica's lease: a call without a deadline waits a little longer than that for the others.
     pub lease: Duration,
     /// How often uses of tokens are written (K9): at most half a minute, so that one missed round still
     /// keeps them less than a minute behind.
@@ -66,7 +67,7 @@ struct Parts {
     minter: Minter,
     limits: Limits,
     observer: Arc<dyn Observer>,
-    renewals: Renewals,
+    looks: Looks,
     watches: Watches,
 }
 
@@ -80,8 +81,8 @@ impl App {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let (renewals, watches) = (Renewals::default(), Watches::default());
-        Self(Arc::new(Parts { store, verifier, minter, limits, observer, renewals, watches }))
+        let (looks, watches) = (Looks::new(store.clone()), Watches::default());
+        Self(Arc::new(Parts { store, verifier, minter, limits, observer, looks, watches }))
     }
 
     /// The verification of this replica.
@@ -102,8 +103,8 @@ impl App {
         &self.0.limits
     }
 
-    fn renewals(&self) -> &Renewals {
-        &self.0.renewals
+    fn looks(&self) -> &Looks {
+        &self.0.looks
     }
 
     fn watches(&self) -> &Watches {

@@ -19,8 +19,8 @@ use crate::domain::{Error as RuleError, revision::Revision};
 const ATTEMPTS_MAX: u32 = 6;
 /// The first pause between two tries; it doubles.
 const PAUSE_MS_MIN: u64 = 2;
-/// How long a committed mutation waits for its own replica to apply it.
-const LOCAL_APPLY_WAIT: Duration = Duration::from_secs(2);
+/// How long a committed mutation waits at most for its own replica to apply it.
+const LOCAL_APPLY_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A change of the store, as a value: it can be run again.
 #[async_trait]
@@ -46,17 +46,19 @@ pub(super) struct Plan<T> {
     pub output: T,
     /// One event for each object that changed; none if nothing did.
     pub appends: Vec<Append>,
+    /// An object was as asked for already: the call may repeat one whose change is still travelling.
+    pub repeats: bool,
 }
 
 impl<T> Plan<T> {
     /// Nothing changes (an idempotent repeat, an unchanged upsert).
     pub fn unchanged(output: T) -> Self {
-        Self { output, appends: Vec::new() }
+        Self { output, appends: Vec::new(), repeats: true }
     }
 
     /// One event.
     pub fn one(output: T, append: Append) -> Self {
-        Self { output, appends: vec![append] }
+        Self { output, appends: vec![append], repeats: false }
     }
 }
 
@@ -99,7 +101,7 @@ impl App {
         let propagation = if narrows && !validate_only {
             self.propagate(revision, wait).await
         } else {
-            // Nothing was taken from anybody: no replica can answer on authority that is gone.
+            // Nothing was taken from anybody: there is no earlier authority that a replica could answer on.
             Propagation { complete: !validate_only, revision, pending_replicas: 0 }
         };
         Ok(Committed { output, revisions, propagation })
@@ -147,19 +149,22 @@ impl App {
             // A repeated delete or disable waits again (K6), for the current head.
             return Ok(Attempted { output: plan.output, revisions: Vec::new(), revision, narrows: true });
         }
-        let narrows = plan.appends.iter().any(|append| append.draft.kind.can_narrow());
+        let narrows = plan.repeats || plan.appends.iter().any(|append| append.draft.kind.can_narrow());
         let revisions = tx.append(plan.appends).await?;
         tx.commit().await?;
         let revision = revisions.last().copied().ok_or(Error::Internal("an append without revisions"))?;
         if self.verifier().applied().is_some() {
             // So that the next verification here sees the change; without a follower there is none.
-            self.verifier().await_number(revision.number, Instant::now() + LOCAL_APPLY_WAIT).await;
+            let wait = mutation.wait();
+            let most = if wait.skip { Duration::ZERO } else { LOCAL_APPLY_WAIT_MAX };
+            self.verifier().await_number(revision.number, wait.at_most(most)).await;
         }
         Ok(Attempted { output: plan.output, revisions, revision, narrows })
     }
 }
 
-/// Checks the etag that the caller sent, after everything else about the state (M8).
+/// Checks the etag that the caller sent, after everything else about the state (M8), and only if something is
+/// to change: the retry of a call that succeeded carries the etag from before it, and waits again.
 pub(super) fn check_etag(guard: &super::types::Guard, current: Option<Revision>) -> Result<(), RuleError> {
     match (&guard.etag, current) {
         (Some(etag), Some(revision)) if !etag.matches(revision) => Err(RuleError::StaleEtag),

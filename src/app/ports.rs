@@ -27,7 +27,7 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 /// The store.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Replicas {
     /// Opens one snapshot for reading (REPEATABLE READ, read only, on the primary).
     async fn snapshot(&self) -> StoreResult<Box<dyn Reader>>;
 
@@ -40,7 +40,11 @@ pub trait Store: Send + Sync {
 
     /// Forgets digests of tokens that ended before `before` (T3), at most `limit`; how many it did.
     async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32>;
+}
 
+/// The replicas on record.
+#[async_trait]
+pub trait Replicas: Send + Sync {
     /// The replicas that may answer from their caches, in order of incarnation: for a barrier, read after
     /// its commit.
     async fn replicas(&self) -> StoreResult<Vec<ReplicaRow>>;

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{App, error::Error, session::Session};
 use crate::{
     domain::{
@@ -15,8 +17,8 @@ use crate::{
     verify::Entry,
 };
 
-/// How long a verification waits for its `min_revision`.
-const MIN_REVISION_WAIT: Duration = Duration::from_secs(1);
+/// How long a verification waits at most for its `min_revision`.
+const MIN_REVISION_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How often an idle stream looks whether its caller's time is over.
 const DEADLINE_CHECK_PERIOD: Duration = Duration::from_secs(1);
@@ -93,19 +95,21 @@ impl App {
         Ok(Requirement { account_id: account.clone(), permission: bit.ok_or_else(unknown)?, team_ids })
     }
 
+    /// Waits for the revision that a verification is to be judged on at least, if its caller names one.
+    ///
+    /// # Errors
+    /// [`Error::RevisionNotReached`], before the caller gives up: it is told to come back.
+    pub async fn await_min_revision(&self, session: &Session, min_revision: Option<Revision>) -> Result<(), Error> {
+        let Some(revision) = min_revision else { return Ok(()) };
+        let wait = session.wait().at_most(MIN_REVISION_WAIT_MAX).saturating_duration_since(Instant::now());
+        self.verifier().await_revision(revision, wait).await.map_err(|_| Error::RevisionNotReached)
+    }
+
     /// Verifies one token.
     ///
     /// # Errors
     /// Only when the answer cannot be known.
-    pub async fn verify(
-        &self,
-        token: &[u8],
-        requirement: Option<&Requirement>,
-        min_revision: Option<Revision>,
-    ) -> Result<Verified, Error> {
-        if let Some(revision) = min_revision {
-            self.verifier().await_revision(revision, MIN_REVISION_WAIT).await.map_err(|_| Error::RevisionNotReached)?;
-        }
+    pub async fn verify(&self, token: &[u8], requirement: Option<&Requirement>) -> Result<Verified, Error> {
         let verification = self.verifier().verify(token, requirement).await?;
         let entry = verification.entry().cloned();
         let (outcome, revision) = (verification.outcome(), verification.revision());

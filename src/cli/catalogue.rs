@@ -6,7 +6,14 @@ use super::{
     Failure, catalogue_file, load, offline,
     process::{say, with_telemetry},
 };
-use crate::{app::Error, domain::Error as RuleError, settings::Flags};
+use crate::{
+    app::{
+        Error,
+        types::{Changed, Propagation},
+    },
+    domain::Error as RuleError,
+    settings::Flags,
+};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -35,7 +42,8 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
         let app = offline::open(&settings).await?;
         let names: Vec<String> = spec.permissions.iter().map(|permission| permission.name.clone()).collect();
         let applied = app.apply_catalogue_locally(spec, args.validate_only).await;
-        let (view, differs) = applied.map_err(|error| in_terms_of_the_file(error, &args.file, &names))?;
+        let (Changed { value: view, propagation }, differs) =
+            applied.map_err(|error| in_terms_of_the_file(error, &args.file, &names))?;
         let permissions = view.catalogue.permissions();
         let retired = permissions.iter().filter(|permission| permission.spec.retired).count();
         let what = match (differs, args.validate_only) {
@@ -44,9 +52,22 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
             (true, true) => "would be replaced",
         };
         let count = permissions.len();
-        Ok(say(format_args!("the catalogue {what}: {count} permissions, {retired} of them retired"))?)
+        say(format_args!("the catalogue {what}: {count} permissions, {retired} of them retired"))?;
+        if !args.validate_only && !propagation.complete {
+            eprintln!("{}", not_everywhere(&propagation));
+        }
+        Ok(())
     })
     .await
+}
+
+/// What to do about replicas that have not confirmed it.
+fn not_everywhere(Propagation { revision, pending_replicas, .. }: &Propagation) -> String {
+    format!(
+        "but not yet on every replica: {pending_replicas} have not confirmed revision {revision}, and may answer by the \
+         catalogue before it until they do, or until their lease and their stale_max_ms are over; apply the same file \
+         again to wait again"
+    )
 }
 
 /// A refusal of the catalogue's content, every problem on a line of its own and with the permission's name; other

@@ -20,9 +20,11 @@ impl Entry {
     /// UNAUTHENTICATED; INVALID_ARGUMENT for metadata that A6 refuses; UNAVAILABLE if who calls
     /// cannot be known.
     pub async fn authenticate<T>(&self, request: Request<T>, on_behalf: OnBehalf) -> Result<(Session, T), Status> {
+        // First of all, and counted from now: authenticating may take its time too.
+        let deadline = deadline(request.metadata());
         let (metadata, _, message) = request.into_parts();
         let credentials = credentials(&metadata, on_behalf)?;
         let session = self.app.authenticate(credentials.bearer, credentials.on_behalf_of).await?;
-        Ok((session.waiting(Wait { deadline: deadline(&metadata), skip: false }), message))
+        Ok((session.waiting(Wait { deadline, skip: false }), message))
     }
 }

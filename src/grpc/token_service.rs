@@ -53,7 +53,8 @@ impl TokenService for Tokens {
         let (question, min_revision) =
             all((question(request.token, request.requirement), revision("min_revision", request.min_revision)))?;
         self.entry.app.may_verify(&caller).await?;
-        let verification = Some(answer(&self.entry.app, question, min_revision).await?);
+        self.entry.app.await_min_revision(&caller, min_revision).await?;
+        let verification = Some(answer(&self.entry.app, question).await?);
         Ok(Response::new(VerifyTokenResponse { verification }))
     }
 
@@ -65,7 +66,8 @@ impl TokenService for Tokens {
         let (questions, min_revision) =
             all((questions(request.checks), revision("min_revision", request.min_revision)))?;
         self.entry.app.may_verify(&caller).await?;
-        let results = answer_all(&self.entry.app, questions, min_revision).await?;
+        self.entry.app.await_min_revision(&caller, min_revision).await?;
+        let results = answer_all(&self.entry.app, questions).await?;
         Ok(Response::new(VerifyTokensResponse { results }))
     }
 
@@ -139,15 +141,20 @@ async fn answer_message(
         let refusal = Refusal::from(error);
         return if refusal.ends_authority() { Err(refusal.into()) } else { Ok(failed(correlation_id, refusal)) };
     }
-    Ok(match results(&app, message).await {
+    Ok(match results(&app, &caller, message).await {
         Ok(results) => StreamVerifyTokensResponse { correlation_id, results, error: None },
         Err(error) => failed(correlation_id, error.into()),
     })
 }
 
-async fn results(app: &App, message: StreamVerifyTokensRequest) -> Result<Vec<TokenVerification>, Error> {
+async fn results(
+    app: &App,
+    caller: &Session,
+    message: StreamVerifyTokensRequest,
+) -> Result<Vec<TokenVerification>, Error> {
     let (questions, min_revision) = all((questions(message.checks), revision("min_revision", message.min_revision)))?;
-    answer_all(app, questions, min_revision).await
+    app.await_min_revision(caller, min_revision).await?;
+    answer_all(app, questions).await
 }
 
 fn failed(correlation_id: u64, refusal: Refusal) -> StreamVerifyTokensResponse {

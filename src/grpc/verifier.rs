@@ -10,7 +10,7 @@ use super::convert::{
 };
 use crate::{
     app::{App, error::Error},
-    domain::{self, error::Violated, revision::Revision, verification::Requirement},
+    domain::{self, error::Violated, verification::Requirement},
     proto,
 };
 
@@ -46,24 +46,16 @@ pub fn questions(checks: Vec<proto::TokenCheck>) -> Result<Vec<Question>, domain
 ///
 /// # Errors
 /// INVALID_ARGUMENT for an unknown permission; UNAVAILABLE if the answer cannot be known.
-pub async fn answer(
-    app: &App,
-    question: Question,
-    min_revision: Option<Revision>,
-) -> Result<proto::TokenVerification, Error> {
+pub async fn answer(app: &App, question: Question) -> Result<proto::TokenVerification, Error> {
     let requirement = resolve(app, question.requirement).await?;
-    verify(app, question.token, requirement, min_revision).await
+    verify(app, question.token, requirement).await
 }
 
 /// Answers a batch, in its order: all of it or none.
 ///
 /// # Errors
 /// As [`answer`], naming every unknown permission as `checks[i].requirement.permission`.
-pub async fn answer_all(
-    app: &App,
-    questions: Vec<Question>,
-    min_revision: Option<Revision>,
-) -> Result<Vec<proto::TokenVerification>, Error> {
+pub async fn answer_all(app: &App, questions: Vec<Question>) -> Result<Vec<proto::TokenVerification>, Error> {
     let mut problems = Violated::default();
     let mut resolved = Vec::with_capacity(questions.len());
     for (i, question) in questions.into_iter().enumerate() {
@@ -74,7 +66,7 @@ pub async fn answer_all(
         }
     }
     problems.finish()?;
-    let answers = resolved.into_iter().map(|(token, requirement)| verify(app, token, requirement, min_revision));
+    let answers = resolved.into_iter().map(|(token, requirement)| verify(app, token, requirement));
     stream::iter(answers).buffered(QUESTIONS_WAITING_MAX).try_collect().await
 }
 
@@ -91,8 +83,7 @@ async fn verify(
     app: &App,
     token: Zeroizing<String>,
     requirement: Option<Requirement>,
-    min_revision: Option<Revision>,
 ) -> Result<proto::TokenVerification, Error> {
-    let verified = app.verify(token.as_bytes(), requirement.as_ref(), min_revision).await?;
+    let verified = app.verify(token.as_bytes(), requirement.as_ref()).await?;
     Ok(to_verification(&verified))
 }

@@ -192,7 +192,8 @@ pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running
     let stages = Stages::new();
     let mut beside = JoinSet::new();
     beside.spawn(follower.run(stages.reached(Stage::Stopped)));
-    beside.spawn(stages.until_stopped(app.clone().housekeeping()));
+    beside.spawn(stages.until(Stage::Stopped, app.clone().housekeeping()));
+    beside.spawn(stages.until(Stage::Draining, app.clone().evict_lost_replicas()));
     let stopped = stages.reached(Stage::Stopped);
     beside.spawn(observe::verifications(verifier.clone(), metrics.clone(), stopped));
     wait_until_following(&verifier).await?;

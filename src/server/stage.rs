@@ -38,16 +38,16 @@ impl Stages {
         }
     }
 
-    /// Runs work until the server stops.
-    pub(super) fn until_stopped<W>(&self, work: W) -> impl Future<Output = ()> + Send + use<W>
+    /// Runs work until the stage, or a later one, is entered.
+    pub(super) fn until<W>(&self, stage: Stage, work: W) -> impl Future<Output = ()> + Send + use<W>
     where
         W: Future<Output = ()> + Send,
     {
-        let stopped = self.reached(Stage::Stopped);
+        let entered = self.reached(stage);
         async move {
             tokio::select! {
                 () = work => {}
-                () = stopped => {}
+                () = entered => {}
             }
         }
     }

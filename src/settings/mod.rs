@@ -93,7 +93,7 @@ settings! {
     lease_ms: u64, "MS" [1_000, 600_000], Value("10000"),
         "How long a replica may answer from its cache without hearing from the database, and so the longest a revocation can wait for a lost replica";
     stale_max_ms: u64, "MS" [0, 3_600_000], Value("0"),
-        "How much longer than the lease a replica goes on answering from its cache, each answer marked `stale`, when the database is away; a revocation waits so much longer for a replica that is lost, and until then what was revoked may still be answered VALID there";
+        "How much longer than the lease a replica goes on answering from its cache, each answer marked `stale`, when the database is away; a revocation waits so much longer for a replica that is lost, and until then what was revoked may still be answered VALID there; a caller without a deadline is answered incomplete after the lease and a second, with that replica pending, and has to await the rest (AwaitPropagation)";
     poll_interval_ms: u64, "MS" [10, 600_000], Value("1000"),
         "How often the log is polled when no notification comes; must be less than `lease_ms`";
     api_keys_per_account_max: u64, "KEYS" [1, 10_000_000], Value("5000"),

@@ -41,7 +41,7 @@ use self::{
 use crate::{
     app::{
         error::StoreError,
-        ports::{Reader, ReplicaRow, Store, StoreResult, Tx, UsageMark},
+        ports::{Reader, ReplicaRow, Replicas, Store, StoreResult, Tx, UsageMark},
     },
     domain::{catalogue::Catalogue, time::Timestamp, token::HashedToken, token::Pepper},
     verify::primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Sent, Unavailable},
@@ -216,7 +216,10 @@ impl Store for PostgresStore {
         session.connection.commit().await?;
         Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
+}
 
+#[async_trait]
+impl Replicas for PostgresStore {
     async fn replicas(&self) -> StoreResult<Vec<ReplicaRow>> {
         let mut connection = self.pools.general().await?;
         let (conn, flight) = connection.parts();

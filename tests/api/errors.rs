@@ -123,8 +123,12 @@ async fn a_stale_etag_is_aborted() {
     let edited = update(&world.user("owner"), made.id(), &["name"], edit(&made.key.etag)).await.expect("current");
     assert_ne!(edited.etag, made.key.etag);
     for etag in [made.key.etag.as_str(), "nonsense", "0", "1-", "\"1\""] {
-        stale(update(&world.user("owner"), made.id(), &["name"], edit(etag)).await);
+        let other = ApiKey { etag: etag.into(), ..key("newer", &[]) };
+        stale(update(&world.user("owner"), made.id(), &["name"], other).await);
     }
+    // The retry of what succeeded changes nothing, and is no conflict.
+    let again = update(&world.user("owner"), made.id(), &["name"], edit(&made.key.etag)).await.expect("unchanged");
+    assert_eq!(again, edited);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,4 +20,5 @@ mod propagation;
 mod replicas;
 mod tokens;
 mod verification;
+mod waits;
 mod watch;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
-    app::ports::{ReplicaRow, Store},
+    app::ports::{ReplicaRow, Replicas, Store},
     domain::{
         revision::Revision,
         token::{PlainToken, Prefix},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use latchkey::{
-    app::ports::{ReplicaRow, Store},
+    app::ports::{ReplicaRow, Replicas},
     domain::{event::GENESIS, revision::Revision},
     store::PostgresStore,
     verify::primary::{Acknowledged, Acknowledgement, Primary, Registration},

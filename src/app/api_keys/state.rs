@@ -94,7 +94,6 @@ impl Mutation for ChangeState {
         })?;
         let (kind, state) = self.change.leads_to();
         if before.state == state {
-            // Before the etag: the retry of a call that succeeded carries the etag from before it.
             return Ok(Plan::unchanged(before.shown_at(actor.now)));
         }
         if state != ApiKeyState::Deleted {

@@ -98,14 +98,14 @@ impl Mutation for UpdateApiKey {
         if let Some(expiry) = self.edit.expiry.filter(|_| moved) {
             check_future(expiry, actor.now)?;
         }
+        if after.content == before.content {
+            return Ok(Plan::unchanged(before.shown_at(actor.now)));
+        }
         check_etag(&self.guard, Some(before.revision))?;
         let had = before.content.grants.team_scope.as_ref().map(TeamScope::team_ids);
         let teams = after.content.grants.team_scope.iter().flat_map(TeamScope::team_ids);
         let joined = teams.filter(|team| !had.is_some_and(|had| had.contains(*team)));
         self.app.check_team_quotas(tx, &self.account, joined).await?;
-        if after.content == before.content {
-            return Ok(Plan::unchanged(before.shown_at(actor.now)));
-        }
         after.update_time = actor.now;
         if let Some(end) = earlier(before.content.expire_time, after.content.expire_time) {
             // A retiring token never outlives the key's expiry (K8), even if that moves later again.

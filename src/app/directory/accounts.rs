@@ -135,7 +135,6 @@ impl Mutation for UpsertAccount {
         if before.as_ref().is_some_and(|account| account.state == AccountState::Deleted) {
             return Err(RuleError::IdNotReusable.into());
         }
-        check_etag(&self.guard, before.as_ref().map(|account| account.revision))?;
         let mut after = before.clone().unwrap_or(Account {
             account_id: self.account.clone(),
             display_name: String::new(),
@@ -148,6 +147,7 @@ impl Mutation for UpsertAccount {
         if before.as_ref() == Some(&after) {
             return Ok(Plan::unchanged(after));
         }
+        check_etag(&self.guard, before.as_ref().map(|account| account.revision))?;
         tx.put_account(&after).await?;
         let mut stamps = vec![Stamp::Account(self.account.clone())];
         let mut roles = Vec::new();

@@ -59,7 +59,7 @@ impl App {
     }
 
     /// The same for an operator with the database's own credentials: `latchkey catalogue apply`. Tells, too,
-    /// whether it differs from the one before.
+    /// whether it differs from the one before, and waits without a deadline.
     ///
     /// # Errors
     /// As [`Self::apply_catalogue`].
@@ -67,9 +67,8 @@ impl App {
         &self,
         spec: CatalogueSpec,
         validate_only: bool,
-    ) -> Result<(CatalogueView, bool), Error> {
-        let (changed, differs) = self.apply(Maker::Local, spec, Guard { etag: None, validate_only }).await?;
-        Ok((changed.value, differs))
+    ) -> Result<(Changed<CatalogueView>, bool), Error> {
+        self.apply(Maker::Local, spec, Guard { etag: None, validate_only }).await
     }
 
     async fn apply(
@@ -126,7 +125,6 @@ impl Mutation for ApplyCatalogue {
         let next = Catalogue::new(current.revision(), permissions.clone());
         let old_roles = tx.default_roles().await?;
         check_default_roles(&self.spec.default_roles, &next)?;
-        check_etag(&self.guard, Some(current.revision()))?;
         let mut roles = self.spec.default_roles.clone();
         roles.sort_by(|a, b| a.role_id.cmp(&b.role_id));
         let unstamped = |role: &Role| Role { revision: Revision { epoch: 0, number: 0 }, ..role.clone() };
@@ -137,6 +135,7 @@ impl Mutation for ApplyCatalogue {
         if !differs {
             return Ok(Plan::unchanged(output));
         }
+        check_etag(&self.guard, Some(current.revision()))?;
         tx.put_catalogue(next.permissions(), &roles).await?;
         let changes = changes(&current, &next, &old_roles, &roles);
         let append =

@@ -138,12 +138,12 @@ impl Mutation for UpsertRole {
             return Err(RuleError::field("role.kind", "cannot change once the role exists (A5)").into());
         }
         self.role.check_permissions("role", before.as_ref(), &actor.catalogue)?;
-        check_etag(&self.guard, before.as_ref().map(|role| role.revision))?;
         let revision = before.as_ref().map_or(self.role.revision, |role| role.revision);
         let after = Role { revision, ..self.role.clone() };
         if before.as_ref() == Some(&after) {
             return Ok(Plan::unchanged(after));
         }
+        check_etag(&self.guard, before.as_ref().map(|role| role.revision))?;
         tx.put_roles(&self.account, std::slice::from_ref(&after)).await?;
         let kind = if before.is_none() { EventKind::RoleCreated } else { EventKind::RoleUpdated };
         let stamps = vec![Stamp::Role(self.account.clone(), after.role_id.clone())];

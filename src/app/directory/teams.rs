@@ -120,13 +120,13 @@ impl Mutation for UpsertTeams {
         let (mut output, mut changed, mut appends) = (Vec::new(), Vec::new(), Vec::new());
         for (team, etag) in &self.teams {
             let before = tx.team(&self.account, &team.team_id).await?;
-            let guard = Guard { etag: etag.clone(), validate_only: false };
-            check_etag(&guard, before.as_ref().map(|team| team.revision))?;
             let old_name = before.as_ref().map(|team| team.display_name.as_str());
             if old_name == Some(&team.display_name) {
                 output.extend(before.map(|team| (team, false)));
                 continue;
             }
+            let guard = Guard { etag: etag.clone(), validate_only: false };
+            check_etag(&guard, before.as_ref().map(|team| team.revision))?;
             let kind = if before.is_none() { EventKind::TeamCreated } else { EventKind::TeamUpdated };
             let changes = [value_change("display_name", old_name.unwrap_or_default(), &team.display_name)];
             let stamps = vec![Stamp::Team(self.account.clone(), team.team_id.clone())];
@@ -137,7 +137,8 @@ impl Mutation for UpsertTeams {
             output.push((Team { revision, ..team.clone() }, true));
         }
         tx.put_teams(&self.account, &changed).await?;
-        Ok(Plan { output, appends })
+        let repeats = appends.len() < output.len();
+        Ok(Plan { output, appends, repeats })
     }
 }
 

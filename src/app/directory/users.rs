@@ -144,14 +144,14 @@ impl Mutation for UpsertUsers {
         let (mut output, mut changed, mut appends) = (Vec::new(), Vec::new(), Vec::new());
         for (user, etag) in &self.users {
             let before = tx.user(&self.account, &user.user_id).await?;
-            let guard = Guard { etag: etag.clone(), validate_only: false };
-            check_etag(&guard, before.as_ref().map(|user| user.revision))?;
             let revision = before.as_ref().map_or(user.revision, |user| user.revision);
             let after = User { revision, ..user.clone() };
             if before.as_ref() == Some(&after) {
                 output.push((after, false));
                 continue;
             }
+            let guard = Guard { etag: etag.clone(), validate_only: false };
+            check_etag(&guard, before.as_ref().map(|user| user.revision))?;
             let kind = if before.is_none() { EventKind::UserCreated } else { EventKind::UserUpdated };
             let stamps = vec![Stamp::User(self.account.clone(), user.user_id.clone())];
             let target = ("user", user.user_id.as_str());
@@ -161,7 +161,8 @@ impl Mutation for UpsertUsers {
             output.push((after, true));
         }
         tx.put_users(&self.account, &changed).await?;
-        Ok(Plan { output, appends })
+        let repeats = appends.len() < output.len();
+        Ok(Plan { output, appends, repeats })
     }
 }
 

@@ -47,6 +47,8 @@ async fn a5_an_unchanged_account_appends_no_event() {
     let event = only_event_after(&world, before).await;
     assert_eq!(event.kind(), EventKind::AccountUpdated);
     assert_eq!((change(&event, "display_name").0, change(&event, "display_name").1), ("New", "Newer"));
+    let retried = Account { etag: first.etag.clone(), ..account("new", "Newer") };
+    assert_eq!(put_account(&world.directory, retried).await.expect("unchanged"), renamed);
     let outdated = Account { etag: first.etag, ..account("new", "Newest") };
     stale(put_account(&world.directory, outdated).await);
     stale(put_account(&world.directory, Account { etag: renamed.etag.clone(), ..account("newer", "N") }).await);

@@ -77,6 +77,14 @@ async fn a5_a_stale_etag_aborts_for_batches_too() {
     stale(delete_role(directory, "r", &a_role.etag).await);
     stale(delete_user(directory, "u", &a_user.etag).await);
     assert_eq!(head(&world).await, before);
+    // The retry of what succeeded carries the etag from before it: nothing changes, and it is no conflict.
+    assert_eq!(put_team(directory, Team { etag: old.etag, ..new.clone() }).await.expect("unchanged"), new);
+    let again = Role { display_name: "R".into(), ..a_role.clone() };
+    assert_ne!(put_role(directory, again).await.expect("unchanged").etag, a_role.etag);
+    let again = User { display_name: "U".into(), ..a_user.clone() };
+    assert_ne!(put_user(directory, again.clone()).await.expect("unchanged").etag, a_user.etag);
+    assert_eq!(put_users(directory, vec![again]).await.expect("unchanged").len(), 1);
+    assert_eq!(head(&world).await, before);
     delete_team(directory, "t", &new.etag).await.expect("the current etag");
 }
 

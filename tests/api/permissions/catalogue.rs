@@ -217,8 +217,12 @@ async fn p1_an_etag_guards_the_catalogue_and_an_unchanged_apply_appends_nothing(
     let new = new.catalogue.unwrap();
     assert_ne!(new.etag, old.etag);
     assert_eq!(catalogue(&world).await.etag, new.etag);
-    let refused = apply(&world.server.operator, Catalogue { etag: old.etag, ..new.clone() }).await;
+    let outdated = Catalogue { etag: old.etag, ..new.clone() };
+    let refused = apply(&world.server.operator, with(outdated.clone(), [permission("two.more")])).await;
     assert_refused(refused, Code::Aborted, "STALE_ETAG", "");
+    // The retry of what succeeded changes nothing, and is no conflict.
+    assert_eq!(apply(&world.server.operator, outdated).await.expect("unchanged").catalogue, Some(new.clone()));
+    assert_eq!(head(&world).await, head_before + 1);
     apply(&world.server.operator, with(new, [permission("two.more")])).await.expect("its own etag");
 }
 
