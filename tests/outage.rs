@@ -3,6 +3,7 @@
 //!
 //! `LATCHKEY_TEST_OUTAGE_SECONDS=60` makes the outages as long.
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail a test where they stand, as tests do")]
+#![expect(clippy::disallowed_methods, reason = "a lease ends in real time")]
 
 #[path = "outage/postgres.rs"]
 mod postgres;

@@ -1,11 +1,12 @@
 //! V1 across replicas: several servers on one database, each answering from memory.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use latchkey::proto::{
     AwaitPropagationRequest, DeleteApiKeyRequest, DisableApiKeyRequest, Propagation, Revision,
     VerificationOutcome as Outcome, VerifyTokenRequest,
 };
+use tokio::time::Instant;
 use tonic::Code;
 
 use crate::support::{

@@ -254,7 +254,6 @@ impl Client {
             account_id: ACCOUNT.into(),
             teams: (0..3).map(team).collect(),
             skip_propagation_wait: true,
-            ..Default::default()
         };
         let answer = self.caller.directory().batch_upsert_teams(request).await?.into_inner();
         Ok(told(answer.propagation, answer.teams.into_iter().map(Told::Team)))
@@ -315,17 +314,13 @@ impl Client {
         let account_id = SIDE_ACCOUNT.to_owned();
         let (account, propagation) = if self.random.below(2) == 0 {
             let answer = directory
-                .suspend_account(SuspendAccountRequest {
-                    account_id,
-                    skip_propagation_wait: true,
-                    ..Default::default()
-                })
+                .suspend_account(SuspendAccountRequest { account_id, skip_propagation_wait: true })
                 .await?
                 .into_inner();
             (answer.account, answer.propagation)
         } else {
             let answer = directory
-                .resume_account(ResumeAccountRequest { account_id, skip_propagation_wait: true, ..Default::default() })
+                .resume_account(ResumeAccountRequest { account_id, skip_propagation_wait: true })
                 .await?
                 .into_inner();
             (answer.account, answer.propagation)

@@ -39,7 +39,7 @@ use self::{
 const KILLS: u64 = 50;
 const CLIENTS: u64 = 4;
 /// How long the clients run before a kill, at most.
-const ROUND_MS_MAX: u64 = 250;
+const ROUND_MS_MAX: u64 = 500;
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// Repeats a run: `LATCHKEY_TEST_SEED=… cargo test --test crash`.
 const SEED: &str = "LATCHKEY_TEST_SEED";

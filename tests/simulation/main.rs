@@ -5,7 +5,7 @@
 //! `LATCHKEY_SIM_AT_ONCE=N` how many histories run side by side, each on a PostgreSQL of its own,
 //! `LATCHKEY_SIM_TRACE=1` prints each operation with its time.
 #![cfg(feature = "server")]
-#![expect(clippy::unwrap_used, reason = "the helpers of tests fail a test where they stand, as tests do")]
+#![expect(clippy::disallowed_methods, reason = "other processes keep the real time, and the oracle asks when")]
 
 #[path = "../support/mod.rs"]
 mod support;

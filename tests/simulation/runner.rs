@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
     async fn start(postgres: &'a mut Postgres, seed: u64, planted: Option<&'static str>) -> Self {
         let database = postgres.fresh().await;
         let operator = postgres.bootstrap(&database).await;
-        let stale_ms = if seed % 4 == 0 { STALE_MS } else { 0 };
+        let stale_ms = if seed.is_multiple_of(4) { STALE_MS } else { 0 };
         let (shared, dice) = (Shared::new([false, false, stale_ms > 0]), Dice::new(!seed));
         let replicas = [const { None }; REPLICAS];
         let faults = BTreeMap::new();
