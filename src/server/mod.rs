@@ -6,6 +6,7 @@ mod stage;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use rustix::{io::Errno, process::Pid};
 use tokio::task::JoinSet;
 
 use self::stage::{Hint, Stage, Stages};
@@ -166,9 +167,32 @@ fn verify_limits(settings: &Settings) -> verify::Limits {
 
 /// Names this process for whoever reads the table of replicas.
 fn identity() -> Identity {
+    Identity { name: replica_name(std::process::id()), incarnations: Box::new(RandomIncarnations) }
+}
+
+/// What a process of this machine is called among the replicas.
+fn replica_name(pid: u32) -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = format!("{host}/{}", std::process::id()).chars().take(REPLICA_NAME_CHARS_MAX).collect();
-    Identity { name, incarnations: Box::new(RandomIncarnations) }
+    format!("{host}/{pid}").chars().take(REPLICA_NAME_CHARS_MAX).collect()
+}
+
+/// Evicts the replicas that were processes of this machine and are no more, for a database that no other machine
+/// reaches: else the first revocation after a `kill -9` would wait for a lease that nobody holds.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn evict_dead_processes(settings: &Settings) -> Result<(), StartError> {
+    let is_dead = |name: &str| {
+        let pid = name.rsplit_once('/').and_then(|(_, pid)| pid.parse().ok());
+        let process =
+            pid.filter(|pid| name == replica_name(*pid)).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        // This process has no row yet: one of its name is an earlier one's.
+        process.is_some_and(|process| {
+            process == rustix::process::getpid() || rustix::process::test_kill_process(process) == Err(Errno::SRCH)
+        })
+    };
+    let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
+    open(settings).await?.store.evict_dead_replicas(is_dead).await.map_err(unusable)
 }
 
 fn app_limits(settings: &Settings) -> Limits {

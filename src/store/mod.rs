@@ -146,6 +146,24 @@ impl PostgresStore {
         Ok(missing)
     }
 
+    /// Evicts replicas without waiting for their leases: only those whose process is known, by its name, to be no
+    /// more. Of any other this would break V1.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the database cannot be asked.
+    pub async fn evict_dead_replicas(&self, is_dead: impl Fn(&str) -> bool + Send) -> StoreResult<()> {
+        let mut connection = self.pools.general().await?;
+        let (conn, flight) = connection.parts();
+        let rows = flight.run(replicas::names(conn)).await?;
+        for (incarnation, renewal_no, name) in rows {
+            if is_dead(&name) {
+                let (conn, flight) = connection.parts();
+                flight.run(replicas::evict(conn, incarnation, renewal_no)).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts a task that wakes `notify` whenever a mutation commits. Only ever a hint: the follower
     /// polls without it. Abort the task to end it.
     #[must_use]

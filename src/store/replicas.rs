@@ -94,6 +94,16 @@ struct Row {
 }
 
 #[derive(QueryableByName)]
+struct NameRow {
+    #[diesel(sql_type = SqlUuid)]
+    incarnation: Uuid,
+    #[diesel(sql_type = BigInt)]
+    renewal_no: i64,
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+#[derive(QueryableByName)]
 struct Yes {
     #[diesel(sql_type = Bool)]
     yes: bool,
@@ -139,6 +149,12 @@ pub async fn evict(conn: &mut AsyncPgConnection, incarnation: Uuid, renewal_no: 
     let deleted =
         statement(EVICT_SQL).bind::<SqlUuid, _>(incarnation).bind::<BigInt, _>(renewal_no).execute(conn).await?;
     Ok(deleted > 0)
+}
+
+/// The rows by what they say of themselves: incarnation, renewal number, name.
+pub async fn names(conn: &mut AsyncPgConnection) -> QueryResult<Vec<(Uuid, i64, String)>> {
+    let rows: Vec<NameRow> = statement("SELECT incarnation, renewal_no, name FROM replicas").load(conn).await?;
+    Ok(rows.into_iter().map(|row| (row.incarnation, row.renewal_no, row.name)).collect())
 }
 
 /// Every row, in order of incarnation.

@@ -100,6 +100,8 @@ async fn kill_9_leaves_nothing_running_and_the_next_start_works() {
         latchkey::proto::ListApiKeysRequest { account_id: "system".into(), page_size: 1_000, ..Default::default() };
     let keys = last.operator.keys().list_api_keys(request).await.expect("a list").into_inner().api_keys;
     assert!(keys.len() <= 2, "live keys of earlier runs that nobody deletes: {keys:#?}");
+    // Nobody waited for the leases of those that were killed: they are known to be no more.
+    assert!(!last.process.stderr().contains("stopped renewing"), "{}", last.process.stderr());
     last.process.signal(Signal::TERM);
     last.assert_stops(&data_dir);
 }
