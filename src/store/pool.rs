@@ -161,16 +161,20 @@ pub async fn establish(
     tokio::time::timeout(timeout, connect).await.unwrap_or_else(|_| late())
 }
 
-/// The URL, with the demand for a primary; the last of two parameters of a name counts.
+/// So that a connection whose other end is gone without a word is noticed within 20 seconds, not hours: one that only
+/// listens never sends, and every revocation would wait for polls meanwhile.
+const KEEPALIVES: [&str; 3] = ["keepalives_idle=10", "keepalives_interval=3", "keepalives_retries=3"];
+
+/// The URL, with the demand for a primary (the last of two parameters of a name counts), and with keepalives unless it
+/// has its own.
 pub fn primary_only(url: &str) -> String {
-    const PARAMETER: &str = "target_session_attrs=read-write";
+    const PRIMARY: &str = "target_session_attrs=read-write";
     let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    let separator = match (is_url, url.contains('?')) {
-        (false, _) => ' ',
-        (true, true) => '&',
-        (true, false) => '?',
-    };
-    format!("{url}{separator}{PARAMETER}")
+    let between = if is_url { "&" } else { " " };
+    let first = if is_url && !url.contains('?') { "?" } else { between };
+    let keepalives = if url.contains("keepalives") { &[][..] } else { &KEEPALIVES };
+    let parameters = [keepalives, &[PRIMARY]].concat().join(between);
+    format!("{url}{first}{parameters}")
 }
 
 // === impl Connection ===
@@ -280,11 +284,15 @@ mod tests {
 
     #[test]
     fn every_connection_insists_on_the_primary() {
-        assert_eq!(primary_only("postgres://h/d"), "postgres://h/d?target_session_attrs=read-write");
+        let alive = "keepalives_idle=10&keepalives_interval=3&keepalives_retries=3";
+        assert_eq!(primary_only("postgres://h/d"), format!("postgres://h/d?{alive}&target_session_attrs=read-write"));
         assert_eq!(
-            primary_only("postgresql://h/d?target_session_attrs=any"),
-            "postgresql://h/d?target_session_attrs=any&target_session_attrs=read-write"
+            primary_only("postgresql://h/d?target_session_attrs=any&keepalives=0"),
+            "postgresql://h/d?target_session_attrs=any&keepalives=0&target_session_attrs=read-write"
         );
-        assert_eq!(primary_only("host=h dbname=d"), "host=h dbname=d target_session_attrs=read-write");
+        assert_eq!(
+            primary_only("host=h dbname=d"),
+            "host=h dbname=d keepalives_idle=10 keepalives_interval=3 keepalives_retries=3 target_session_attrs=read-write"
+        );
     }
 }

@@ -163,7 +163,12 @@ impl Tx for Session {
     async fn append(&mut self, appends: Vec<Append>) -> StoreResult<Vec<Revision>> {
         let (notify, told) = (self.notify, self.told_time);
         let span = tracing::debug_span!("store.append", transaction = self.name, events = appends.len());
-        async { run!(self, conn => log::append(conn, appends, told, notify)) }.instrument(span).await
+        let appended = async { run!(self, conn => log::append(conn, appends, told, notify)) }.instrument(span).await;
+        // The hint may be what was refused, for whatever reason: then it is tried once more without it.
+        appended.map_err(|error| match error {
+            StoreError::Bug(source) if notify => StoreError::NotifyFailed(source),
+            other => other,
+        })
     }
 
     async fn commit(self: Box<Self>) -> StoreResult<()> {

@@ -65,6 +65,7 @@ pub mod negative;
 mod ordered;
 mod planted;
 pub mod primary;
+mod refresh;
 mod replica;
 pub mod usage;
 pub mod verifier;

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use super::{
@@ -26,6 +26,7 @@ use super::{
     membership::Identity,
     miss::{LoadError, Loaded, Loader, Misses},
     primary::{Primary, Unavailable},
+    refresh::Refreshes,
     replica::{FollowerState, Replica},
     usage::{LateToken, Marks, Used},
 };
@@ -44,6 +45,7 @@ pub struct Verifier {
     misses: Misses,
     marks: Marks,
     peppers: Vec<Pepper>,
+    refreshes: Refreshes,
 }
 
 // === impl Verifier ===
@@ -70,7 +72,7 @@ impl Verifier {
         let pepper_ids = peppers.iter().map(|pepper| pepper.id().to_owned()).collect();
         let follower = Follower::new(replica.clone(), identity, pepper_ids);
         let misses = Misses::new(loader.clone());
-        (Self { replica, loader, misses, marks, peppers }, follower)
+        (Self { replica, loader, misses, marks, peppers, refreshes: Refreshes::default() }, follower)
     }
 
     /// Answers from memory: no lock but the cache's, no database, and on a hit no allocation. `None` if
@@ -217,11 +219,8 @@ impl Verifier {
     /// # Errors
     /// [`Unavailable`]: then nobody knows whether there is such a permission.
     pub async fn refresh_catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
-        // Before it is sent: what is read later may be of a later epoch, never of an earlier one.
-        let epoch = self.applied().map_or(0, |applied| applied.epoch);
-        let read = timeout(self.replica.limits.miss_timeout, self.replica.primary.refresh()).await;
-        let catalogue = read.unwrap_or_else(|elapsed| Err(Unavailable(Box::new(elapsed))))?;
-        Ok(self.replica.adopt(epoch, catalogue))
+        self.refreshes.refresh(&self.replica).await?;
+        Ok(self.replica.catalogue())
     }
 
     /// Takes the uses that wait to be written (K9), one a token, sorted by digest.
