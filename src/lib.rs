@@ -53,7 +53,8 @@
 //! ## The life of a replica
 //!
 //! 1. It registers a row of its own in `replicas`, under an id that nobody has had before, and only then
-//!    reads the log's head: every later mutation can wait for it. What it remembered before is refused.
+//!    reads the log's head: every later mutation can wait for it. What it remembered before is refused. It must
+//!    have every pepper that tokens live under: else it could take a good token for an unknown one.
 //! 2. It applies what is new, acknowledges it, and renews its lease in time. A replica that cannot do so
 //!    stops answering from memory by itself, and its row is deleted by whoever has waited for it that long, or
 //!    by a sweep of any other replica.

@@ -12,6 +12,7 @@ use support::{
     server::{connect, pepper},
     sql,
 };
+use tonic::Code;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const EXAMPLE: &str = "deploy/catalogue.toml";
@@ -103,6 +104,56 @@ async fn v1_whoever_applies_a_catalogue_is_told_when_a_replica_has_not_confirmed
     ended.success();
 }
 
+/// What a fail-over to a standby that had not received the last event leaves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v2_after_events_were_lost_nothing_is_known_until_an_operator_accepts_the_history() {
+    let database = database::fresh().await;
+    let token = run(&database.app_url, &["bootstrap"]).success();
+    let head = sql::lines(&database, "SELECT number::text AS line FROM log_head").await.concat();
+    let lost = run(&database.app_url, &["bootstrap", "--name", "lost"]).success();
+    let (process, channel) = serve(&database.app_url).await;
+    let identity = async |token: &str| {
+        let caller = Caller { channel: channel.clone(), token: token.to_owned(), on_behalf_of: None };
+        caller.tokens().get_identity(GetIdentityRequest {}).await.map(drop).map_err(|status| status.code())
+    };
+    assert_eq!(identity(&lost).await, Ok(()));
+    let forget = format!(
+        "DELETE FROM api_key_secrets WHERE key_id IN (SELECT key_id FROM api_keys WHERE name = 'lost'); \
+         DELETE FROM api_keys WHERE name = 'lost'; DELETE FROM events WHERE number > {head}; \
+         UPDATE log_head SET number = {head}, hash = (SELECT hash FROM events WHERE number = {head})"
+    );
+    database.execute_as_owner(&forget).await;
+    let until = async |token: &str, wanted: Result<(), Code>| {
+        for _ in 0..500 {
+            if identity(token).await == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("never {wanted:?}");
+    };
+    until(&token, Err(Code::Unavailable)).await;
+    // A miss notices before the follower does, which says what to do.
+    for _ in 0..500 {
+        if process.stderr().contains("`latchkey accept-history`") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(process.stderr().contains("`latchkey accept-history`"), "{}", process.stderr());
+    let next: i64 = head.parse::<i64>().expect("a number") + 1;
+    let accepted = run(&database.app_url, &["accept-history"]).success();
+    assert!(accepted.contains(&format!("the revision was 1.{head} and is 2.{next}")), "{accepted}");
+    until(&token, Ok(())).await;
+    until(&lost, Err(Code::Unauthenticated)).await;
+    // It asks nothing, and can be repeated.
+    let again = run(&database.app_url, &["accept-history"]).success();
+    assert!(again.contains(&format!("was 2.{next} and is 3.{}", next + 1)), "{again}");
+    until(&token, Ok(())).await;
+    process.signal(Signal::TERM);
+    process.wait(LIMIT).success();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schema_of_a_later_release_is_not_served() {
     let database = database::fresh().await;
@@ -192,7 +243,7 @@ fn every_problem_with_the_settings_is_named_at_once() {
 #[test]
 fn help_teaches() {
     let help = latchkey(["--help"]).run(LIMIT).success();
-    for command in ["serve", "dev", "migrate", "bootstrap", "catalogue", "check-config"] {
+    for command in ["serve", "dev", "migrate", "bootstrap", "catalogue", "accept-history", "check-config"] {
         assert!(help.contains(command), "{help}");
         let help = latchkey([command, "--help"]).run(LIMIT).success();
         assert!(help.contains("Usage:") && help.lines().count() > 5, "{help}");
