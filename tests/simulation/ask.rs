@@ -146,8 +146,9 @@ fn questions(model: &Model, dice: &mut Dice, ask: Ask) -> Vec<(Asked, TokenCheck
 
 /// What an error may be: a fault may fail, and must say so as one (V2).
 fn judge_error(shared: &Shared, status: &Status, place: &str) {
-    // A connection that breaks has no code of its own: the client library says so by a source.
-    let broken = status.code() == Code::Unknown && std::error::Error::source(status).is_some();
+    // Nobody's answer, but the client library's word that the connection broke or was closed, with whatever code:
+    // only such a status has a source.
+    let broken = std::error::Error::source(status).is_some();
     let honest = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
     if !broken && !honest.contains(&status.code()) {
         shared.model().violation(format!("V2: {place}: {status:?}"));
