@@ -148,6 +148,11 @@ impl Warrant {
         if verifier.in_service() && verifier.applied().is_some_and(|applied| applied <= *self.judged()) {
             return Ok(());
         }
+        let _turn = self.app.watches().turn().await?;
+        if verifier.in_service() && verifier.applied().is_some_and(|applied| applied <= *self.judged()) {
+            // Somebody else judged it meanwhile.
+            return Ok(());
+        }
         let (mut reader, actor) = self.app.open(&self.session).await?;
         check_may_read(&actor, &self.session, self.account.as_ref())?;
         self.judged_at(reader.head().await?);

@@ -212,23 +212,45 @@ fn app_limits(settings: &Settings) -> Limits {
 /// [`StartError`]; whatever was started by then ends.
 pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
     let Opened { app, store, verifier, follower } = open_observed(settings, metrics.clone()).await?;
+    // Before anybody waits for this replica: a start that fails here must cost the others nothing.
+    let bound = listener::bind(settings.listen_address)
+        .await
+        .map_err(|source| StartError::Listen { address: settings.listen_address, source })?;
+    let address = bound.address;
     let hint = Hint(store.listen(verifier.wake()));
     let stages = Stages::new();
-    let mut beside = JoinSet::new();
+    let mut starting = Starting { stages: stages.clone(), beside: JoinSet::new() };
+    let beside = &mut starting.beside;
     beside.spawn(follower.run(stages.reached(Stage::Stopped)));
     beside.spawn(stages.until(Stage::Stopped, app.clone().housekeeping()));
     beside.spawn(stages.until(Stage::Draining, app.clone().evict_lost_replicas()));
     let stopped = stages.reached(Stage::Stopped);
     beside.spawn(observe::verifications(verifier.clone(), metrics.clone(), stopped));
     wait_until_following(&verifier).await?;
-    let bound = listener::bind(settings.listen_address)
-        .await
-        .map_err(|source| StartError::Listen { address: settings.listen_address, source })?;
-    let address = bound.address;
     let mut listener = JoinSet::new();
     listener.spawn(listener::serve(bound, app.clone(), settings.clone(), metrics, stages.clone()));
     let drain_timeout = Duration::from_secs(settings.drain_timeout_s);
+    let beside = std::mem::take(&mut starting.beside);
     Ok(Running { address, app, store, stages, listener, beside, hint, drain_timeout })
+}
+
+/// What has been started so far. Dropped because the start failed or was given up, it has the follower take the
+/// replica's row away: else every revocation would wait for a server that never came to be.
+struct Starting {
+    stages: Stages,
+    beside: JoinSet<()>,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let beside = std::mem::take(&mut self.beside);
+        if !beside.is_empty()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            self.stages.enter(Stage::Stopped);
+            runtime.spawn(ended_within(STEP_WAIT, beside));
+        }
+    }
 }
 
 /// How long a server waits for its first look at the log.

@@ -89,11 +89,6 @@ struct FillRow {
 /// What one snapshot says, before the sets are closed.
 pub struct Snapshot(FillRow);
 
-/// A token was not found by the peppers at hand, and tokens are live under others.
-#[derive(Debug, thiserror::Error)]
-#[error("tokens are live under a pepper that is not configured: nobody can tell an unknown token")]
-pub struct PepperMissing;
-
 /// Reads a token, the head and the catalogue's revision from one snapshot.
 ///
 /// That there is no such token counts only if the peppers that it was hashed with are all that are in use.
@@ -115,17 +110,12 @@ impl Snapshot {
         cache.get(CatalogueHead::new(self.0.epoch, catalogue))
     }
 
-    /// Refuses an absence that may be for want of a pepper (V2).
-    pub fn check_absence(&self) -> Result<(), PepperMissing> {
-        if self.0.digest.is_none() && self.0.lacks_pepper { Err(PepperMissing) } else { Ok(()) }
-    }
-
     /// The answer, closed under the catalogue of the same snapshot.
     pub fn into_fill(self, catalogue: Arc<Catalogue>) -> QueryResult<Fill> {
         let revision = revision(self.0.epoch, self.0.number);
-        let database_time = self.0.time.0;
+        let (database_time, lacks_pepper) = (self.0.time.0, self.0.lacks_pepper);
         let token = self.0.into_token(&catalogue)?;
-        Ok(Fill { revision, catalogue, token, database_time })
+        Ok(Fill { revision, catalogue, token, lacks_pepper, database_time })
     }
 }
 

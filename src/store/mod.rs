@@ -187,7 +187,6 @@ impl PostgresStore {
         sent.mark();
         let (conn, flight) = connection.parts();
         let snapshot = flight.run(fill::read(conn, digests, &self.pepper_ids)).await?;
-        snapshot.check_absence().map_err(|missing| StoreError::Unavailable(missing.into()))?;
         if let Some(catalogue) = snapshot.known_catalogue(&self.catalogue) {
             return snapshot.into_fill(catalogue).map_err(sqlstate::error);
         }
@@ -197,7 +196,6 @@ impl PostgresStore {
         connection.begin(snapshot::BEGIN_SQL).await?;
         let (conn, flight) = connection.parts();
         let snapshot = flight.run(fill::read(conn, digests, &self.pepper_ids)).await?;
-        snapshot.check_absence().map_err(|missing| StoreError::Unavailable(missing.into()))?;
         let (conn, flight) = connection.parts();
         let (_, catalogue) = flight.run(self.catalogue.load(conn)).await?;
         connection.rollback().await?;

@@ -5,29 +5,42 @@ use std::collections::BTreeMap;
 use diesel::{
     QueryResult,
     prelude::*,
-    sql_types::{Array, Text},
+    sql_types::{Array, Bool, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::{schema::peppers, statement::statement};
+use super::{schema::peppers, sql::refuse_standby, statement::statement};
 use crate::{app::error::StoreError, domain::token::Pepper};
 
-/// Waits for whoever mints, and lets nobody begin: minting holds the shared lock (see `transaction`).
-const LOCK_MINTING_SQL: &str = "SELECT FROM catalogue_head FOR UPDATE";
+/// Waits for whoever mints under a pepper that is not configured. Not the row that every mutation shares: sharers
+/// pass those who wait. Here nobody new comes in once the replica that asks is registered.
+const LOCK_OTHERS_SQL: &str = "SELECT FROM peppers WHERE pepper_id <> ALL($1) ORDER BY pepper_id FOR UPDATE";
 
 /// Peppers not configured go out of use if no token is live under them. It may walk the secrets.
 const CLEAR_SQL: &str = "UPDATE peppers p SET in_use = false WHERE p.in_use AND p.pepper_id <> ALL($1) AND NOT EXISTS ( \
      SELECT FROM api_key_secrets s WHERE s.pepper_id = p.pepper_id \
      AND (s.end_time IS NULL OR s.end_time > clock_timestamp()))";
 
+/// Whether there are any others, of the primary.
+const KNOWS_OTHERS_SQL: &str = "SELECT EXISTS (SELECT FROM peppers WHERE pepper_id <> ALL($1)) AS others, \
+     current_setting('in_hot_standby') = 'on' AS standby";
+
 /// Ids of peppers in use and not configured.
 const MISSING_SQL: &str = "SELECT pepper_id FROM peppers WHERE in_use AND pepper_id <> ALL($1) ORDER BY pepper_id";
 
-/// The first of the configured ids that every replica announces, put in use.
-const CHOOSE_SQL: &str = "WITH chosen AS (SELECT c.pepper_id FROM unnest($1) WITH ORDINALITY AS c (pepper_id, place) \
-     WHERE NOT EXISTS (SELECT FROM replicas r WHERE c.pepper_id <> ALL(r.pepper_ids)) ORDER BY c.place LIMIT 1), \
-     used AS (UPDATE peppers p SET in_use = true FROM chosen c WHERE p.pepper_id = c.pepper_id AND NOT p.in_use) \
-     SELECT pepper_id FROM chosen";
+/// The first of the configured ids that every replica announces, locked against [`LOCK_OTHERS_SQL`].
+const CHOOSE_SQL: &str = "SELECT p.pepper_id FROM peppers p JOIN (SELECT c.pepper_id \
+     FROM unnest($1) WITH ORDINALITY AS c (pepper_id, place) \
+     WHERE NOT EXISTS (SELECT FROM replicas r WHERE c.pepper_id <> ALL(r.pepper_ids)) \
+     ORDER BY c.place LIMIT 1) chosen ON chosen.pepper_id = p.pepper_id FOR KEY SHARE OF p";
+
+/// The one that is locked, put in use, if every replica announces it still: a statement of its own, which sees who
+/// registered while the lock was waited for.
+const USE_SQL: &str = "WITH used AS (UPDATE peppers SET in_use = true WHERE pepper_id = $1 AND NOT in_use) \
+     SELECT $1 AS pepper_id WHERE NOT EXISTS (SELECT FROM replicas r WHERE $1 <> ALL(r.pepper_ids))";
+
+/// How often a replica may register between the two.
+const CHOICES_MAX: usize = 3;
 
 /// A pepper could not be registered.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +51,14 @@ pub enum PepperError {
     /// The database could not be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+#[derive(QueryableByName)]
+struct Known {
+    #[diesel(sql_type = Bool)]
+    others: bool,
+    #[diesel(sql_type = Bool)]
+    standby: bool,
 }
 
 #[derive(QueryableByName)]
@@ -79,15 +100,17 @@ pub fn check(configured: &[Pepper], stored: &BTreeMap<String, Vec<u8>>) -> Resul
 
 /// True if the database knows a pepper that is not configured, in use or not.
 pub async fn knows_others(conn: &mut AsyncPgConnection, configured: &[String]) -> QueryResult<bool> {
-    let others = peppers::table.filter(peppers::pepper_id.ne_all(configured));
-    diesel::select(diesel::dsl::exists(others)).get_result(conn).await
+    let row: Known = statement(KNOWS_OTHERS_SQL).bind::<Array<Text>, _>(configured.to_vec()).get_result(conn).await?;
+    refuse_standby(row.standby)?;
+    Ok(row.others)
 }
 
 /// Ids of peppers that live tokens need and that are not configured. In a transaction: until it ends nobody
-/// mints, so who registered before is seen by whoever mints after.
+/// mints under them, so who registered before is seen by whoever mints after.
 pub async fn missing(conn: &mut AsyncPgConnection, configured: &[String]) -> QueryResult<Vec<String>> {
-    statement(LOCK_MINTING_SQL).execute(conn).await?;
-    statement(CLEAR_SQL).bind::<Array<Text>, _>(configured.to_vec()).execute(conn).await?;
+    for sql in [LOCK_OTHERS_SQL, CLEAR_SQL] {
+        statement(sql).bind::<Array<Text>, _>(configured.to_vec()).execute(conn).await?;
+    }
     let rows: Vec<IdRow> = statement(MISSING_SQL).bind::<Array<Text>, _>(configured.to_vec()).load(conn).await?;
     Ok(rows.into_iter().map(|row| row.pepper_id).collect())
 }
@@ -95,7 +118,14 @@ pub async fn missing(conn: &mut AsyncPgConnection, configured: &[String]) -> Que
 /// The pepper to mint under: the first of the configured ones that every registered replica verifies with, so
 /// that none takes the token for an unknown one.
 pub async fn choose(conn: &mut AsyncPgConnection, configured: &[String]) -> QueryResult<Option<String>> {
-    let row: Option<IdRow> =
-        statement(CHOOSE_SQL).bind::<Array<Text>, _>(configured.to_vec()).get_result(conn).await.optional()?;
-    Ok(row.map(|row| row.pepper_id))
+    for _ in 0..CHOICES_MAX {
+        let chosen: Option<IdRow> =
+            statement(CHOOSE_SQL).bind::<Array<Text>, _>(configured.to_vec()).get_result(conn).await.optional()?;
+        let Some(IdRow { pepper_id }) = chosen else { return Ok(None) };
+        let used: Option<IdRow> = statement(USE_SQL).bind::<Text, _>(pepper_id).get_result(conn).await.optional()?;
+        if let Some(used) = used {
+            return Ok(Some(used.pepper_id));
+        }
+    }
+    Ok(None)
 }

@@ -16,7 +16,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{
-    sql::{Link, revision, unreadable},
+    sql::{Link, refuse_standby, revision, unreadable},
     statement::statement,
 };
 use crate::{
@@ -74,8 +74,18 @@ const EXISTS_SQL: &str = "SELECT EXISTS (SELECT FROM replicas WHERE incarnation 
 const DEREGISTER_SQL: &str = "DELETE FROM replicas WHERE incarnation = $1";
 const EVICT_SQL: &str =
     concat!("DELETE FROM replicas WHERE incarnation = $1 AND renewal_no = $2 RETURNING ", durably!(), " AS durability");
-const LIST_SQL: &str = "SELECT incarnation, renewal_no, applied_epoch, applied_number, lease_ms, stale_max_ms \
-     FROM replicas ORDER BY incarnation";
+/// Every row, and whose they are, though there be none: on a standby that lags, a replica may not be registered yet.
+const LIST_SQL: &str = "SELECT current_setting('in_hot_standby') = 'on' AS standby, r.incarnation, r.renewal_no, \
+     r.applied_epoch, r.applied_number, r.lease_ms, r.stale_max_ms \
+     FROM (SELECT 1) AS one LEFT JOIN replicas r ON true ORDER BY r.incarnation";
+
+#[derive(QueryableByName)]
+struct ListRow {
+    #[diesel(sql_type = Bool)]
+    standby: bool,
+    #[diesel(embed)]
+    row: Option<Row>,
+}
 
 #[derive(QueryableByName)]
 struct Row {
@@ -159,8 +169,9 @@ pub async fn names(conn: &mut AsyncPgConnection) -> QueryResult<Vec<(Uuid, i64, 
 
 /// Every row, in order of incarnation.
 pub async fn list(conn: &mut AsyncPgConnection) -> QueryResult<Vec<ReplicaRow>> {
-    let rows: Vec<Row> = statement(LIST_SQL).load(conn).await?;
-    rows.into_iter().map(Row::into_port).collect()
+    let rows: Vec<ListRow> = statement(LIST_SQL).load(conn).await?;
+    refuse_standby(rows.iter().any(|row| row.standby))?;
+    rows.into_iter().filter_map(|row| row.row).map(Row::into_port).collect()
 }
 
 impl Row {

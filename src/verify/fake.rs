@@ -289,6 +289,7 @@ impl Primary for FakePrimary {
         sent.mark();
         self.ask(Call::Fill, move |database, now| Fill {
             database_time: now,
+            lacks_pepper: !database.missing_peppers.is_empty(),
             revision: database.head(),
             catalogue: database.catalogue.clone(),
             token: digests.iter().find_map(|digest| Some((*digest, database.tokens.get(digest)?.clone()))),

@@ -122,15 +122,23 @@ impl Follower {
     async fn join(&mut self) -> Result<(), RoundError> {
         self.joined = false;
         self.membership.leave().await;
+        // First without a row: who lacks a pepper would only be waited for.
+        self.check_peppers().await?;
         if planted(Bug::JoinWithoutFence) {
             tokio::time::sleep(super::planted::GAP).await;
         }
+        let joined = self.join_registered().await;
+        if joined.is_err() {
+            // Nobody is to wait for a row that stands for nothing.
+            self.membership.leave().await;
+        }
+        joined
+    }
+
+    async fn join_registered(&mut self) -> Result<(), RoundError> {
         let sent = self.membership.register().await?;
         // Who mints from now on sees this replica's peppers; what was minted before it registered, it must know.
-        let missing = self.membership.in_time(self.replica.primary.missing_peppers()).await?;
-        if !missing.is_empty() {
-            return Err(Unavailable(Box::new(MissingPeppers(missing))).into());
-        }
+        self.check_peppers().await?;
         let reading = self.read_head().await?;
         if let Some(last) = self.last {
             self.check_continued(last, &reading.point).await?;
@@ -148,6 +156,12 @@ impl Follower {
         self.joined = true;
         replica.lease.renew(sent);
         Ok(())
+    }
+
+    /// Refuses to go on without a pepper that tokens live under.
+    async fn check_peppers(&self) -> Result<(), Unavailable> {
+        let missing = self.membership.in_time(self.replica.primary.missing_peppers()).await?;
+        if missing.is_empty() { Ok(()) } else { Err(Unavailable(Box::new(MissingPeppers(missing)))) }
     }
 
     /// Applies what is new and tells the database so.

@@ -299,3 +299,36 @@ async fn a_clean_stop_gives_up_the_lease_and_then_the_row_and_does_not_wait_for_
     assert_eq!(primary.database().row(), None);
     tokio::time::timeout(Duration::from_secs(30), running).await.expect("ends").expect("no panic");
 }
+
+#[tokio::test]
+async fn v2_who_lacks_a_pepper_in_use_has_neither_row_nor_lease_and_joins_once_it_is_not_lacking() {
+    let mut world = World::new();
+    let token = world.primary.mint(1, facts(1));
+    world.primary.change(|database| database.missing_peppers = vec!["p2".into()]);
+    for _ in 0..3 {
+        let refused = world.follower.round().await.expect_err("a pepper is missing");
+        let RoundError::Unavailable(Unavailable(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.to_string().contains("p2"), "{why}");
+        assert_eq!(world.primary.database().row(), None, "nobody waits for it");
+    }
+    assert!(!world.verifier.has_lease());
+    // What is found is known; what is not found may be under the other pepper.
+    let found = world.verifier.verify(token.reveal().as_bytes(), None).await.expect("found");
+    assert_eq!(found.outcome(), Outcome::Valid);
+    let nobody = crate::verify::fake::token(9);
+    assert_eq!(
+        world.verifier.verify(nobody.reveal().as_bytes(), None).await.err(),
+        Some(crate::verify::VerifyError::Unavailable)
+    );
+    world.primary.change(|database| database.missing_peppers.clear());
+    world.round().await;
+    assert!(world.verifier.has_lease());
+}
+
+#[tokio::test]
+async fn a_join_that_fails_after_it_registered_leaves_no_row_to_wait_for() {
+    let mut world = World::new();
+    world.primary.change(|database| database.lose_reply_to = Some(Call::Head));
+    assert!(world.follower.round().await.is_err());
+    assert_eq!(world.primary.database().row(), None);
+}

@@ -129,6 +129,10 @@ impl Loader {
                 return None;
             }
         };
+        if fill.token.is_none() && fill.lacks_pepper {
+            // No outage, and no absence either. The follower, which gets no lease for it, says so.
+            return None;
+        }
         if self.failing.swap(false, Ordering::Relaxed) {
             tracing::info!("tokens can be read again");
         }

@@ -35,6 +35,9 @@ pub struct Fill {
     pub catalogue: Arc<Catalogue>,
     /// The token on record, with the digest that matched; `None` if there is none.
     pub token: Option<(HashedToken, TokenFacts)>,
+    /// True if tokens are live under a pepper that this process does not have: then nobody knows that there is
+    /// no such token (V2).
+    pub lacks_pepper: bool,
     /// The database's clock, read after the statement was sent.
     pub database_time: Timestamp,
 }
