@@ -128,9 +128,12 @@ impl Postgres {
     }
 
     fn postmaster(&self) -> u32 {
+        self.postmaster_if_known().expect("PostgreSQL runs")
+    }
+
+    fn postmaster_if_known(&self) -> Option<u32> {
         let file = self.folder.join("postgres/postgres/data/postmaster.pid");
-        let text = std::fs::read_to_string(file).expect("PostgreSQL runs");
-        text.lines().next().and_then(|line| line.trim().parse().ok()).expect("a process id")
+        std::fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok()
     }
 
     /// `kill -9`, and back again.
@@ -148,7 +151,14 @@ impl Postgres {
 
     pub async fn restart(&mut self) {
         if let Some(running) = self.running.take() {
-            running.stop().await.expect("PostgreSQL stops");
+            let before = self.postmaster_if_known();
+            // After a `kill -9` the launcher may not be sure that nothing is left of it. Then this is.
+            if let Err(error) = running.stop().await {
+                eprintln!("PostgreSQL is killed: {error}");
+                for pid in before.into_iter().flat_map(|pid| [children_of(pid), vec![pid]].concat()) {
+                    signal(pid, Signal::KILL);
+                }
+            }
         }
         self.bring_up().await;
     }

@@ -41,7 +41,7 @@ fn hard() -> Vec<Op> {
         Op::Fault(Fault::Heal(2)),
     ]);
     // While it joins again.
-    ops.extend([Op::Flap { replica: 0, key: 3 }; 8]);
+    ops.extend([Op::Flap { replica: 0, key: 3 }; 2]);
     ops.extend([Op::Fault(Fault::KillPostgres), Op::Pass { ms: 600 }]);
     ops
 }
