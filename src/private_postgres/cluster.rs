@@ -1,5 +1,6 @@
 //! Makes the cluster once, and starts PostgreSQL on a free port each time.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
@@ -17,6 +18,9 @@ const PORT_ATTEMPTS_MAX: u32 = 5;
 /// Crash recovery of a large cluster takes its time.
 const READY_WAIT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(10);
+/// Five seconds in all.
+const HALF_MADE_ATTEMPTS_MAX: u32 = 100;
+const HALF_MADE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Settings that make PostgreSQL fast and forgetful.
 const THROWAWAY: [&str; 6] = [
@@ -39,6 +43,20 @@ const ALWAYS: [&str; 7] = [
     "log_min_error_statement=panic",
 ];
 
+/// Removes what an interrupted `initdb` left. Its own children may still be writing there: they end soon after it.
+async fn remove_half_made(folder: &Path) -> Result<(), Error> {
+    for _ in 0..HALF_MADE_ATTEMPTS_MAX {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            // A file that was made in it after its entries were read; or gone, once they are.
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => tokio::time::sleep(HALF_MADE_PAUSE).await,
+            Err(error) => return Err(at("remove", folder)(error)),
+        }
+    }
+    std::fs::remove_dir_all(folder).map_err(at("remove", folder))
+}
+
 /// Runs `initdb`, unless the folder holds a cluster already.
 pub(super) async fn ensure_cluster(
     folder: &Folder,
@@ -54,9 +72,7 @@ pub(super) async fn ensure_cluster(
     tracing::info!(major = binaries.major, folder = %folder.path().display(), "initialising PostgreSQL");
     let home = folder.cluster_home();
     let (new, password_file) = (home.join("data.new"), home.join("initdb.password"));
-    if new.exists() {
-        std::fs::remove_dir_all(&new).map_err(at("remove", &new))?;
-    }
+    remove_half_made(&new).await?;
     write_secret(&password_file, password)?;
     identity.give(&password_file)?;
 
@@ -143,4 +159,25 @@ fn arguments(cluster: &Path, port: u16, options: &Options) -> Vec<String> {
 fn free_port() -> Result<u16, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     Ok(listener.map_err(at("find a free port on", Path::new("127.0.0.1")))?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_still_written_to_is_removed_once_its_writer_ends() {
+        let scratch = tempfile::tempdir().expect("a temporary folder");
+        let folder = scratch.path().join("data.new");
+        std::fs::create_dir(&folder).expect("it is made");
+        let written = folder.clone();
+        let writer = std::thread::spawn(move || {
+            // Until the folder is gone under it.
+            (0..20_000).take_while(|n| std::fs::write(written.join(n.to_string()), "x").is_ok()).count()
+        });
+        remove_half_made(&folder).await.expect("it is removed");
+        writer.join().expect("no panic");
+        assert!(!folder.exists());
+        remove_half_made(&folder).await.expect("nothing to remove");
+    }
 }
