@@ -7,8 +7,10 @@ use std::{path::PathBuf, time::Duration};
 
 use latchkey::proto::{GetCatalogueRequest, GetIdentityRequest};
 use support::{
-    Caller, database, logs,
-    process::{Ended, Process, Signal, Start, latchkey, scratch},
+    Caller, database,
+    ground::on,
+    logs,
+    process::{Ended, Process, Signal, latchkey, scratch},
     server::{connect, pepper},
     sql,
 };
@@ -16,12 +18,6 @@ use tonic::Code;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const EXAMPLE: &str = "deploy/catalogue.toml";
-
-/// `latchkey` with the settings of a server on this database.
-fn on(database_url: &str, arguments: &[&str]) -> Start {
-    let start = latchkey(arguments.iter().copied()).env("LATCHKEY_DATABASE_URL", database_url);
-    start.env("LATCHKEY_PEPPERS", "test=env:LATCHKEY_TEST_PEPPER").env("LATCHKEY_TEST_PEPPER", pepper())
-}
 
 fn run(database_url: &str, arguments: &[&str]) -> Ended {
     on(database_url, arguments).secret_stdout().run(LIMIT)

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{App, Error, looks::drift_margin, place::Place, session::Session, types::Propagation};
-use crate::domain::revision::Revision;
+use super::{App, Error, place::Place, session::Session, types::Propagation};
+use crate::{domain::revision::Revision, verify::lease::drift_margin};
 
 /// What an answer needs to reach the caller before its deadline.
 const ANSWER_MARGIN: Duration = Duration::from_millis(50);

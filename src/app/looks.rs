@@ -20,12 +20,8 @@ use tokio::{sync::Mutex, time::Instant};
 use uuid::Uuid;
 
 use super::ports::{ReplicaRow, Replicas};
-use crate::domain::revision::Revision;
+use crate::{domain::revision::Revision, verify::lease::drift_margin};
 
-/// Clock rates agree to one in so many; see the margin of the lease.
-const DRIFT_PARTS: u32 = 100;
-/// The margin for drift is never less.
-const DRIFT_MARGIN_MIN: Duration = Duration::from_millis(10);
 /// The pause after an eviction that failed.
 const EVICTION_PAUSE: Duration = Duration::from_secs(1);
 
@@ -186,11 +182,6 @@ impl Renewals {
 fn serves_at_most(row: &ReplicaRow) -> Duration {
     let span = row.lease + row.stale_max;
     span + drift_margin(span)
-}
-
-/// What clocks may differ by over a span.
-pub(super) fn drift_margin(span: Duration) -> Duration {
-    (span / DRIFT_PARTS).max(DRIFT_MARGIN_MIN)
 }
 
 #[cfg(test)]

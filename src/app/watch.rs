@@ -143,20 +143,25 @@ impl Warrant {
             let (caller, _) = key_caller(entry.facts());
             return Ok(judge_reading(&caller, entry.catalogue(), self.account.as_ref())?);
         }
-        // The lease before `applied`, as a verification does.
-        let verifier = self.app.verifier();
-        if verifier.in_service() && verifier.applied().is_some_and(|applied| applied <= *self.judged()) {
+        if self.is_judged() {
             return Ok(());
         }
         let _turn = self.app.watches().turn().await?;
-        if verifier.in_service() && verifier.applied().is_some_and(|applied| applied <= *self.judged()) {
-            // Somebody else judged it meanwhile.
+        // Somebody else may have judged it meanwhile.
+        if self.is_judged() {
             return Ok(());
         }
         let (mut reader, actor) = self.app.open(&self.session).await?;
         check_may_read(&actor, &self.session, self.account.as_ref())?;
         self.judged_at(reader.head().await?);
         Ok(())
+    }
+
+    /// True if nothing has happened since the caller was judged last, as far as this replica may answer.
+    fn is_judged(&self) -> bool {
+        // The lease before `applied`, as a verification does.
+        let verifier = self.app.verifier();
+        verifier.in_service() && verifier.applied().is_some_and(|applied| applied <= *self.judged())
     }
 
     /// Completes with the reason once the caller may watch no longer. Not knowing is no end: whoever has

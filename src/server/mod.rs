@@ -176,23 +176,14 @@ fn replica_name(pid: u32) -> String {
     format!("{host}/{pid}").chars().take(REPLICA_NAME_CHARS_MAX).collect()
 }
 
-/// Evicts the replicas that were processes of this machine and are no more, for a database that no other machine
-/// reaches: else the first revocation after a `kill -9` would wait for a lease that nobody holds.
-///
-/// # Errors
-/// [`StartError`].
-pub async fn evict_dead_processes(settings: &Settings) -> Result<(), StartError> {
-    let is_dead = |name: &str| {
-        let pid = name.rsplit_once('/').and_then(|(_, pid)| pid.parse().ok());
-        let process =
-            pid.filter(|pid| name == replica_name(*pid)).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        // This process has no row yet: one of its name is an earlier one's.
-        process.is_some_and(|process| {
-            process == rustix::process::getpid() || rustix::process::test_kill_process(process) == Err(Errno::SRCH)
-        })
-    };
-    let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
-    open(settings).await?.store.evict_dead_replicas(is_dead).await.map_err(unusable)
+/// Whether a replica's name is that of a process of this machine that is no more.
+fn is_dead(name: &str) -> bool {
+    let pid = name.rsplit_once('/').and_then(|(_, pid)| pid.parse().ok());
+    let process = pid.filter(|pid| name == replica_name(*pid)).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    // This process has no row yet: one of its name is an earlier one's.
+    process.is_some_and(|process| {
+        process == rustix::process::getpid() || rustix::process::test_kill_process(process) == Err(Errno::SRCH)
+    })
 }
 
 fn app_limits(settings: &Settings) -> Limits {
@@ -211,7 +202,23 @@ fn app_limits(settings: &Settings) -> Limits {
 /// # Errors
 /// [`StartError`]; whatever was started by then ends.
 pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
-    let Opened { app, store, verifier, follower } = open_observed(settings, metrics.clone()).await?;
+    serve(open_observed(settings, metrics.clone()).await?, settings, metrics).await
+}
+
+/// As [`start`], for a database that no other machine reaches. First the replicas are evicted that were processes of
+/// this one and are no more: else the first revocation after a `kill -9` would wait for a lease that nobody holds.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_private(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
+    let opened = open_observed(settings, metrics.clone()).await?;
+    let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
+    opened.store.evict_dead_replicas(is_dead).await.map_err(unusable)?;
+    serve(opened, settings, metrics).await
+}
+
+async fn serve(opened: Opened, settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
+    let Opened { app, store, verifier, follower } = opened;
     // Before anybody waits for this replica: a start that fails here must cost the others nothing.
     let bound = listener::bind(settings.listen_address)
         .await

@@ -12,10 +12,10 @@ use super::ordered::Stamp;
 
 use super::planted::{Bug, planted};
 
-/// The margin for drift, as a part of a span: clock rates agree to one in a hundred.
-const DRIFT_PARTS: i64 = 100;
+/// Clock rates agree to one in so many.
+const DRIFT_PARTS: u32 = 100;
 /// The margin for drift is never less, however short the lease.
-const DRIFT_MARGIN_MICROS_MIN: i64 = 10_000;
+const DRIFT_MARGIN_MIN: Duration = Duration::from_millis(10);
 const LAPSED: i64 = i64::MIN;
 /// So that sums of moments and spans cannot overflow.
 const SPAN_MICROS_MAX: i64 = i64::MAX / 4;
@@ -46,6 +46,12 @@ pub enum Standing {
     Lapsed,
 }
 
+/// What clocks may differ by over a span: who holds a lease leaves it, and who waits for one to end adds it.
+#[must_use]
+pub fn drift_margin(span: Duration) -> Duration {
+    (span / DRIFT_PARTS).max(DRIFT_MARGIN_MIN)
+}
+
 fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(SPAN_MICROS_MAX).min(SPAN_MICROS_MAX)
 }
@@ -54,13 +60,12 @@ impl Lease {
     /// A lease that does not count yet.
     #[must_use]
     pub fn new(lease: Duration, stale_max: Duration) -> Self {
-        let (lease, stale) = (micros(lease), micros(stale_max));
-        let margin = (lease / DRIFT_PARTS).max(DRIFT_MARGIN_MICROS_MIN);
+        let (lease, margin, stale) = (micros(lease), micros(drift_margin(lease)), micros(stale_max));
         Self {
             end_boot_micros: Stamp::new(LAPSED),
             span_micros: (lease - margin).max(0),
             // The whole of it runs on one clock, so each part leaves its own margin.
-            stale_micros: stale - stale / DRIFT_PARTS,
+            stale_micros: stale - stale / i64::from(DRIFT_PARTS),
         }
     }
 

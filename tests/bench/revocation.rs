@@ -16,19 +16,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use latchkey::{
-    private_postgres::{APP_ROLE, DATABASE, Options, PrivatePostgres},
-    proto::{
-        Account, DeleteApiKeyRequest, Propagation, UpsertAccountRequest, VerificationOutcome as Outcome,
-        VerifyTokenRequest,
-    },
-    store::migrate,
+use latchkey::proto::{
+    Account, DeleteApiKeyRequest, Propagation, UpsertAccountRequest, VerificationOutcome as Outcome, VerifyTokenRequest,
 };
 use support::{
     Caller,
-    database::Database,
-    process::{Process, Start, latchkey},
-    server::{connect, pepper},
+    ground::Ground,
+    process::Process,
     sql,
     world::{ACME, apply_example_catalogue, create, key},
 };
@@ -44,13 +38,7 @@ const MARGIN: Duration = Duration::from_millis(100);
 const BEYOND: Duration = Duration::from_secs(1);
 const EARLY_DEADLINE: Duration = Duration::from_secs(1);
 const KILLS: usize = 3;
-const START_LIMIT: Duration = Duration::from_secs(20);
-
-/// PostgreSQL, where servers find it.
-struct Ground {
-    postgres: PrivatePostgres,
-    database: Database,
-}
+const LOGS: &str = "warn,latchkey=info";
 
 struct Bench {
     ground: Ground,
@@ -74,7 +62,7 @@ fn main() {
 }
 
 async fn run() -> bool {
-    let ground = Ground::new().await;
+    let ground = Ground::new("bench", vec![("track_commit_timestamp".into(), "on".into())]).await;
     let cores = std::thread::available_parallelism().unwrap();
     println!("PostgreSQL {}, {cores} cores, {REPLICAS} replicas", ground.postgres.major());
     let mut bench = Bench::start(ground).await;
@@ -87,50 +75,14 @@ async fn run() -> bool {
     over
 }
 
-// === impl Ground ===
-
-impl Ground {
-    async fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("latchkey-bench-{}", std::process::id()));
-        let options = Options {
-            remove_on_stop: true,
-            settings: vec![("track_commit_timestamp".into(), "on".into())],
-            ..Options::durable(folder)
-        };
-        // Dropping it stops it: also when a panic passes here.
-        let postgres = PrivatePostgres::start(options).await.unwrap();
-        postgres.create_roles_and_database().await.unwrap();
-        let owner_url = postgres.owner_url(DATABASE).unwrap();
-        migrate::migrate(&owner_url, APP_ROLE, |_| {}).await.unwrap();
-        let database = Database { name: DATABASE.into(), app_url: postgres.app_url(DATABASE).unwrap(), owner_url };
-        Self { postgres, database }
-    }
-
-    /// The program, with its default settings.
-    fn latchkey(&self, arguments: &[&str]) -> Start {
-        latchkey(arguments.iter().copied())
-            .env("LATCHKEY_DATABASE_URL", &self.database.app_url)
-            .env("LATCHKEY_PEPPERS", "test=env:LATCHKEY_TEST_PEPPER")
-            .env("LATCHKEY_TEST_PEPPER", pepper())
-            .env("LATCHKEY_LOG_FILTER", "warn,latchkey=info")
-    }
-
-    /// A server, and the holder of a token there.
-    async fn serve(&self, token: &str) -> (Process, Caller) {
-        let mut process = self.latchkey(&["serve", "--listen-address", "127.0.0.1:0"]).spawn();
-        let channel = connect(process.address(START_LIMIT)).await;
-        (process, Caller { channel, token: token.to_owned(), on_behalf_of: None })
-    }
-}
-
 // === impl Bench ===
 
 impl Bench {
     async fn start(ground: Ground) -> Self {
-        let token = ground.latchkey(&["bootstrap"]).secret_stdout().run(START_LIMIT).success();
+        let token = ground.bootstrap();
         let (mut servers, mut verifiers) = (Vec::new(), Vec::new());
         for _ in 0..REPLICAS {
-            let (server, caller) = ground.serve(&token).await;
+            let (server, caller) = ground.serve(&token, LOGS).await;
             servers.push(server);
             verifiers.push(caller);
         }
@@ -227,7 +179,7 @@ impl Bench {
             spans.push(waited.1);
             early_spans.push(early.1);
             let token = self.verifiers.pop().unwrap().token;
-            let (server, verifier) = self.ground.serve(&token).await;
+            let (server, verifier) = self.ground.serve(&token, LOGS).await;
             self.servers.push(server);
             self.verifiers.push(verifier);
         }

@@ -14,22 +14,12 @@ mod clients;
 mod model;
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use latchkey::{
-    private_postgres::{APP_ROLE, DATABASE, Options, PrivatePostgres},
-    proto::{Account, UpsertAccountRequest},
-    store::migrate,
-};
-use support::{
-    Caller, logs,
-    process::{Process, Start, latchkey},
-    server::{connect, pepper},
-    world::apply_example_catalogue,
-};
+use latchkey::proto::{Account, UpsertAccountRequest};
+use support::{ground::Ground, logs, world::apply_example_catalogue};
 
 use self::{
     check::Checker,
@@ -40,41 +30,10 @@ const KILLS: u64 = 50;
 const CLIENTS: u64 = 4;
 /// How long the clients run before a kill, at most.
 const ROUND_MS_MAX: u64 = 500;
-const START_LIMIT: Duration = Duration::from_secs(20);
+/// As loud as can be: `deploy/test` looks for secrets in them.
+const LOGS: &str = "trace";
 /// Repeats a run: `LATCHKEY_TEST_SEED=… cargo test --test crash`.
 const SEED: &str = "LATCHKEY_TEST_SEED";
-
-/// The server and what it stands on.
-struct Ground {
-    _postgres: PrivatePostgres,
-    database_url: String,
-    owner_url: String,
-}
-
-impl Ground {
-    async fn new() -> Self {
-        let folder: PathBuf = std::env::temp_dir().join(format!("latchkey-crash-{}", std::process::id()));
-        let options = Options { remove_on_stop: true, ..Options::durable(folder) };
-        let postgres = PrivatePostgres::start(options).await.expect("PostgreSQL starts");
-        postgres.create_roles_and_database().await.expect("roles and database are made");
-        let owner_url = postgres.owner_url(DATABASE).expect("the password is on file");
-        migrate::migrate(&owner_url, APP_ROLE, |_| {}).await.expect("it migrates");
-        let database_url = postgres.app_url(DATABASE).expect("the password is on file");
-        Self { _postgres: postgres, database_url, owner_url }
-    }
-
-    fn latchkey(&self, arguments: &[&str]) -> Start {
-        let start = latchkey(arguments.iter().copied()).env("LATCHKEY_DATABASE_URL", &self.database_url);
-        start.env("LATCHKEY_PEPPERS", "test=env:LATCHKEY_TEST_PEPPER").env("LATCHKEY_TEST_PEPPER", pepper())
-    }
-
-    /// A server that serves, and its operator.
-    async fn serve(&self, token: &str) -> (Process, Caller) {
-        let mut process = self.latchkey(&["serve", "--listen-address", "127.0.0.1:0"]).spawn();
-        let channel = connect(process.address(START_LIMIT)).await;
-        (process, Caller { channel, token: token.to_owned(), on_behalf_of: None })
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_answered_survives_kill_9_and_nothing_is_half_done() {
@@ -82,9 +41,9 @@ async fn whatever_was_answered_survives_kill_9_and_nothing_is_half_done() {
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh_seed);
     println!("{SEED}={seed}");
     let mut random = Random(seed);
-    let ground = Ground::new().await;
-    let token = ground.latchkey(&["bootstrap"]).secret_stdout().run(START_LIMIT).success();
-    let (mut server, mut operator) = ground.serve(&token).await;
+    let ground = Ground::new("crash", vec![]).await;
+    let token = ground.bootstrap();
+    let (mut server, mut operator) = ground.serve(&token, LOGS).await;
     apply_example_catalogue(&operator).await;
     for account in [ACCOUNT, SIDE_ACCOUNT] {
         let account = Account { account_id: account.into(), display_name: account.into(), ..Default::default() };
@@ -105,7 +64,7 @@ async fn whatever_was_answered_survives_kill_9_and_nothing_is_half_done() {
         while let Some(ended) = clients.join_next().await {
             ended.expect("a client does not panic");
         }
-        (server, operator) = ground.serve(&token).await;
+        (server, operator) = ground.serve(&token, LOGS).await;
         // No client runs: nobody else needs it.
         let mut now_known = std::mem::take(&mut *known.lock().expect("no panic"));
         events_cut += checker.check(&operator, &mut now_known, &format!("after kill {kill}")).await;
@@ -119,7 +78,7 @@ async fn whatever_was_answered_survives_kill_9_and_nothing_is_half_done() {
     println!("{events} events, {answers} answers, {tokens} tokens, {events_cut} committed and not answered");
     assert!(answers > 500, "too few mutations to mean anything: {answers}");
     assert!(events_cut > 0, "no kill hit between a commit and its answer: the interesting moment was missed");
-    check::secrets(&ground.owner_url).await;
+    check::secrets(&ground.database.owner_url).await;
 }
 
 fn fresh_seed() -> u64 {

@@ -14,19 +14,9 @@ use super::{
     support::{
         Caller,
         process::{Signal, scratch},
-        world::{create, key},
+        world::{SERVICES, create, key},
     },
 };
-
-const SERVICES: [&str; 7] = [
-    "grpc.health.v1.Health",
-    "grpc.reflection.v1.ServerReflection",
-    "grpc.reflection.v1alpha.ServerReflection",
-    "latchkey.v1.ApiKeyService",
-    "latchkey.v1.DirectoryService",
-    "latchkey.v1.EventService",
-    "latchkey.v1.TokenService",
-];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_it_prints_its_line_everything_is_there() {

@@ -3,6 +3,7 @@
 
 pub mod calls;
 pub mod database;
+pub mod ground;
 pub mod logs;
 pub mod process;
 pub mod server;

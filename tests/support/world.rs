@@ -12,6 +12,16 @@ use super::{Caller, Server};
 
 pub const ACME: &str = "acme";
 pub const OTHER: &str = "other";
+/// What a server serves, in order of name.
+pub const SERVICES: [&str; 7] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "latchkey.v1.ApiKeyService",
+    "latchkey.v1.DirectoryService",
+    "latchkey.v1.EventService",
+    "latchkey.v1.TokenService",
+];
 pub const TEAMS: [&str; 3] = ["red", "green", "blue"];
 
 /// The server with its world. Users of `acme`: `owner`, `admin`, `standard` (no managing), `red_manager`,

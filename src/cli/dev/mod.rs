@@ -132,8 +132,7 @@ async fn start(args: &Args, data_dir: &Path, metrics: Arc<Metrics>) -> Result<St
     migrate::migrate(&postgres.owner_url(DATABASE)?, APP_ROLE, |_| {}).await?;
     let database_url = postgres.app_url(DATABASE)?;
     let settings = dev_settings(args.port, data_dir, &database_url)?;
-    server::evict_dead_processes(&settings).await?;
-    let server = server::start(&settings, metrics).await?;
+    let server = server::start_private(&settings, metrics).await?;
     let app = server.app();
     let token = fresh_token(app, data_dir).await?;
     demo::seed(app, &token).await?;
