@@ -9,6 +9,7 @@
 mod database;
 #[path = "core/pieces.rs"]
 mod pieces;
+mod report;
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
@@ -40,18 +41,15 @@ struct Bench {
     keys: Arc<Keys>,
     verifier: Verifier,
     pepper: Pepper,
-    over: bool,
 }
 
 fn main() {
-    // `cargo test --benches` runs this too, and asks for nothing.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !report::asked() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut bench = runtime.block_on(Bench::start());
+    let bench = runtime.block_on(Bench::start());
     bench.measure();
-    assert!(!bench.over, "a budget is exceeded");
 }
 
 impl Bench {
@@ -65,7 +63,7 @@ impl Bench {
         let live = vec![Pepper::new("p1".into(), &[7; 32].into())];
         let (verifier, mut follower) = Verifier::new(keys.clone(), Arc::new(BootClock), live, limits, identity);
         follower.round().await.unwrap();
-        let mut bench = Self { keys, verifier, pepper, over: false };
+        let bench = Self { keys, verifier, pepper };
         let before = pieces::resident_bytes();
         for place in 0..KEYS {
             let found = bench.verifier.verify(bench.keys.token(place), None).await.unwrap();
@@ -75,7 +73,7 @@ impl Bench {
         let resident =
             (0..KEYS).filter(|place| bench.verifier.cached(bench.keys.token(*place), None).is_some()).count();
         println!("{KEYS} keys of 8 permissions and 2 teams, {resident} of them resident after the fill");
-        bench.budget("resident_bytes_per_key", bytes, 256.0);
+        report::budget("resident_bytes_per_key", bytes, 256.0);
         bench
     }
 
@@ -87,8 +85,8 @@ impl Bench {
         }
     }
 
-    fn measure(&mut self) {
-        let Self { keys, verifier, pepper, .. } = &*self;
+    fn measure(&self) {
+        let Self { keys, verifier, pepper, .. } = self;
         let requirement = Self::requirement();
         let ask = |token: &[u8]| black_box(verifier.cached(black_box(token), Some(&requirement)));
         // A key of the account that the requirement names, and resident.
@@ -139,7 +137,7 @@ impl Bench {
         });
         let by = |name: &str| all.iter().find(|measured| measured.name == name).unwrap();
         let ratio = |of: &Measured<'_>, to: &dyn Fn(usize) -> f64| {
-            pieces::median((0..ROUNDS).map(|round| of.nanos[round] / to(round)).collect())
+            report::median((0..ROUNDS).map(|round| of.nanos[round] / to(round)).collect())
         };
         let pieces = |round: usize| by("CRC").nanos[round] + by("keyed BLAKE3").nanos[round] + by("clock").nanos[round];
         let hot_ratio = ratio(by("hot"), &pieces);
@@ -147,16 +145,10 @@ impl Bench {
         let random_ratio = ratio(by("random"), &miss);
         let batch_ratio = ratio(by("batch"), &|round| by("random").nanos[round]);
         drop(all);
-        self.budget("hot_to_its_pieces", hot_ratio, 1.6);
-        self.budget("random_to_hot_and_one_load", random_ratio, 1.25);
-        self.budget("batch_to_random", batch_ratio, 0.6);
-        self.budget("hot_allocations", allocations as f64, 0.0);
-    }
-
-    fn budget(&mut self, name: &str, value: f64, limit: f64) {
-        let over = value > limit;
-        self.over |= over;
-        println!("budget {name} {value:.2} {limit} {}", if over { "over" } else { "ok" });
+        report::budget("hot_to_its_pieces", hot_ratio, 1.6);
+        report::budget("random_to_hot_and_one_load", random_ratio, 1.25);
+        report::budget("batch_to_random", batch_ratio, 0.6);
+        report::budget("hot_allocations", allocations as f64, 0.0);
     }
 }
 
@@ -172,7 +164,7 @@ impl<'a> Measured<'a> {
     }
 
     fn median(&self) -> f64 {
-        pieces::median(self.nanos.clone())
+        report::median(self.nanos.clone())
     }
 
     fn least(&self) -> f64 {
