@@ -6,12 +6,6 @@ pub fn budget(name: &str, value: f64, limit: f64) {
     println!("budget {name} {value:.2} {limit} {verdict}");
 }
 
-/// The middle one.
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// Whether `cargo bench` asked: `cargo test --benches` runs the program too, and asks for nothing.
 pub fn asked() -> bool {
     std::env::args().any(|argument| argument == "--bench")

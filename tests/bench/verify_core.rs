@@ -10,6 +10,7 @@ mod database;
 #[path = "core/pieces.rs"]
 mod pieces;
 mod report;
+mod stats;
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
@@ -137,7 +138,7 @@ impl Bench {
         });
         let by = |name: &str| all.iter().find(|measured| measured.name == name).unwrap();
         let ratio = |of: &Measured<'_>, to: &dyn Fn(usize) -> f64| {
-            report::median((0..ROUNDS).map(|round| of.nanos[round] / to(round)).collect())
+            stats::median((0..ROUNDS).map(|round| of.nanos[round] / to(round)).collect())
         };
         let pieces = |round: usize| by("CRC").nanos[round] + by("keyed BLAKE3").nanos[round] + by("clock").nanos[round];
         let hot_ratio = ratio(by("hot"), &pieces);
@@ -164,7 +165,7 @@ impl<'a> Measured<'a> {
     }
 
     fn median(&self) -> f64 {
-        report::median(self.nanos.clone())
+        stats::median(self.nanos.clone())
     }
 
     fn least(&self) -> f64 {
