@@ -29,10 +29,10 @@ pub use self::{
     barrier::Wait,
     error::Error,
     session::Session,
-    verification::Verified,
     watch::{Warrant, Watched, Watching},
 };
 use self::{looks::Looks, mint::Minter, ports::Store, watch::Watches};
+pub use crate::verify::Verification;
 use crate::verify::Verifier;
 
 /// Bounds that a deployment chooses.

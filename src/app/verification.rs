@@ -1,6 +1,6 @@
 //! Verifying tokens for services that hold `system.verify`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -8,13 +8,12 @@ use super::{App, error::Error, session::Session};
 use crate::{
     domain::{
         Error as RuleError,
-        catalogue::Catalogue,
         id::{AccountId, TeamId},
         permission::SystemPermission,
         revision::Revision,
-        verification::{Outcome, Requirement, TokenFacts},
+        verification::Requirement,
     },
-    verify::Entry,
+    verify::Verification,
 };
 
 /// How long a verification waits at most for its `min_revision`.
@@ -22,27 +21,6 @@ const MIN_REVISION_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How often an idle stream looks whether its caller's time is over.
 const DEADLINE_CHECK_PERIOD: Duration = Duration::from_secs(1);
-
-/// The answer to a verification.
-#[derive(Clone, Debug)]
-pub struct Verified {
-    /// What was found.
-    pub outcome: Outcome,
-    /// The state that it was judged on.
-    pub revision: Revision,
-    /// True if this replica had lost touch with the database and answered from memory all the same,
-    /// because it is configured to for a while: later revisions may exist.
-    pub stale: bool,
-    entry: Option<Arc<Entry>>,
-}
-
-impl Verified {
-    /// What is known of the token, with the catalogue that names its permissions; `None` if it is MALFORMED or UNKNOWN.
-    #[must_use]
-    pub fn known(&self) -> Option<(&TokenFacts, &Catalogue)> {
-        self.entry.as_ref().map(|entry| (entry.facts(), &**entry.catalogue()))
-    }
-}
 
 impl App {
     /// Whether the caller may verify tokens, now: asked for every request and every message of a
@@ -109,10 +87,7 @@ impl App {
     ///
     /// # Errors
     /// Only when the answer cannot be known.
-    pub async fn verify(&self, token: &[u8], requirement: Option<&Requirement>) -> Result<Verified, Error> {
-        let verification = self.verifier().verify(token, requirement).await?;
-        let entry = verification.entry().cloned();
-        let (outcome, revision) = (verification.outcome(), verification.revision());
-        Ok(Verified { outcome, revision, stale: verification.stale(), entry })
+    pub async fn verify(&self, token: &[u8], requirement: Option<&Requirement>) -> Result<Verification, Error> {
+        Ok(self.verifier().verify(token, requirement).await?)
     }
 }

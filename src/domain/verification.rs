@@ -1,6 +1,6 @@
 //! What a token is good for, from values alone: outcome, precedence, requirement.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use super::{
     api_key::ApiKeyState,
@@ -71,21 +71,35 @@ pub struct TokenFacts {
     pub team_ids: Arc<[TeamId]>,
 }
 
-/// What the token must be good for, its permission looked up.
+/// What the token must be good for, its permission looked up. The names are owned, or those of a request.
 #[derive(Clone, Debug)]
-pub struct Requirement {
+pub struct Requirement<A = AccountId, T = TeamId> {
     /// The account that owns the resource.
-    pub account_id: AccountId,
+    pub account_id: A,
     /// The permission needed.
     pub permission: Bit,
     /// The teams that own the resource; empty: only an account-level holding satisfies.
-    pub team_ids: Vec<TeamId>,
+    pub team_ids: Vec<T>,
 }
 
-impl TokenFacts {
-    /// The outcome at a moment of database time: the first that applies.
+/// Whether a token is live, apart from what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The key's state.
+    pub state: ApiKeyState,
+    /// Whether the key's account is suspended.
+    pub account_suspended: bool,
+    /// The key's expiry.
+    pub expire_time: Option<Timestamp>,
+    /// When this token ends because a newer one replaced it; `None` for the current one.
+    pub token_end_time: Option<Timestamp>,
+}
+
+impl Standing {
+    /// The outcome at a moment of database time: the first that applies. `met` says whether the token holds
+    /// what it must be good for, and is asked last.
     #[must_use]
-    pub fn outcome(&self, now: Timestamp, requirement: Option<&Requirement>) -> Outcome {
+    pub fn outcome(&self, now: Timestamp, met: impl FnOnce() -> bool) -> Outcome {
         let over = |end: Option<Timestamp>| end.is_some_and(|end| now >= end);
         if self.state == ApiKeyState::Deleted {
             Outcome::Deleted
@@ -97,22 +111,11 @@ impl TokenFacts {
             Outcome::Disabled
         } else if over(self.expire_time) {
             Outcome::Expired
-        } else if requirement.is_some_and(|requirement| !self.meets(requirement)) {
-            Outcome::PermissionDenied
-        } else {
+        } else if met() {
             Outcome::Valid
+        } else {
+            Outcome::PermissionDenied
         }
-    }
-
-    fn meets(&self, requirement: &Requirement) -> bool {
-        if requirement.account_id != self.account_id {
-            return false;
-        }
-        if self.account_permissions.contains(requirement.permission) {
-            return true;
-        }
-        self.team_permissions.contains(requirement.permission)
-            && requirement.team_ids.iter().any(|team| self.team_ids.binary_search(team).is_ok())
     }
 
     /// When this token stops working if nothing changes before.
@@ -122,6 +125,48 @@ impl TokenFacts {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
+    }
+}
+
+impl<A: Borrow<str>, T: Borrow<str>> Requirement<A, T> {
+    /// Whether it is met by a key of an account, with what it holds: closed sets, the second on each team that
+    /// `in_scope` knows.
+    #[must_use]
+    pub fn met_by(
+        &self,
+        account_id: &str,
+        account_permissions: &PermissionSet,
+        team_permissions: &PermissionSet,
+        in_scope: impl Fn(&str) -> bool,
+    ) -> bool {
+        self.account_id.borrow() == account_id
+            && (account_permissions.contains(self.permission)
+                || team_permissions.contains(self.permission)
+                    && self.team_ids.iter().any(|team| in_scope(team.borrow())))
+    }
+}
+
+impl TokenFacts {
+    /// Whether the token is live, apart from what it holds.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let Self { state, account_suspended, expire_time, token_end_time, .. } = *self;
+        Standing { state, account_suspended, expire_time, token_end_time }
+    }
+
+    /// The outcome at a moment of database time.
+    #[must_use]
+    pub fn outcome(&self, now: Timestamp, requirement: Option<&Requirement>) -> Outcome {
+        let in_scope = |team: &str| self.team_ids.binary_search_by(|held| held.as_str().cmp(team)).is_ok();
+        let (account, team) = (&self.account_permissions, &self.team_permissions);
+        let met = |needed: &Requirement| needed.met_by(self.account_id.as_str(), account, team, in_scope);
+        self.standing().outcome(now, || requirement.is_none_or(met))
+    }
+
+    /// When this token stops working if nothing changes before.
+    #[must_use]
+    pub fn end_time(&self) -> Option<Timestamp> {
+        self.standing().end_time()
     }
 
     /// Which of the key's tokens it is.

@@ -42,11 +42,11 @@ pub(super) async fn verifications(verifier: Arc<Verifier>, metrics: Arc<Metrics>
 
 fn copy(verifier: &Verifier, metrics: &Metrics) {
     let counters = verifier.counters();
-    for (outcome, total) in Outcome::ALL.into_iter().zip(&counters.outcomes) {
-        metrics.verification_total(name(outcome), total.load(Ordering::Relaxed));
+    for outcome in Outcome::ALL {
+        metrics.verification_total(name(outcome), counters.answers(outcome));
     }
     let lookups = [
-        (CacheLookup::Hit, counters.hits.load(Ordering::Relaxed) + counters.negative_hits.load(Ordering::Relaxed)),
+        (CacheLookup::Hit, counters.hits() + counters.negative_hits()),
         (CacheLookup::Miss, counters.misses.load(Ordering::Relaxed)),
         (CacheLookup::FenceRefused, counters.fence_refusals.load(Ordering::Relaxed)),
     ];

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::entry::Entry;
+use super::{cache::Cached, entry::Entry};
 use crate::domain::{
     revision::{Revision, RevisionStamp},
     time::Timestamp,
@@ -29,13 +29,24 @@ pub struct NotApplied {
     pub revision: Revision,
 }
 
-/// The answer to a verification.
-#[derive(Clone, Debug)]
+/// The answer to a verification. Short-lived: it may keep a part of the cache.
+#[derive(Debug)]
 pub struct Verification {
     pub(super) outcome: Outcome,
     pub(super) revision: Revision,
     pub(super) stale: bool,
-    pub(super) entry: Option<Arc<Entry>>,
+    pub(super) found: Found,
+}
+
+/// What is known of a token.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing: it is MALFORMED or UNKNOWN.
+    Nothing,
+    /// What was cached.
+    Cached(Cached),
+    /// What the database said.
+    Read(Arc<Entry>),
 }
 
 /// What an answer is judged on.
@@ -50,6 +61,10 @@ pub(super) struct Basis {
 }
 
 impl Verification {
+    pub(super) fn unknown(Basis { revision, stale, .. }: Basis) -> Self {
+        Self { outcome: Outcome::Unknown, revision: revision.revision(), stale, found: Found::Nothing }
+    }
+
     /// What was found.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
@@ -70,10 +85,20 @@ impl Verification {
         self.stale
     }
 
-    /// What is known of the token: its facts, catalogue and digest. `None` if it is MALFORMED or UNKNOWN.
+    /// What is known of the token.
     #[must_use]
-    pub fn entry(&self) -> Option<&Arc<Entry>> {
-        self.entry.as_ref()
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// The same as an entry to keep; `None` if nothing is known.
+    #[must_use]
+    pub fn entry(&self) -> Option<Arc<Entry>> {
+        match &self.found {
+            Found::Nothing => None,
+            Found::Cached(cached) => Some(Arc::new(cached.to_entry())),
+            Found::Read(entry) => Some(entry.clone()),
+        }
     }
 }
 

@@ -1,29 +1,81 @@
-//! The cache: digest → entry, bounded. It decides nothing: what it returns is a candidate, and whether it
+//! The cache: digest → what is on record, bounded. It decides nothing: what it returns is a candidate, and whether it
 //! may be served is for the fences and the lease (V1).
+//!
+//! A look-up takes no lock, allocates nothing and hashes nothing: digests are uniform, and nobody without the pepper
+//! can choose them, so their own bits say where they stand. What is found is copied out whole ([`super::slot`]).
 
 use std::{
     hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use quick_cache::{
-    UnitWeighter,
-    sync::{Cache, DefaultLifecycle},
+use arc_swap::{ArcSwap, Guard};
+
+use super::{
+    entry::Entry,
+    fence::Buckets,
+    interned::{Interned, NamedSet},
+    slot::{Contents, LastUse, NEVER, Sought},
+    table::Table,
+    usage::Presented,
+};
+use crate::domain::{
+    id::{AccountId, KeyId, TeamId},
+    revision::RevisionStamp,
+    time::Timestamp,
+    token::HashedToken,
+    verification::{Requirement, Standing, TokenFacts},
 };
 
-use super::entry::Entry;
-use crate::domain::token::HashedToken;
+/// A table of its own for each of so many parts of the digests: so that growing one holds nobody up for long.
+const SHARDS_MAX: usize = 64;
+/// A part is not worth a table below so many entries.
+const SHARD_ENTRIES_MIN: usize = 1_024;
+/// What is kept for sharing may be so many times the entries, and so many more, before the cache moves to fresh names.
+/// An entry names six things at most: so what is still named is always well below that.
+const NAMES_PER_ENTRY_MAX: usize = 8;
+const NAMES_SPARE: usize = 65_536;
 
 /// Tokens on record, by digest.
-pub struct EntryCache(Cache<HashedToken, Arc<Entry>, UnitWeighter, BuildDigestHasher>);
+pub struct EntryCache {
+    shards: Box<[Shard]>,
+    names: ArcSwap<Interned>,
+    count: AtomicUsize,
+    entries_max: usize,
+}
+
+#[repr(align(128))]
+struct Shard {
+    table: ArcSwap<Table>,
+    writer: Mutex<Writer>,
+}
+
+/// What the one writer of a shard keeps.
+#[derive(Default)]
+struct Writer {
+    entries: usize,
+    /// Where the last search for something to evict ended.
+    hand: usize,
+}
+
+/// A token as it was cached, at one moment. Short-lived: it keeps a whole table.
+pub struct Cached {
+    contents: Contents,
+    place: usize,
+    table: Guard<Arc<Table>>,
+}
 
 /// For tables keyed by digest.
 pub type BuildDigestHasher = BuildHasherDefault<DigestHasher>;
 
-/// Takes a digest's own bytes for its hash: they are uniform, and nobody without the pepper can choose
-/// them.
+/// Takes a digest's own bytes for its hash.
 #[derive(Default)]
 pub struct DigestHasher(u64);
+
+// === impl DigestHasher ===
 
 impl Hasher for DigestHasher {
     fn finish(&self) -> u64 {
@@ -42,82 +94,250 @@ impl Hasher for DigestHasher {
     }
 }
 
+// === impl EntryCache ===
+
 impl EntryCache {
-    /// An empty cache of about `entries_max`.
+    /// An empty cache of at most `entries_max`. It takes memory as it fills.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
-        let (hasher, lifecycle) = (BuildDigestHasher::default(), DefaultLifecycle::default());
-        Self(Cache::with(entries_max, entries_max as u64, UnitWeighter, hasher, lifecycle))
+        let shards = (entries_max / SHARD_ENTRIES_MIN).clamp(1, SHARDS_MAX).next_power_of_two();
+        let names: Arc<Interned> = Arc::default();
+        let table = || ArcSwap::from_pointee(Table::new(shards.ilog2(), names.clone()));
+        let shard = |_| Shard { table: table(), writer: Mutex::default() };
+        Self {
+            shards: (0..shards).map(shard).collect(),
+            names: ArcSwap::new(names),
+            count: AtomicUsize::new(0),
+            entries_max,
+        }
+    }
+
+    #[inline]
+    fn shard_of(&self, sought: Sought) -> &Shard {
+        let shard = sought.hash.checked_shr(64 - self.shards.len().ilog2()).unwrap_or(0);
+        &self.shards[shard as usize]
     }
 
     /// A candidate for an answer.
     #[must_use]
-    pub fn get(&self, digest: &HashedToken) -> Option<Arc<Entry>> {
-        self.0.get(digest)
+    #[inline]
+    pub fn get(&self, digest: &HashedToken) -> Option<Cached> {
+        let sought = Sought::new(digest);
+        let table = self.shard_of(sought).table.load();
+        let (place, contents) = table.find(sought)?;
+        (contents.digest() == *digest).then_some(Cached { contents, place, table })
+    }
+
+    /// Asks memory for a digest's entry, for whoever asks for several: the next look-ups then find them near.
+    #[inline]
+    pub fn touch(&self, digest: &HashedToken) -> i64 {
+        let sought = Sought::new(digest);
+        self.shard_of(sought).table.load().touch(sought)
     }
 
     /// True if the token was on record when last seen, without counting as a use.
     #[must_use]
     pub fn contains(&self, digest: &HashedToken) -> bool {
-        self.0.contains_key(digest)
+        self.get(digest).is_some()
     }
 
-    /// Remembers an entry in place of what was known of its token.
-    pub fn insert(&self, entry: Arc<Entry>) {
-        if let Some(older) = self.0.peek(entry.digest()) {
-            if older.revision() > entry.revision() {
-                return;
-            }
-            entry.inherit(&older);
+    /// Remembers an entry in place of what was known of its token. A new one counts as used at `last_use`.
+    pub(super) fn insert(&self, entry: &Entry, last_use: LastUse) {
+        let sought = Sought::new(entry.digest());
+        if !sought.can_be_found() {
+            return;
         }
-        self.0.insert(*entry.digest(), entry);
+        let shard = self.shard_of(sought);
+        let mut writer = shard.writer();
+        let table = self.renamed(shard);
+        if let Some((place, older)) = table.find(sought)
+            && older.digest() == *entry.digest()
+        {
+            if older.revision() <= entry.revision() {
+                let names = table.interned.intern(entry.facts(), entry.catalogue());
+                table.slot(place).replace(&Contents::of(entry, &names));
+            }
+            return;
+        }
+        if self.count.load(Ordering::Relaxed) >= self.entries_max {
+            let Some(hand) = table.evict(writer.hand) else { return };
+            writer.hand = hand;
+            writer.entries -= 1;
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        let table = if table.is_full_with(writer.entries + 1) { shard.swap(table.grown()) } else { table };
+        let names = table.interned.intern(entry.facts(), entry.catalogue());
+        table.put(&Contents::of(entry, &names), last_use, NEVER);
+        writer.entries += 1;
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A shard's table, moved to fresh names if the cache has moved on.
+    fn renamed(&self, shard: &Shard) -> Arc<Table> {
+        let limit = self.len() * NAMES_PER_ENTRY_MAX + NAMES_SPARE;
+        if self.names.load().count() > limit {
+            self.names.store(Arc::default());
+        }
+        let (table, names) = (shard.table.load_full(), self.names.load_full());
+        if Arc::ptr_eq(&table.interned, &names) { table } else { shard.swap(table.renamed(names)) }
     }
 
     /// How many it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.count.load(Ordering::Relaxed)
     }
 
     /// True if it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
+    }
+}
+
+// === impl Shard ===
+
+impl Shard {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn swap(&self, table: Table) -> Arc<Table> {
+        let table = Arc::new(table);
+        self.table.store(table.clone());
+        table
+    }
+}
+
+// === impl Cached ===
+
+impl Cached {
+    /// The digest that is on record.
+    #[must_use]
+    pub fn digest(&self) -> HashedToken {
+        self.contents.digest()
+    }
+
+    /// The revision that it was read at.
+    #[must_use]
+    pub fn revision(&self) -> RevisionStamp {
+        self.contents.revision()
+    }
+
+    /// The fences that cover it.
+    #[must_use]
+    pub fn buckets(&self) -> Buckets {
+        self.contents.buckets()
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.contents.key_id()
+    }
+
+    /// Its account.
+    #[must_use]
+    pub fn account_id(&self) -> &AccountId {
+        self.table.interned.account(self.contents.names().account)
+    }
+
+    /// Whether the token is live, apart from what it holds.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.contents.standing()
+    }
+
+    /// What it holds account-wide.
+    #[must_use]
+    pub fn account_permissions(&self) -> &NamedSet {
+        self.table.interned.set(self.contents.names().account_permissions)
+    }
+
+    /// What it holds on each of its teams.
+    #[must_use]
+    pub fn team_permissions(&self) -> &NamedSet {
+        self.table.interned.set(self.contents.names().team_permissions)
+    }
+
+    /// The teams of its scope, sorted.
+    pub fn team_ids(&self) -> impl Iterator<Item = &TeamId> + Clone {
+        self.table.interned.teams(self.contents.names().teams)
+    }
+
+    /// When it was last used.
+    pub(super) fn last_used(&self) -> Timestamp {
+        self.table.slot(self.place).last_use().time()
+    }
+
+    /// Whether it holds what it must be good for.
+    #[inline]
+    pub(super) fn meets<A, T>(&self, requirement: &Requirement<A, T>) -> bool
+    where
+        A: std::borrow::Borrow<str>,
+        T: std::borrow::Borrow<str>,
+    {
+        let (account, team) = (self.account_permissions().permissions(), self.team_permissions().permissions());
+        let in_scope = |team: &str| self.team_ids().any(|held| held.as_str() == team);
+        requirement.met_by(self.account_id().as_str(), account, team, in_scope)
+    }
+
+    /// The same as an entry of its own.
+    #[must_use]
+    pub fn to_entry(&self) -> Entry {
+        let Standing { state, account_suspended, expire_time, token_end_time } = self.standing();
+        let facts = TokenFacts {
+            key_id: self.key_id(),
+            account_id: self.account_id().clone(),
+            account_suspended,
+            state,
+            expire_time,
+            token_end_time,
+            account_permissions: *self.account_permissions().permissions(),
+            team_permissions: *self.team_permissions().permissions(),
+            team_ids: self.team_ids().cloned().collect(),
+        };
+        Entry::new(self.digest(), facts, self.account_permissions().catalogue().clone(), self.revision())
+    }
+}
+
+impl Presented for Cached {
+    fn digest(&self) -> HashedToken {
+        self.contents.digest()
+    }
+
+    fn key_id(&self) -> KeyId {
+        self.contents.key_id()
+    }
+
+    fn account_id(&self) -> AccountId {
+        Self::account_id(self).clone()
+    }
+
+    #[inline]
+    fn claim_use(&self, now: Timestamp, round: i64) -> bool {
+        self.table.slot(self.place).claim_use(now, round)
+    }
+
+    fn drop_use(&self) {
+        self.table.slot(self.place).drop_use();
+    }
+
+    fn claim_late_report(&self, now: Timestamp) -> bool {
+        self.table.slot(self.place).claim_late_report(now)
+    }
+
+    fn drop_late_report(&self) {
+        self.table.slot(self.place).drop_late_report();
+    }
+}
+
+impl std::fmt::Debug for Cached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cached").field("key_id", &self.key_id()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::hash::BuildHasher;
-
-    use super::*;
-    use crate::verify::fake;
-
-    fn digest(byte: u8) -> HashedToken {
-        HashedToken::from_bytes([byte; 32])
-    }
-
-    fn entry(byte: u8, revision: i64) -> Arc<Entry> {
-        Arc::new(Entry::new(digest(byte), fake::facts(1), fake::no_catalogue(), fake::stamp(revision)))
-    }
-
-    #[test]
-    fn a_digest_is_its_own_hash() {
-        assert_eq!(BuildDigestHasher::default().hash_one(digest(3)), u64::from_le_bytes([3; 8]));
-    }
-
-    #[test]
-    fn an_older_fill_that_comes_late_does_not_replace_a_newer_one() {
-        let cache = EntryCache::new(100);
-        cache.insert(entry(1, 5));
-        cache.insert(entry(1, 4));
-        assert_eq!(cache.get(&digest(1)).map(|e| e.revision()), Some(fake::stamp(5)));
-    }
-
-    #[test]
-    fn it_is_bounded() {
-        let cache = EntryCache::new(64);
-        (0..=255).for_each(|byte| cache.insert(entry(byte, 1)));
-        assert!(cache.len() <= 64 && !cache.is_empty());
-    }
-}
+#[path = "cache_tests.rs"]
+mod tests;

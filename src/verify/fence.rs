@@ -77,6 +77,18 @@ impl Buckets {
     pub fn of(key_id: KeyId, account_id: &AccountId) -> Self {
         Self { key: KeyBucket::of(key_id), account: AccountBucket::of(account_id) }
     }
+
+    /// Both in one word, to keep them in an entry.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        u32::from(self.key.0) << 16 | u32::from(self.account.0)
+    }
+
+    /// The buckets of a word that [`Self::bits`] gave.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Self {
+        Self { key: KeyBucket((bits >> 16) as u16), account: AccountBucket(bits as u16) }
+    }
 }
 
 impl Default for Fences {

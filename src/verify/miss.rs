@@ -19,6 +19,8 @@ use super::{
     planted::{Bug, planted},
     primary::{Fill, Sent, Unavailable},
     replica::{FollowerState, Replica},
+    slot::LastUse,
+    usage::Marks,
 };
 use crate::domain::{revision::RevisionStamp, token::HashedToken};
 
@@ -53,6 +55,7 @@ pub(super) struct Loader {
     pub cache: EntryCache,
     pub negative: NegativeCache,
     pub counters: Counters,
+    pub marks: Marks,
     failing: AtomicBool,
 }
 
@@ -103,6 +106,7 @@ impl Loader {
         Self {
             cache: EntryCache::new(replica.limits.cached_tokens_max),
             negative: NegativeCache::new(replica.limits.unknown_tokens_max),
+            marks: Marks::new(replica.limits.used_marks_max, replica.limits.late_tokens_max),
             replica,
             counters: Counters::default(),
             failing: AtomicBool::new(false),
@@ -167,6 +171,7 @@ impl Loader {
     }
 
     fn remember(&self, digests: &[HashedToken], fill: Fill, revision: RevisionStamp, followed: bool) -> Loaded {
+        let database_time = fill.database_time;
         let entry = fill.token.map(|(digest, facts)| {
             let catalogue = self.replica.adopt(fill.revision.epoch, fill.catalogue);
             Arc::new(Entry::new(digest, facts, catalogue, revision))
@@ -176,7 +181,7 @@ impl Loader {
             // Before it can be served: whoever reads the head from now on must find it at or above this.
             self.replica.saw(revision);
             match &entry {
-                Some(entry) => self.cache.insert(entry.clone()),
+                Some(entry) => self.cache.insert(entry, LastUse::before(database_time, self.marks.round())),
                 None => self.negative.insert(*digests.first().expect("there is at least one pepper"), revision),
             }
         }

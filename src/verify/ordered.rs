@@ -3,7 +3,8 @@
 //!
 //! Follower: [`Mark::raise`] each fence, [`Stamp::advance`], [`before_telling`], the acknowledgement; the
 //! lease by [`Stamp::advance`] after all of these. Verification: the lease by [`Stamp::load`], the clock,
-//! the applied revision by [`Stamp::load`], the entry, the fences by [`Mark::load_after_stamps`].
+//! the applied revision by [`Stamp::load`], the entry by [`Versioned::read`], the fences by
+//! [`Mark::load_after_stamps`].
 
 use super::atomic::{AtomicI64, Ordering, fence};
 
@@ -46,6 +47,51 @@ impl Stamp {
     /// Acquire: nothing that is loaded afterwards is older than what this saw.
     pub fn load(&self) -> i64 {
         self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Words that belong together: a revision with what was read at it. Readers wait for nobody; one that
+/// comes in the middle of a change finds that out, and has read nothing.
+#[derive(Debug)]
+pub struct Versioned<const WORDS: usize> {
+    /// Odd while the words change.
+    version: AtomicI64,
+    words: [AtomicI64; WORDS],
+}
+
+impl<const WORDS: usize> Versioned<WORDS> {
+    /// All zero.
+    pub fn zeroed() -> Self {
+        Self { version: AtomicI64::new(0), words: std::array::from_fn(|_| AtomicI64::new(0)) }
+    }
+
+    /// Changes all words. There may be one writer at a time.
+    #[inline]
+    pub fn write(&self, words: [i64; WORDS]) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Relaxed);
+        // Who sees one of the new words sees the odd version.
+        fence(Ordering::Release);
+        for (place, word) in self.words.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+        self.version.store(version + 2, Ordering::Release);
+    }
+
+    /// All words as one writer left them; `None` in the middle of a change.
+    #[inline]
+    pub fn read(&self) -> Option<[i64; WORDS]> {
+        let version = self.version.load(Ordering::Acquire);
+        let words = std::array::from_fn(|i| self.words[i].load(Ordering::Relaxed));
+        // Who has seen one of the new words sees the odd version here, or a later one.
+        fence(Ordering::Acquire);
+        (version % 2 == 0 && self.version.load(Ordering::Relaxed) == version).then_some(words)
+    }
+
+    /// One word by itself: a hint, good for nothing but to decide what to read.
+    #[inline]
+    pub fn peek(&self, word: usize) -> i64 {
+        self.words[word].load(Ordering::Relaxed)
     }
 }
 

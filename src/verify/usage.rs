@@ -4,11 +4,12 @@
 //! and marked again by a later request. Who drains them, and what is written where, is not known here.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Mutex, PoisonError,
+    atomic::{AtomicI64, Ordering},
     mpsc::{Receiver, SyncSender, sync_channel},
 };
 
-use super::{counters::Counters, entry::Entry};
+use super::counters::Counters;
 use crate::domain::{
     id::{AccountId, KeyId},
     time::Timestamp,
@@ -40,48 +41,71 @@ pub struct LateToken {
     pub time: Timestamp,
 }
 
+/// A token that somebody presented, with what keeps its marks apart.
+pub(super) trait Presented {
+    fn digest(&self) -> HashedToken;
+    fn key_id(&self) -> KeyId;
+    fn account_id(&self) -> AccountId;
+    /// Notes a use; true for the first of a round: a hot token is not to be queued by every request.
+    fn claim_use(&self, now: Timestamp, round: i64) -> bool;
+    /// Lets a later use be recorded, because this one could not be queued.
+    fn drop_use(&self);
+    /// True for one presentation of an ended token in an hour of database time.
+    fn claim_late_report(&self, now: Timestamp) -> bool;
+    /// Lets a later presentation report, because this one could not be queued.
+    fn drop_late_report(&self);
+}
+
 /// The two queues.
 pub(super) struct Marks {
-    used: Queue<Arc<Entry>>,
+    used: Queue<Used>,
     late: Queue<LateToken>,
+    /// How often uses were drained: each token is queued once a round.
+    round: AtomicI64,
 }
 
 impl Marks {
     pub fn new(used_max: usize, late_max: usize) -> Self {
-        Self { used: Queue::new(used_max), late: Queue::new(late_max) }
+        Self { used: Queue::new(used_max), late: Queue::new(late_max), round: AtomicI64::new(0) }
     }
 
     /// Marks a VALID answer.
-    pub fn used(&self, entry: &Arc<Entry>, now: Timestamp, counters: &Counters) {
-        if entry.mark_used(now) && !self.used.push(entry.clone()) {
-            entry.drop_mark();
+    #[inline]
+    pub fn used(&self, token: &impl Presented, now: Timestamp, counters: &Counters) {
+        if token.claim_use(now, self.round.load(Ordering::Relaxed)) {
+            self.queue_use(token, now, counters);
+        }
+    }
+
+    #[cold]
+    fn queue_use(&self, token: &impl Presented, now: Timestamp, counters: &Counters) {
+        if !self.used.push(Used { digest: token.digest(), key_id: token.key_id(), last_used: now }) {
+            token.drop_use();
             Counters::bump(&counters.usage_drops);
         }
     }
 
     /// Marks a ROTATED answer.
-    pub fn late(&self, entry: &Arc<Entry>, now: Timestamp, counters: &Counters) {
-        if !entry.claim_late_report(now) {
+    pub fn late(&self, token: &impl Presented, now: Timestamp, counters: &Counters) {
+        if !token.claim_late_report(now) {
             return;
         }
-        let (digest, facts) = (*entry.digest(), entry.facts());
-        let late = LateToken { digest, key_id: facts.key_id, account_id: facts.account_id.clone(), time: now };
-        if !self.late.push(late) {
-            entry.drop_late_report();
+        let (digest, key_id, account_id) = (token.digest(), token.key_id(), token.account_id());
+        if !self.late.push(LateToken { digest, key_id, account_id, time: now }) {
+            token.drop_late_report();
             Counters::bump(&counters.late_drops);
         }
     }
 
     /// Takes all marks of use, one a token, sorted by digest so that batches lock rows in one order.
-    pub fn drain_used(&self) -> Vec<Used> {
-        let entries = self.used.drain();
-        let mut used: Vec<_> = entries
-            .iter()
-            .filter_map(|entry| {
-                let last_used = entry.take_used()?;
-                Some(Used { digest: *entry.digest(), key_id: entry.facts().key_id, last_used })
-            })
-            .collect();
+    /// `latest` knows when a token was last used, if it was used again after it was queued.
+    pub fn drain_used(&self, latest: impl Fn(&HashedToken) -> Option<Timestamp>) -> Vec<Used> {
+        // First: what is claimed from here on is of the next round.
+        self.round.fetch_add(1, Ordering::Relaxed);
+        let mut used = self.used.drain();
+        for used in &mut used {
+            used.last_used = latest(&used.digest).map_or(used.last_used, |latest| latest.max(used.last_used));
+        }
         used.sort_unstable_by(|a, b| a.digest.as_bytes().cmp(b.digest.as_bytes()).then(b.last_used.cmp(&a.last_used)));
         used.dedup_by(|later, first| later.digest == first.digest);
         used
@@ -90,6 +114,11 @@ impl Marks {
     /// Takes all late presentations.
     pub fn drain_late(&self) -> Vec<LateToken> {
         self.late.drain()
+    }
+
+    /// The round that uses are claimed in.
+    pub fn round(&self) -> i64 {
+        self.round.load(Ordering::Relaxed)
     }
 }
 
@@ -118,13 +147,11 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
-    use crate::verify::fake;
+    use crate::verify::{entry::Entry, fake};
 
-    fn entry(byte: u8) -> Arc<Entry> {
-        Arc::new(Entry::new(HashedToken::from_bytes([byte; 32]), fake::facts(1), fake::no_catalogue(), fake::stamp(1)))
+    fn entry(byte: u8) -> Entry {
+        Entry::new(HashedToken::from_bytes([byte; 32]), fake::facts(1), fake::no_catalogue(), fake::stamp(1))
     }
 
     fn at(secs: i64) -> Timestamp {
@@ -138,10 +165,10 @@ mod tests {
         marks.used(&a, at(1), &counters);
         marks.used(&b, at(1), &counters);
         assert_eq!(counters.usage_drops.load(Ordering::Relaxed), 1);
-        assert_eq!(marks.drain_used().len(), 1);
+        assert_eq!(marks.drain_used(|_| None).len(), 1);
         // What was dropped is marked by a later use.
         marks.used(&b, at(1), &counters);
-        assert_eq!(marks.drain_used()[0].digest, *b.digest());
+        assert_eq!(marks.drain_used(|_| None)[0].digest, *b.digest());
     }
 
     #[test]
@@ -151,9 +178,10 @@ mod tests {
         for (byte, time) in [(7, 5), (3, 1), (7, 9)] {
             marks.used(&entry(byte), at(time), &counters);
         }
-        let drained: Vec<_> = marks.drain_used().iter().map(|u| (u.digest.as_bytes()[0], u.last_used)).collect();
+        let drained: Vec<_> =
+            marks.drain_used(|_| None).iter().map(|u| (u.digest.as_bytes()[0], u.last_used)).collect();
         assert_eq!(drained, [(3, at(1)), (7, at(9))]);
-        assert!(marks.drain_used().is_empty());
+        assert!(marks.drain_used(|_| None).is_empty());
     }
 
     #[test]

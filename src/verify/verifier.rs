@@ -16,19 +16,19 @@ use tokio::{
 };
 
 use super::{
-    answer::{Basis, NotApplied, Verification, VerifyError},
+    answer::{Basis, Found, NotApplied, Verification, VerifyError},
     clock::Clock,
     counters::Counters,
     entry::Entry,
     follower::Follower,
-    lease::Standing,
     limits::Limits,
+    look_up::NO_REQUIREMENT,
     membership::Identity,
     miss::{LoadError, Loaded, Loader, Misses},
     primary::{Primary, Unavailable},
     refresh::Refreshes,
     replica::{FollowerState, Replica},
-    usage::{LateToken, Marks, Used},
+    usage::{LateToken, Used},
 };
 use crate::domain::{
     catalogue::Catalogue,
@@ -40,11 +40,10 @@ use crate::domain::{
 
 /// The hot path of a replica.
 pub struct Verifier {
-    replica: Arc<Replica>,
-    loader: Arc<Loader>,
+    pub(super) replica: Arc<Replica>,
+    pub(super) loader: Arc<Loader>,
     misses: Misses,
-    marks: Marks,
-    peppers: Vec<Pepper>,
+    pub(super) peppers: Vec<Pepper>,
     refreshes: Refreshes,
 }
 
@@ -66,21 +65,12 @@ impl Verifier {
         identity: Identity,
     ) -> (Self, Follower) {
         assert!(!peppers.is_empty(), "no token verifies without a pepper (T2)");
-        let marks = Marks::new(limits.used_marks_max, limits.late_tokens_max);
         let replica = Arc::new(Replica::new(primary, clock, limits));
         let loader = Arc::new(Loader::new(replica.clone()));
         let pepper_ids = peppers.iter().map(|pepper| pepper.id().to_owned()).collect();
         let follower = Follower::new(replica.clone(), identity, pepper_ids);
         let misses = Misses::new(loader.clone());
-        (Self { replica, loader, misses, marks, peppers, refreshes: Refreshes::default() }, follower)
-    }
-
-    /// Answers from memory: no lock but the cache's, no database, and on a hit no allocation. `None` if
-    /// the database must be asked, by [`Verifier::verify`].
-    #[must_use]
-    pub fn cached(&self, token: &[u8], requirement: Option<&Requirement>) -> Option<Verification> {
-        let Some(parsed) = ParsedToken::parse(token) else { return Some(self.malformed()) };
-        self.look_up(&parsed, requirement)
+        (Self { replica, loader, misses, peppers, refreshes: Refreshes::default() }, follower)
     }
 
     /// Answers from memory or from the database.
@@ -106,9 +96,7 @@ impl Verifier {
             && let Some(entry) = self.loader.cache.get(&digest)
             && self.replica.fences.serves(entry.buckets(), entry.revision())
         {
-            Counters::bump(&self.counters().hits);
-            let basis = basis.at_least(entry.revision());
-            return Ok(self.known(entry, basis, None));
+            return Ok(self.judged(entry, basis, NO_REQUIREMENT));
         }
         self.ask_counted(&[digest], None).await
     }
@@ -119,7 +107,7 @@ impl Verifier {
     pub fn still_good(&self, entry: &Arc<Entry>) -> bool {
         let stands = self.stands_at(entry);
         if let Some(now) = stands {
-            self.marks.used(entry, now, self.counters());
+            self.loader.marks.used(&**entry, now, self.counters());
         }
         stands.is_some()
     }
@@ -226,58 +214,19 @@ impl Verifier {
     /// Takes the uses that wait to be written (K9), one a token, sorted by digest.
     #[must_use]
     pub fn drain_used(&self) -> Vec<Used> {
-        self.marks.drain_used()
+        self.loader.marks.drain_used(|digest| Some(self.loader.cache.get(digest)?.last_used()))
     }
 
     /// Takes the presentations of ended tokens that wait to be recorded (K8).
     #[must_use]
     pub fn drain_late(&self) -> Vec<LateToken> {
-        self.marks.drain_late()
+        self.loader.marks.drain_late()
     }
 
     /// What was counted, for telemetry.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.loader.counters
-    }
-
-    /// The lease, the clock, then `applied`: in this order, before any entry and any fence. `None` if
-    /// nothing may be answered from memory, or without the database's time.
-    fn memory(&self) -> Option<Basis> {
-        let replica = &self.replica;
-        let lease = replica.lease.end();
-        let boot = replica.clock.boot_micros();
-        let revision = replica.applied.stamp()?;
-        let now = replica.database_clock.at(boot)?;
-        match lease.standing(boot) {
-            Standing::Leased => Some(Basis { revision, now, stale: false }),
-            Standing::Stale => Some(Basis { revision, now, stale: true }),
-            Standing::Lapsed => None,
-        }
-    }
-
-    fn look_up(&self, parsed: &ParsedToken<'_>, requirement: Option<&Requirement>) -> Option<Verification> {
-        let counters = self.counters();
-        let basis = self.memory()?;
-        let mut first = None;
-        for pepper in &self.peppers {
-            let digest = parsed.hash(pepper);
-            first.get_or_insert(digest);
-            let Some(entry) = self.loader.cache.get(&digest) else { continue };
-            if self.replica.fences.serves(entry.buckets(), entry.revision()) {
-                Counters::bump(&counters.hits);
-                let basis = basis.at_least(entry.revision());
-                return Some(self.known(entry, basis, requirement));
-            }
-            Counters::bump(&counters.fence_refusals);
-        }
-        let absent_at = self.loader.negative.absent_at(&first?)?;
-        if self.replica.fences.serves_absence(absent_at) {
-            Counters::bump(&counters.negative_hits);
-            return Some(self.unknown(basis.at_least(absent_at)));
-        }
-        Counters::bump(&counters.fence_refusals);
-        None
     }
 
     async fn ask_counted(
@@ -313,8 +262,11 @@ impl Verifier {
             return Err(VerifyError::Unavailable);
         }
         Ok(match loaded.entry {
-            Some(entry) => self.known(entry, basis, requirement),
-            None => self.unknown(basis),
+            Some(entry) => self.read(entry, basis, requirement),
+            None => {
+                self.counters().from_database(Outcome::Unknown);
+                Verification::unknown(basis)
+            }
         })
     }
 
@@ -330,35 +282,17 @@ impl Verifier {
         (loaded.followed && serves).then(|| basis.at_least(loaded.revision))
     }
 
-    fn known(&self, entry: Arc<Entry>, basis: Basis, requirement: Option<&Requirement>) -> Verification {
+    /// What the database said of a token, judged.
+    fn read(&self, entry: Arc<Entry>, basis: Basis, requirement: Option<&Requirement>) -> Verification {
         let Basis { revision, now, stale } = basis;
         let outcome = entry.facts().outcome(now, requirement);
-        match outcome {
-            Outcome::Valid => self.marks.used(&entry, now, self.counters()),
-            Outcome::Rotated => self.marks.late(&entry, now, self.counters()),
-            _ => {}
+        // In the cache, if it is there: what is marked of this entry is gone with it.
+        match self.loader.cache.get(entry.digest()) {
+            Some(cached) => self.mark(&cached, outcome, now),
+            None => self.mark(&*entry, outcome, now),
         }
-        self.answered(outcome, stale);
-        Verification { outcome, revision: revision.revision(), stale, entry: Some(entry) }
-    }
-
-    fn unknown(&self, Basis { revision, stale, .. }: Basis) -> Verification {
-        self.answered(Outcome::Unknown, stale);
-        Verification { outcome: Outcome::Unknown, revision: revision.revision(), stale, entry: None }
-    }
-
-    /// No state is asked, so nothing of it can be stale.
-    fn malformed(&self) -> Verification {
-        self.answered(Outcome::Malformed, false);
-        let revision = self.applied().unwrap_or(RevisionStamp::ZERO.revision());
-        Verification { outcome: Outcome::Malformed, revision, stale: false, entry: None }
-    }
-
-    fn answered(&self, outcome: Outcome, stale: bool) {
-        self.counters().outcome(outcome);
-        if stale {
-            Counters::bump(&self.counters().stale);
-        }
+        self.counters().from_database(outcome);
+        Verification { outcome, revision: revision.revision(), stale, found: Found::Read(entry) }
     }
 }
 

@@ -234,8 +234,8 @@ async fn outcomes_and_answers_are_counted() {
     assert_eq!(cached(&world, &unknown), Some(Outcome::Unknown));
     let counters = world.verifier.counters();
     assert_eq!(counters.misses.load(Ordering::Relaxed), 1);
-    assert_eq!(counters.negative_hits.load(Ordering::Relaxed), 1);
-    assert_eq!(counters.outcomes[Outcome::Unknown as usize].load(Ordering::Relaxed), 2);
+    assert_eq!(counters.negative_hits(), 1);
+    assert_eq!(counters.answers(Outcome::Unknown), 2);
 }
 
 #[path = "answer_rule_tests.rs"]

@@ -32,6 +32,9 @@ pub mod atomic {
         pub fn load(&self, ordering: Ordering) -> i64 {
             self.0.load(effective(ordering))
         }
+        pub fn store(&self, value: i64, ordering: Ordering) {
+            self.0.store(value, effective(ordering));
+        }
         pub fn swap(&self, value: i64, ordering: Ordering) -> i64 {
             self.0.swap(value, effective(ordering))
         }

@@ -2,7 +2,7 @@
 
 use super::{all, api_key::to_api_key, revision::to_revision, time::to_timestamp};
 use crate::{
-    app::{Verified, types::IdentityView},
+    app::{Verification, types::IdentityView},
     domain::{
         Error,
         catalogue::Catalogue,
@@ -75,9 +75,11 @@ pub fn to_outcome(outcome: Outcome) -> proto::VerificationOutcome {
 
 /// An answer: who the token is whenever that is known, what it holds only when it is VALID.
 #[must_use]
-pub fn to_verification(verified: &Verified) -> proto::TokenVerification {
-    let answer = to_answer(verified.outcome, verified.known(), to_revision(verified.revision));
-    proto::TokenVerification { stale: verified.stale, ..answer }
+pub fn to_verification(verification: &Verification) -> proto::TokenVerification {
+    let entry = verification.entry();
+    let known = entry.as_ref().map(|entry| (entry.facts(), &**entry.catalogue()));
+    let answer = to_answer(verification.outcome(), known, to_revision(verification.revision()));
+    proto::TokenVerification { stale: verification.stale(), ..answer }
 }
 
 fn to_answer(

@@ -58,3 +58,9 @@ pub fn resident_bytes() -> usize {
     let kibibytes: usize = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number");
     kibibytes * 1_024
 }
+
+/// What this thread has had of a processor: time that others took is not in it.
+pub fn cpu_nanos() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}

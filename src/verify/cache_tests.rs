@@ -1,0 +1,142 @@
+use std::hash::BuildHasher;
+
+use super::*;
+use crate::{domain::api_key::ApiKeyState, verify::fake};
+
+fn digest(number: u64) -> HashedToken {
+    let spread = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    HashedToken::from_bytes(std::array::from_fn(|i| spread[i % 8].wrapping_add(i as u8)))
+}
+
+fn entry(number: u64, revision: i64) -> Entry {
+    Entry::new(digest(number), fake::facts(u128::from(number)), fake::no_catalogue(), fake::stamp(revision))
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_micros(second * 1_000_000)
+}
+
+fn cached(cache: &EntryCache, number: u64) -> Option<RevisionStamp> {
+    cache.get(&digest(number)).map(|cached| cached.revision())
+}
+
+#[test]
+fn a_digest_is_its_own_hash() {
+    assert_eq!(BuildDigestHasher::default().hash_one(HashedToken::from_bytes([3; 32])), u64::from_le_bytes([3; 8]));
+}
+
+#[test]
+fn what_was_remembered_comes_back_whole() {
+    let teams = |count: usize| (0..count).map(|i| TeamId::from_stored(&format!("team-{i}"))).collect();
+    let cache = EntryCache::new(100);
+    let facts = [
+        fake::facts(1),
+        TokenFacts { state: ApiKeyState::Disabled, account_suspended: true, ..fake::facts(2) },
+        TokenFacts {
+            state: ApiKeyState::Deleted,
+            expire_time: Some(Timestamp::from_micros(-5)),
+            token_end_time: Some(Timestamp::from_micros(7)),
+            ..fake::facts(u128::MAX)
+        },
+        TokenFacts { team_ids: teams(0), ..fake::facts(4) },
+        TokenFacts { team_ids: teams(3), ..fake::facts(5) },
+        TokenFacts { team_ids: teams(300), ..fake::facts(6) },
+    ];
+    for (number, facts) in facts.iter().enumerate() {
+        cache.insert(
+            &Entry::new(digest(number as u64), facts.clone(), fake::no_catalogue(), fake::stamp(3)),
+            LastUse::NEVER,
+        );
+    }
+    for (number, facts) in facts.iter().enumerate() {
+        let found = cache.get(&digest(number as u64)).expect("remembered");
+        let entry = found.to_entry();
+        assert_eq!((entry.facts(), *entry.digest()), (facts, digest(number as u64)));
+        assert_eq!((found.revision(), found.buckets()), (fake::stamp(3), entry.buckets()));
+    }
+}
+
+#[test]
+fn an_older_fill_that_comes_late_does_not_replace_a_newer_one() {
+    let cache = EntryCache::new(100);
+    cache.insert(&entry(1, 5), LastUse::NEVER);
+    cache.insert(&entry(1, 4), LastUse::NEVER);
+    assert_eq!(cached(&cache, 1), Some(fake::stamp(5)));
+    cache.insert(&entry(1, 6), LastUse::NEVER);
+    assert_eq!((cached(&cache, 1), cache.len()), (Some(fake::stamp(6)), 1));
+}
+
+#[test]
+fn it_grows_to_its_bound_and_loses_nothing_before() {
+    let cache = EntryCache::new(20_000);
+    (0..20_000).for_each(|number| cache.insert(&entry(number, 1), LastUse::NEVER));
+    assert!((0..20_000).all(|number| cached(&cache, number).is_some()));
+    (20_000..30_000).for_each(|number| cache.insert(&entry(number, 1), LastUse::NEVER));
+    assert_eq!(cache.len(), 20_000);
+    assert_eq!((0..30_000).filter(|number| cached(&cache, *number).is_some()).count(), 20_000);
+}
+
+#[test]
+fn what_is_used_stays_longer_than_what_is_not() {
+    let cache = EntryCache::new(1_000);
+    (0..1_000).for_each(|number| cache.insert(&entry(number, 1), LastUse::NEVER));
+    for round in 1..4 {
+        (0..100).for_each(|number| assert!(cache.get(&digest(number)).expect("used").claim_use(at(round), round)));
+        (0..300).for_each(|number| cache.insert(&entry(round as u64 * 1_000 + number, 1), LastUse::NEVER));
+    }
+    assert!((0..100).all(|number| cached(&cache, number).is_some()));
+}
+
+#[test]
+fn names_that_nobody_uses_are_forgotten() {
+    let cache = EntryCache::new(10);
+    let named = |number: u64| {
+        let account_id = AccountId::from_stored(&format!("account-{number}"));
+        Entry::new(digest(number), TokenFacts { account_id, ..fake::facts(1) }, fake::no_catalogue(), fake::stamp(1))
+    };
+    let bound = NAMES_SPARE + 11 * NAMES_PER_ENTRY_MAX;
+    for number in 0..NAMES_SPARE as u64 * 2 {
+        cache.insert(&named(number), LastUse::NEVER);
+        assert!(cache.names.load().count() <= bound);
+        assert_eq!(cache.get(&digest(number)).expect("cached").account_id(), &named(number).facts().account_id);
+    }
+}
+
+#[test]
+fn k8_a_late_token_is_reported_once_an_hour_even_if_its_entry_is_refreshed() {
+    let cache = EntryCache::new(10);
+    cache.insert(&entry(1, 1), LastUse::NEVER);
+    assert!(cache.get(&digest(1)).expect("cached").claim_late_report(at(1)));
+    cache.insert(&entry(1, 2), LastUse::NEVER);
+    assert!(!cache.get(&digest(1)).expect("cached").claim_late_report(at(3_600)));
+    assert!(cache.get(&digest(1)).expect("cached").claim_late_report(at(3_601)));
+}
+
+#[test]
+fn readers_see_each_token_whole_while_the_cache_grows_replaces_and_evicts() {
+    let cache = EntryCache::new(300);
+    let facts_of = |number: u64, revision: i64| TokenFacts {
+        expire_time: Some(Timestamp::from_micros(revision)),
+        ..fake::facts(u128::from(number))
+    };
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for revision in 1..60 {
+                for number in 0..400 {
+                    let (facts, stamp) = (facts_of(number, revision), fake::stamp(revision));
+                    cache.insert(&Entry::new(digest(number), facts, fake::no_catalogue(), stamp), LastUse::NEVER);
+                }
+            }
+        });
+        let mut seen = 0;
+        while !writer.is_finished() || seen == 0 {
+            for number in 0..400 {
+                let Some(found) = cache.get(&digest(number)) else { continue };
+                let entry = found.to_entry();
+                let revision = entry.revision().revision().number;
+                assert_eq!(entry.facts(), &facts_of(number, revision));
+                seen += 1;
+            }
+        }
+    });
+}

@@ -1,0 +1,90 @@
+use super::*;
+use crate::{
+    domain::{revision::RevisionStamp, time::Timestamp, token::HashedToken},
+    verify::{entry::Entry, fake, slot::NEVER},
+};
+
+/// A digest that belongs at a place between the first (0) and the last (255) of a table.
+fn digest(place: u8, number: u8) -> HashedToken {
+    let mut bytes = [number; 32];
+    bytes[7] = place;
+    bytes[8] = number.max(1);
+    HashedToken::from_bytes(bytes)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_micros(second * 1_000_000)
+}
+
+fn contents(table: &Table, digest: HashedToken, revision: i64) -> Contents {
+    let entry = Entry::new(digest, fake::facts(1), fake::no_catalogue(), fake::stamp(revision));
+    Contents::of(&entry, &table.interned.intern(entry.facts(), entry.catalogue()))
+}
+
+fn table_of(digests: &[HashedToken]) -> Table {
+    let table = Table::new(0, Arc::default());
+    for (second, digest) in digests.iter().enumerate() {
+        table.put(&contents(&table, *digest, 1), LastUse::before(at(second as i64), 0), NEVER);
+    }
+    table
+}
+
+fn finds(table: &Table, digest: HashedToken) -> Option<RevisionStamp> {
+    let (_, found) = table.find(Sought::new(&digest))?;
+    (found.digest() == digest).then(|| found.revision())
+}
+
+#[test]
+fn what_is_put_is_found_wherever_it_had_to_stand() {
+    // All of them belong at the last slot, so the others stand from the first on.
+    let digests: Vec<_> = (1..=9).map(|number| digest(255, number)).collect();
+    let table = table_of(&digests);
+    assert!(digests.iter().all(|digest| finds(&table, *digest) == Some(fake::stamp(1))));
+    assert_eq!(finds(&table, digest(255, 10)), None);
+}
+
+#[test]
+fn what_is_left_is_found_after_any_of_them_went() {
+    // Two runs that touch, the second of which stands where the first has pushed it.
+    let digests: Vec<_> = [(248, 1), (248, 2), (248, 3), (250, 4), (250, 5), (255, 6), (255, 7), (0, 8), (8, 9)]
+        .map(|(place, number)| digest(place, number))
+        .into();
+    for gone in &digests {
+        let table = table_of(&digests);
+        let (place, _) = table.find(Sought::new(gone)).expect("it is there");
+        table.remove(place);
+        for digest in &digests {
+            assert_eq!(finds(&table, *digest).is_some(), digest != gone);
+        }
+    }
+}
+
+#[test]
+fn of_some_that_stand_together_the_one_used_least_lately_goes() {
+    let digests: Vec<_> = (1..=5).map(|number| digest(8 * number, number)).collect();
+    let table = table_of(&digests);
+    for used in [0, 2] {
+        table.slot(table.find(Sought::new(&digests[used])).expect("there").0).claim_use(at(99), 1);
+    }
+    assert!(table.evict(0).is_some());
+    let left: Vec<_> = digests.iter().map(|digest| finds(&table, *digest).is_some()).collect();
+    assert_eq!(left, [true, false, true, true, true]);
+    (0..4).for_each(|_| assert!(table.evict(0).is_some()));
+    assert_eq!(table.evict(0), None, "there is nothing left");
+}
+
+#[test]
+fn growing_and_renaming_keep_what_there_is() {
+    let digests: Vec<_> = (1..=20_u8).map(|number| digest(number.wrapping_mul(40), number)).collect();
+    let table = table_of(&digests);
+    let names: Arc<Interned> = Arc::default();
+    for other in [table.grown(), table.renamed(names.clone()), table.grown().renamed(names.clone())] {
+        for digest in &digests {
+            let (place, found) = other.find(Sought::new(digest)).expect("it is there");
+            assert_eq!(found.digest(), *digest);
+            assert_eq!(other.interned.account(found.names().account).as_str(), "acme");
+            assert_eq!(other.slot(place).last_use().time(), at(i64::from(digest.as_bytes()[0]) - 1));
+        }
+    }
+    assert!(table.is_full_with(23) && !table.is_full_with(22) && !table.grown().is_full_with(23));
+}
