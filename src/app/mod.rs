@@ -29,11 +29,12 @@ pub use self::{
     barrier::Wait,
     error::Error,
     session::Session,
+    verification::FromMemory,
     watch::{Warrant, Watched, Watching},
 };
 use self::{looks::Looks, mint::Minter, ports::Store, watch::Watches};
-pub use crate::verify::Verification;
 use crate::verify::Verifier;
+pub use crate::verify::{Cached, Found, Level, NamedSet, Question, Verification};
 
 /// Bounds that a deployment chooses.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Verifying tokens for services that hold `system.verify`.
 
-use std::time::Duration;
+use std::{borrow::Borrow, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,11 +9,11 @@ use crate::{
     domain::{
         Error as RuleError,
         id::{AccountId, TeamId},
-        permission::SystemPermission,
+        permission::{Bit, PermissionSet, SystemPermission},
         revision::Revision,
-        verification::Requirement,
+        verification::{Outcome, Requirement},
     },
-    verify::Verification,
+    verify::{Basis, Found, Question, Verification, Verifier},
 };
 
 /// How long a verification waits at most for its `min_revision`.
@@ -22,7 +22,53 @@ const MIN_REVISION_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often an idle stream looks whether its caller's time is over.
 const DEADLINE_CHECK_PERIOD: Duration = Duration::from_secs(1);
 
+/// A caller who may verify tokens, as memory has it at one moment: for a request, or a message of a stream, that was in
+/// hand by then. What it cannot answer is for the other ways in, which ask the database and explain refusals.
+pub struct FromMemory<'a> {
+    verifier: &'a Verifier,
+    basis: Basis,
+}
+
+impl FromMemory<'_> {
+    /// The bit of a permission, if its name is known here.
+    #[must_use]
+    pub fn permission(&self, name: &str) -> Option<Bit> {
+        self.verifier.known_bit(name)
+    }
+
+    /// An answer, if memory has one.
+    #[must_use]
+    pub fn verify<A: Borrow<str>, T: Borrow<str>>(&self, question: Question<'_, A, T>) -> Option<Verification> {
+        self.verifier.cached_at(self.basis, question)
+    }
+
+    /// Many answers, in their order; `None` for those that memory does not have.
+    pub fn verify_many<A: Borrow<str>, T: Borrow<str>>(
+        &self,
+        questions: &[Question<'_, A, T>],
+        each: impl FnMut(usize, Option<Verification>),
+    ) {
+        self.verifier.cached_many(Some(self.basis), questions, each);
+    }
+}
+
+/// The one permission that verifying needs.
+fn allows_verifying(account_permissions: &PermissionSet) -> bool {
+    account_permissions.contains(SystemPermission::Verify.bit())
+}
+
 impl App {
+    /// The way from memory for a bearer who may verify; `None` if that is not known from memory, or not so.
+    #[must_use]
+    pub fn verify_from_memory(&self, bearer: &[u8]) -> Option<FromMemory<'_>> {
+        let verifier = self.verifier();
+        let basis = verifier.memory()?;
+        let caller = verifier.cached_at(basis, Question { token: bearer, requirement: None::<&Requirement> })?;
+        let Found::Cached(cached) = caller.found() else { return None };
+        let may = caller.outcome() == Outcome::Valid && allows_verifying(cached.account_permissions().permissions());
+        may.then_some(FromMemory { verifier, basis })
+    }
+
     /// Whether the caller may verify tokens, now: asked for every request and every message of a
     /// stream.
     ///
@@ -30,7 +76,7 @@ impl App {
     /// The caller's token is no longer VALID, or lacks `system.verify`.
     pub async fn may_verify(&self, session: &Session) -> Result<(), Error> {
         let entry = self.current_entry(session).await?;
-        if entry.facts().account_permissions.contains(SystemPermission::Verify.bit()) {
+        if allows_verifying(&entry.facts().account_permissions) {
             Ok(())
         } else {
             Err(RuleError::missing(SystemPermission::Verify.name()).into())

@@ -14,6 +14,8 @@ const EXTERNAL_ID_BYTES_MAX: usize = 64;
 /// Crockford's base 32, lower case: the alphabet of TypeID.
 const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const BASE32_CHARS: usize = 26;
+/// Bytes of the text form of our ids: three letters, `_`, and 26 digits.
+pub const TYPE_ID_BYTES: usize = 4 + BASE32_CHARS;
 
 macro_rules! type_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -34,6 +36,15 @@ macro_rules! type_id {
                 self.0
             }
 
+            /// The text form, in ASCII.
+            #[must_use]
+            pub fn to_ascii(self) -> [u8; TYPE_ID_BYTES] {
+                let mut text = [0; TYPE_ID_BYTES];
+                text[..TYPE_ID_BYTES - BASE32_CHARS].copy_from_slice(concat!($prefix, "_").as_bytes());
+                encode_base32(self.0, &mut text[TYPE_ID_BYTES - BASE32_CHARS..]);
+                text
+            }
+
             /// Parses the text form.
             ///
             /// # Errors
@@ -47,7 +58,7 @@ macro_rules! type_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "_{}"), encode_base32(self.0))
+                f.write_str(str::from_utf8(&self.to_ascii()).expect("it is ASCII"))
             }
         }
 
@@ -83,9 +94,12 @@ type_id!(
     "evt"
 );
 
-fn encode_base32(uuid: Uuid) -> String {
-    let value = uuid.as_u128();
-    (0..BASE32_CHARS).rev().map(|i| char::from(BASE32[(value >> (5 * i)) as usize & 31])).collect()
+fn encode_base32(uuid: Uuid, text: &mut [u8]) {
+    let mut rest = uuid.as_u128();
+    for digit in text.iter_mut().rev() {
+        *digit = BASE32[rest as usize & 31];
+        rest >>= 5;
+    }
 }
 
 fn decode_base32(text: &str) -> Option<Uuid> {
@@ -180,6 +194,12 @@ impl AccountId {
     pub fn is_system(&self) -> bool {
         self.as_str() == SYSTEM_ACCOUNT
     }
+}
+
+/// Whether a text is of the form of the ids of accounts, teams, roles and users.
+#[must_use]
+pub fn is_external_id(text: &str) -> bool {
+    check_external_id("", text).is_ok()
 }
 
 fn check_external_id(field: &str, text: &str) -> Result<(), Error> {

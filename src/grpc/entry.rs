@@ -23,7 +23,7 @@ impl Entry {
         // First of all, and counted from now: authenticating may take its time too.
         let deadline = deadline(request.metadata());
         let (metadata, _, message) = request.into_parts();
-        let credentials = credentials(&metadata, on_behalf)?;
+        let credentials = credentials(metadata.as_ref(), on_behalf)?;
         let session = self.app.authenticate(credentials.bearer, credentials.on_behalf_of).await?;
         Ok((session.waiting(Wait { deadline, skip: false }), message))
     }

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
-use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::metadata::MetadataMap;
 
 use super::status::Refusal;
 use crate::{
@@ -39,7 +40,7 @@ pub struct Credentials<'a> {
 /// # Errors
 /// UNAUTHENTICATED without `authorization: Bearer <something>`; INVALID_ARGUMENT for a repeated
 /// entry, and for a user that is malformed or not taken by this RPC (A6).
-pub fn credentials(metadata: &MetadataMap, on_behalf: OnBehalf) -> Result<Credentials<'_>, Refusal> {
+pub fn credentials(metadata: &HeaderMap, on_behalf: OnBehalf) -> Result<Credentials<'_>, Refusal> {
     let authorization = single(metadata, AUTHORIZATION)?.ok_or_else(Refusal::no_credentials)?;
     let bearer = bearer(authorization.as_bytes()).ok_or_else(Refusal::no_credentials)?;
     let on_behalf_of = match (single(metadata, ON_BEHALF_OF)?, on_behalf) {
@@ -78,7 +79,7 @@ pub fn on_behalf_not_taken() -> Refusal {
     )
 }
 
-fn single<'a>(metadata: &'a MetadataMap, entry: &'static str) -> Result<Option<&'a MetadataValue<Ascii>>, Refusal> {
+fn single<'a>(metadata: &'a HeaderMap, entry: &'static str) -> Result<Option<&'a HeaderValue>, Refusal> {
     let mut values = metadata.get_all(entry).iter();
     let first = values.next();
     if values.next().is_some() { Err(Refusal::metadata(entry, "must not be repeated (A6)")) } else { Ok(first) }
@@ -91,7 +92,7 @@ fn bearer(authorization: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(BEARER) && separated && !token.is_empty()).then_some(token)
 }
 
-fn parse_on_behalf_of(value: &MetadataValue<Ascii>) -> Result<OnBehalfOf, Refusal> {
+fn parse_on_behalf_of(value: &HeaderValue) -> Result<OnBehalfOf, Refusal> {
     let parsed = value.to_str().ok().and_then(|text| {
         let (account, user) = text.split_once("/users/")?;
         let account_id = AccountId::parse(ON_BEHALF_OF, account).ok()?;
@@ -108,12 +109,12 @@ mod tests {
 
     use super::*;
 
-    fn map(entries: &[(&'static str, &[u8])]) -> MetadataMap {
+    fn map(entries: &[(&'static str, &[u8])]) -> HeaderMap {
         let mut headers = http::HeaderMap::new();
         for (name, value) in entries {
             headers.append(*name, http::HeaderValue::from_bytes(value).expect("a header value"));
         }
-        MetadataMap::from_headers(headers)
+        headers
     }
 
     fn refused(entries: &[(&'static str, &[u8])], on_behalf: OnBehalf) -> Status {

@@ -12,6 +12,7 @@ mod drain;
 mod entry;
 mod event_service;
 pub mod field_mask;
+pub mod hot;
 mod metadata;
 mod page_token;
 pub mod services;

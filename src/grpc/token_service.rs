@@ -104,7 +104,7 @@ impl TokenService for Tokens {
         &self,
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
-        let credentials = credentials(request.metadata(), OnBehalf::Refused)?;
+        let credentials = credentials(request.metadata().as_ref(), OnBehalf::Refused)?;
         let wait = Wait { deadline: deadline(request.metadata()), skip: request.get_ref().skip_propagation_wait };
         let done = self.entry.app.revoke_token(credentials.bearer, wait).await?;
         Ok(Response::new(RevokeTokenResponse { propagation: propagation(done) }))

@@ -49,15 +49,16 @@ pub enum Found {
     Read(Arc<Entry>),
 }
 
-/// What an answer is judged on.
+/// What answers are judged on: the lease, the clock and the applied revision, as they were at one moment. Good for one
+/// request, or one message of a stream, that was in hand at that moment; never for a later one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Basis {
+pub struct Basis {
     /// What the answer claims to reflect, at least.
-    pub revision: RevisionStamp,
+    pub(super) revision: RevisionStamp,
     /// The database's time.
-    pub now: Timestamp,
+    pub(super) now: Timestamp,
     /// True if the lease has lapsed and the answer leaves under `stale_max`.
-    pub stale: bool,
+    pub(super) stale: bool,
 }
 
 impl Verification {
@@ -104,7 +105,7 @@ impl Verification {
 
 impl Basis {
     /// The same for an answer that was read at a revision: the later one counts.
-    pub fn at_least(self, revision: RevisionStamp) -> Self {
+    pub(super) fn at_least(self, revision: RevisionStamp) -> Self {
         Self { revision: self.revision.max(revision), ..self }
     }
 }

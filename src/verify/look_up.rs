@@ -43,14 +43,17 @@ impl Verifier {
         self.look_up(&parsed, requirement)
     }
 
-    /// Answers many from memory, in their order, on the lease and the clock as they were after all were in hand. `each`
-    /// is given an answer's place, and `None` if the database must be asked for that one.
-    pub fn cached_many<A, T>(&self, questions: &[Question<'_, A, T>], mut each: impl FnMut(usize, Option<Verification>))
-    where
+    /// Answers many from memory, in their order. `each` is given an answer's place, and `None` if the database must be
+    /// asked for that one.
+    pub fn cached_many<A, T>(
+        &self,
+        basis: Option<Basis>,
+        questions: &[Question<'_, A, T>],
+        mut each: impl FnMut(usize, Option<Verification>),
+    ) where
         A: Borrow<str>,
         T: Borrow<str>,
     {
-        let basis = self.memory();
         let mut counts = ByOutcome::default();
         for (group, questions) in questions.chunks(TOGETHER).enumerate() {
             let mut digests = [None; TOGETHER];
@@ -78,19 +81,21 @@ impl Verifier {
         self.counters().many_from_memory(&counts);
     }
 
-    /// The same for a token that is parsed, and a requirement in whatever words.
+    /// Answers one from memory, together with others of the same request. `None` if the database must be asked.
     #[must_use]
-    pub fn look_up<A, T>(
-        &self,
-        parsed: &ParsedToken<'_>,
-        requirement: Option<&Requirement<A, T>>,
-    ) -> Option<Verification>
+    pub fn cached_at<A, T>(&self, basis: Basis, question: Question<'_, A, T>) -> Option<Verification>
     where
         A: Borrow<str>,
         T: Borrow<str>,
     {
-        let basis = self.memory()?;
-        let answer = self.answer(basis, parsed, parsed.hash(&self.peppers[0]), requirement)?;
+        let Some(parsed) = ParsedToken::parse(question.token) else { return Some(self.malformed()) };
+        let answer = self.answer(basis, &parsed, parsed.hash(&self.peppers[0]), question.requirement)?;
+        self.counters().from_memory(answer.outcome());
+        Some(answer)
+    }
+
+    pub(super) fn look_up(&self, parsed: &ParsedToken<'_>, requirement: Option<&Requirement>) -> Option<Verification> {
+        let answer = self.answer(self.memory()?, parsed, parsed.hash(&self.peppers[0]), requirement)?;
         self.counters().from_memory(answer.outcome());
         Some(answer)
     }
@@ -98,7 +103,8 @@ impl Verifier {
     /// The lease, the clock, then `applied`: in this order, before any entry and any fence. `None` if
     /// nothing may be answered from memory, or without the database's time.
     #[inline]
-    pub(super) fn memory(&self) -> Option<Basis> {
+    #[must_use]
+    pub fn memory(&self) -> Option<Basis> {
         let replica = &self.replica;
         let lease = replica.lease.end();
         let boot = replica.clock.boot_micros();

@@ -74,7 +74,7 @@ mod table;
 pub mod usage;
 pub mod verifier;
 
-pub use answer::{Found, NotApplied, Verification, VerifyError};
+pub use answer::{Basis, Found, NotApplied, Verification, VerifyError};
 pub use cache::Cached;
 pub use counters::Counters;
 pub use entry::Entry;

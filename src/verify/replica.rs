@@ -17,6 +17,7 @@ use super::{
 };
 use crate::domain::{
     catalogue::Catalogue,
+    permission::Bit,
     revision::{Revision, RevisionStamp},
 };
 
@@ -105,6 +106,11 @@ impl Replica {
 
     pub fn catalogue(&self) -> Arc<Catalogue> {
         self.catalogue.load().catalogue.clone()
+    }
+
+    /// The bit of a permission that the catalogue knows by name.
+    pub fn known_bit(&self, name: &str) -> Option<Bit> {
+        self.catalogue.load().catalogue.known_bit(name)
     }
 
     /// Takes a catalogue that the primary returned in an epoch of its log, and returns the copy to use in

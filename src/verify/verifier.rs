@@ -32,6 +32,7 @@ use super::{
 };
 use crate::domain::{
     catalogue::Catalogue,
+    permission::Bit,
     revision::{Revision, RevisionStamp},
     time::Timestamp,
     token::{HashedToken, ParsedToken, Pepper},
@@ -200,6 +201,12 @@ impl Verifier {
     #[must_use]
     pub fn catalogue(&self) -> Arc<Catalogue> {
         self.replica.catalogue()
+    }
+
+    /// The bit of a permission that the catalogue, as last read, knows by name.
+    #[must_use]
+    pub fn known_bit(&self, name: &str) -> Option<Bit> {
+        self.replica.known_bit(name)
     }
 
     /// Reads the catalogue again, because the copy at hand does not know a permission that a request names.

@@ -126,7 +126,7 @@ impl Bench {
             Measured::new("batch of 1,000", |call| {
                 if call % BATCH == 0 {
                     let questions: Vec<_> = batch.questions(&requirement);
-                    verifier.cached_many(black_box(&questions), |_, answer| _ = black_box(answer));
+                    verifier.cached_many(verifier.memory(), black_box(&questions), |_, answer| _ = black_box(answer));
                 }
             }),
             Measured::new("quick_cache of Arc, random", |_| {
@@ -148,7 +148,7 @@ impl Bench {
         let questions = batch.questions(&requirement);
         let hits = || {
             (0..CALLS).for_each(|_| _ = ask(hot_token));
-            verifier.cached_many(&questions, |_, answer| _ = black_box(answer));
+            verifier.cached_many(verifier.memory(), &questions, |_, answer| _ = black_box(answer));
         };
         report::budget("hit_allocations", allocation_counter::measure(hits).count_total as f64, 0.0);
     }

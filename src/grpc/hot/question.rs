@@ -1,0 +1,139 @@
+//! Requests as they are on the wire, read without a copy. Reads only what is as it should be: `None` is for whoever
+//! explains what is not.
+
+use prost::{
+    bytes::Buf,
+    encoding::{WireType, decode_key, decode_varint},
+};
+
+use crate::{
+    app::{FromMemory, Question},
+    domain::{grants::TEAMS_MAX, id::is_external_id, verification::Requirement},
+};
+
+/// Questions that one message may ask.
+const CHECKS_MAX: usize = 1_000;
+
+/// What a token must be good for, in the request's own words.
+pub type Needed<'a> = Requirement<&'a str, &'a str>;
+
+/// The one question of a VerifyTokenRequest.
+pub struct Single<'a> {
+    pub token: &'a [u8],
+    pub requirement: Option<Needed<'a>>,
+}
+
+/// The questions of a VerifyTokensRequest.
+#[derive(Default)]
+pub struct Batch<'a> {
+    checks: Vec<(&'a [u8], Option<usize>)>,
+    /// Each different one once, if they come one after the other.
+    requirements: Vec<Needed<'a>>,
+}
+
+/// A message's fields, by their numbers.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// The next field, which must have a length as all of ours do; `None` at the end, `Some(None)` for anything else.
+    fn next(&mut self) -> Option<Option<(u32, &'a [u8])>> {
+        if self.0.is_empty() { None } else { Some(self.read()) }
+    }
+
+    fn read(&mut self) -> Option<(u32, &'a [u8])> {
+        let (number, wire_type) = decode_key(&mut self.0).ok()?;
+        if wire_type != WireType::LengthDelimited {
+            return None;
+        }
+        let len = usize::try_from(decode_varint(&mut self.0).ok()?).ok().filter(|len| *len <= self.0.remaining())?;
+        let (value, rest) = self.0.split_at(len);
+        self.0 = rest;
+        Some((number, value))
+    }
+}
+
+/// Takes a field that may stand once.
+fn once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8]) -> Option<()> {
+    place.replace(value).is_none().then_some(())
+}
+
+impl<'a> Single<'a> {
+    /// Reads a VerifyTokenRequest.
+    pub fn read(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
+        let (token, requirement) = read_check(message)?;
+        let requirement = match requirement {
+            Some(requirement) => Some(read_requirement(requirement, memory)?),
+            None => None,
+        };
+        Some(Self { token, requirement })
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Reads a VerifyTokensRequest.
+    pub fn read(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
+        let mut batch = Self::default();
+        let mut fields = Fields(message);
+        let mut last: Option<&[u8]> = None;
+        while let Some(field) = fields.next() {
+            let (1, check) = field? else { return None };
+            let (token, requirement) = read_check(check)?;
+            let requirement = match requirement {
+                None => None,
+                Some(requirement) => {
+                    if last != Some(requirement) {
+                        batch.requirements.push(read_requirement(requirement, memory)?);
+                        last = Some(requirement);
+                    }
+                    Some(batch.requirements.len() - 1)
+                }
+            };
+            batch.checks.push((token, requirement));
+        }
+        (1..=CHECKS_MAX).contains(&batch.checks.len()).then_some(batch)
+    }
+
+    pub fn questions(&self) -> Vec<Question<'_, &'a str, &'a str>> {
+        let requirement = |place: Option<usize>| place.map(|place| &self.requirements[place]);
+        self.checks.iter().map(|(token, place)| Question { token, requirement: requirement(*place) }).collect()
+    }
+}
+
+/// A token and what it must be good for: the same fields in a VerifyTokenRequest and a TokenCheck.
+fn read_check(message: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let (mut token, mut requirement) = (None, None);
+    let mut fields = Fields(message);
+    while let Some(field) = fields.next() {
+        match field? {
+            (1, value) => once(&mut token, value)?,
+            (2, value) => once(&mut requirement, value)?,
+            // A `min_revision` may have to be waited for.
+            _ => return None,
+        }
+    }
+    let token = token.unwrap_or_default();
+    // A text that is none is a mistake in the request, not a malformed token.
+    (token.is_ascii() || str::from_utf8(token).is_ok()).then_some((token, requirement))
+}
+
+fn read_requirement<'a>(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Needed<'a>> {
+    let (mut account, mut permission) = (None, None);
+    let mut team_ids = Vec::new();
+    let mut fields = Fields(message);
+    while let Some(field) = fields.next() {
+        match field? {
+            (1, value) => once(&mut account, value)?,
+            (2, value) => once(&mut permission, value)?,
+            (3, value) => team_ids.push(read_id(value)?),
+            _ => return None,
+        }
+    }
+    let account_id = read_id(account?)?;
+    // A name that is known is of the right form.
+    let permission = memory.permission(str::from_utf8(permission?).ok()?)?;
+    (team_ids.len() <= TEAMS_MAX).then_some(Requirement { account_id, permission, team_ids })
+}
+
+fn read_id(value: &[u8]) -> Option<&str> {
+    str::from_utf8(value).ok().filter(|id| is_external_id(id))
+}
