@@ -134,6 +134,13 @@ fn finish(rpc: &mut Option<Rpc>, code: Code) {
 
 // === impl ObservedBody ===
 
+/// The body of an answer that no handler gave, which nothing observes.
+impl<B: Default> Default for ObservedBody<B> {
+    fn default() -> Self {
+        Self { inner: B::default(), rpc: None }
+    }
+}
+
 impl<B: Body> Body for ObservedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
