@@ -62,6 +62,13 @@
 //!    answers UNAVAILABLE until an operator accepts that history, which starts an epoch above all before.
 //! 4. When it stops, it gives up its lease first, and then its row.
 //!
+//! ## The threads
+//!
+//! Calls are served on threads of their own, one for each processor (`serving_threads`), each with a single-threaded
+//! runtime: a connection stays on the one that it was dealt to, and a verification touches nothing that another thread
+//! writes to ([`server`]). The follower, the lease, housekeeping, health and the database's connections are on the
+//! runtime that the program starts with; the export of telemetry has a thread to itself.
+//!
 //! ## The invariants
 //!
 //! - **V1** no VALID, and no service to a caller, on authority whose withdrawal was answered complete

@@ -55,7 +55,13 @@ pub fn credentials(metadata: &HeaderMap, on_behalf: OnBehalf) -> Result<Credenti
 /// that is malformed is the transport's to refuse.
 #[must_use]
 pub fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    let text = metadata.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    deadline_in(metadata.as_ref())
+}
+
+/// As [`deadline`], for whoever has the call as HTTP.
+#[must_use]
+pub fn deadline_in(headers: &HeaderMap) -> Option<Instant> {
+    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
     let timeout = match unit {

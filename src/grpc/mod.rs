@@ -23,4 +23,5 @@ mod verifier;
 mod watch;
 
 pub use drain::Draining;
+pub use metadata::deadline_in;
 pub use services::{DESCRIPTORS, Services, Settings, end_health, services, set_serving};

@@ -55,7 +55,7 @@ impl Default for Settings {
 
 /// What a server serves.
 pub struct Services {
-    /// Every service, for `tonic::transport::Server::add_routes`.
+    /// Every service, by the path of its calls.
     pub routes: Routes,
     /// Reports NOT_SERVING until [`set_serving`] says otherwise.
     pub health: HealthReporter,

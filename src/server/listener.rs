@@ -1,12 +1,20 @@
-//! The socket: HTTP/2 with bounds, health that follows the lease, a drain that ends.
+//! The socket: connections dealt to cores, health that follows the lease, a drain that ends.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, Stream, StreamExt};
-use tokio::net::{TcpListener, TcpStream};
-use tonic::transport::{Server, server::TcpIncoming};
+use futures_util::FutureExt;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{JoinError, JoinSet},
+};
+use tower::Layer;
 
-use super::stage::{Stage, Stages};
+use super::{
+    connection::{self, Answer, Calls, Lifetime},
+    cores::{Core, Dealer},
+    deadline::Deadlines,
+    stage::{Stage, Stages},
+};
 use crate::{
     app::App,
     grpc::{self, Services},
@@ -14,13 +22,6 @@ use crate::{
     telemetry::{GrpcLayer, MethodTable, Metrics},
 };
 
-/// Streams that one connection may have open; each costs memory.
-const CONCURRENT_STREAMS_MAX: u32 = 1_000;
-/// All headers of a request: a token and a user fit many times over.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// A peer that went away without a word is noticed within the sum of both.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often health looks at the lease.
 const HEALTH_PERIOD: Duration = Duration::from_millis(200);
 /// How long no connection is taken after one could not be (no file descriptors, most likely): the connections that
@@ -30,18 +31,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A socket that is listened on.
 pub(super) struct Bound {
     pub address: SocketAddr,
-    incoming: TcpIncoming,
+    listener: TcpListener,
 }
 
 pub(super) async fn bind(address: SocketAddr) -> io::Result<Bound> {
     let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Ok(Bound { address, incoming })
+    Ok(Bound { address: listener.local_addr()?, listener })
 }
 
-/// Serves until the server drains, and then until running calls have ended.
-pub(super) async fn serve(bound: Bound, app: App, settings: Settings, metrics: Arc<Metrics>, stages: Stages) {
+/// What serves, and on what.
+pub(super) struct Serving {
+    pub app: App,
+    pub settings: Settings,
+    pub metrics: Arc<Metrics>,
+    pub cores: Vec<Core>,
+}
+
+/// Serves until the server drains, and then until running calls have ended. To drop this cuts every connection.
+pub(super) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
+    let Serving { app, settings, metrics, cores } = serving;
     let bounds = grpc::Settings {
         message_bytes_max: settings.request_bytes_max,
         stream_in_flight_max: settings.stream_in_flight_max,
@@ -49,36 +57,72 @@ pub(super) async fn serve(bound: Bound, app: App, settings: Settings, metrics: A
     let draining = stages.reached(Stage::Draining).boxed().shared();
     let Services { routes, health } = grpc::services(app.clone(), bounds, draining).await;
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
-    let reporting = report_health(app, health, stages.reached(Stage::Draining));
-    let server = Server::builder()
-        .layer(GrpcLayer::new(methods, metrics))
-        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_connection_age(Duration::from_secs(settings.connection_age_max_s))
-        .max_connection_age_grace(Duration::from_secs(settings.connection_age_grace_s))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(unhurried(bound.incoming), stages.reached(Stage::Draining));
-    tokio::pin!(server);
-    let result = tokio::select! {
-        result = &mut server => result,
-        () = reporting => server.await,
+    // Each core has an observer of its own: what calls count on it must not be a neighbour's cache line.
+    let calls = || Deadlines(GrpcLayer::new(methods.clone(), metrics.clone()).layer(routes.clone()));
+    let ready = cores.into_iter().map(|core| (core, calls())).unzip();
+    let lifetime = Lifetime {
+        age_max: Duration::from_secs(settings.connection_age_max_s),
+        grace: Duration::from_secs(settings.connection_age_grace_s),
     };
-    if let Err(error) = result {
-        tracing::error!(error = %error, "the listener failed");
+    let dealing = deal(bound.listener, ready, lifetime, &stages);
+    tokio::join!(dealing, report_health(app, health, stages.reached(Stage::Draining)));
+}
+
+/// Takes connections as they come, each for the core that has the fewest, until the server drains; and waits until all
+/// have ended.
+async fn deal<S, B>(listener: TcpListener, ready: (Vec<Core>, Vec<S>), lifetime: Lifetime, stages: &Stages)
+where
+    S: Calls<B>,
+    B: Answer,
+{
+    let (cores, calls) = ready;
+    let mut dealer = Dealer::new();
+    let mut connections = JoinSet::new();
+    let draining = stages.reached(Stage::Draining);
+    tokio::pin!(draining);
+    loop {
+        let stream = tokio::select! {
+            () = &mut draining => break,
+            Some(ended) = connections.join_next() => {
+                note(ended);
+                continue;
+            }
+            stream = accept(&listener) => stream,
+        };
+        let index = dealer.next(&cores);
+        let place = cores[index].take_place();
+        let served = connection::serve(stream, calls[index].clone(), lifetime, stages.reached(Stage::Draining));
+        let served = async move {
+            let _place = place;
+            served.await;
+        };
+        connections.spawn_on(served, &cores[index].runtime);
+    }
+    // Now, and not after the last call: whoever comes is to be refused, and try another replica.
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        note(ended);
     }
 }
 
-/// Connections as they come; after a failure there is a pause before the next, where tonic would try again at once.
-fn unhurried(incoming: TcpIncoming) -> impl Stream<Item = io::Result<TcpStream>> {
-    incoming.then(|accepted| async {
-        if let Err(error) = &accepted {
-            tracing::warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+/// The next connection. After a failure there is a pause before another is looked for.
+async fn accept(listener: &TcpListener) -> std::net::TcpStream {
+    loop {
+        // Its core is to watch it: so it leaves the reactor of this runtime.
+        match listener.accept().await.and_then(|(stream, _)| TcpStream::into_std(stream)) {
+            Ok(stream) => return stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
-        accepted
-    })
+    }
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "what served a connection panicked");
+    }
 }
 
 /// Health says SERVING while this replica holds its lease, and NOT_SERVING from the beginning of the drain. Then the

@@ -1,5 +1,9 @@
 //! Puts the layers together and runs them: database, follower, gRPC, housekeeping, a clean stop.
 
+mod arrived;
+mod connection;
+mod cores;
+mod deadline;
 mod listener;
 mod observe;
 mod stage;
@@ -9,7 +13,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use rustix::{io::Errno, process::Pid};
 use tokio::task::JoinSet;
 
-use self::stage::{Hint, Stage, Stages};
+use self::{
+    cores::Cores,
+    listener::Serving,
+    stage::{Hint, Stage, Stages},
+};
 
 use crate::{
     app::{
@@ -56,6 +64,15 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The system gives no threads to serve on.
+    #[error("the {count} threads to serve on cannot be started: set serving_threads lower, or allow more")]
+    Threads {
+        /// How many there were to be.
+        count: usize,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The log's head was not read in time.
     #[error("the log could not be read in time; check the database")]
     NotFollowing,
@@ -85,6 +102,8 @@ pub struct Running {
     listener: JoinSet<()>,
     /// What calls rely on, and so outlives them: the follower, housekeeping, what is counted.
     beside: JoinSet<()>,
+    /// Where calls run.
+    cores: Cores,
     hint: Hint,
     drain_timeout: Duration,
 }
@@ -224,6 +243,8 @@ async fn serve(opened: Opened, settings: &Settings, metrics: Arc<Metrics>) -> Re
         .await
         .map_err(|source| StartError::Listen { address: settings.listen_address, source })?;
     let address = bound.address;
+    let count = settings.serving_threads;
+    let cores = Cores::start(count).map_err(|source| StartError::Threads { count, source })?;
     let hint = Hint(store.listen(verifier.wake()));
     let stages = Stages::new();
     let mut starting = Starting { stages: stages.clone(), beside: JoinSet::new() };
@@ -235,10 +256,11 @@ async fn serve(opened: Opened, settings: &Settings, metrics: Arc<Metrics>) -> Re
     beside.spawn(observe::verifications(verifier.clone(), metrics.clone(), stopped));
     wait_until_following(&verifier).await?;
     let mut listener = JoinSet::new();
-    listener.spawn(listener::serve(bound, app.clone(), settings.clone(), metrics, stages.clone()));
+    let serving = Serving { app: app.clone(), settings: settings.clone(), metrics, cores: cores.all() };
+    listener.spawn(listener::serve(bound, serving, stages.clone()));
     let drain_timeout = Duration::from_secs(settings.drain_timeout_s);
     let beside = std::mem::take(&mut starting.beside);
-    Ok(Running { address, app, store, stages, listener, beside, hint, drain_timeout })
+    Ok(Running { address, app, store, stages, listener, beside, cores, hint, drain_timeout })
 }
 
 /// What has been started so far. Dropped because the start failed or was given up, it has the follower take the
@@ -307,7 +329,7 @@ impl Running {
     /// the drain time while the log is still followed; then the follower gives its lease up, the last uses of
     /// tokens are written, and the pools close. Always ends, soon after the drain time at the latest.
     pub async fn stop(self) {
-        let Self { app, store, stages, listener, beside, hint, drain_timeout, .. } = self;
+        let Self { app, store, stages, listener, beside, cores, hint, drain_timeout, .. } = self;
         stages.enter(Stage::Draining);
         if !ended_within(drain_timeout, listener).await {
             tracing::warn!("some calls did not end in time and were cut");
@@ -321,6 +343,10 @@ impl Running {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(error = %error, "the last uses of tokens were not written"),
             Err(_) => tracing::warn!("the last uses of tokens were not written: the database does not answer"),
+        }
+        // Not before: a mutation whose caller was cut off may have been about to commit.
+        if tokio::time::timeout(STEP_WAIT, cores.stop()).await.is_err() {
+            tracing::warn!("a serving thread is stuck in a call and was left behind");
         }
         store.close();
     }

@@ -104,6 +104,8 @@ settings! {
         "How long an ended token is still told from an unknown one";
     usage_flush_interval_ms: u64, "MS" [100, 30_000], Value("15000"),
         "How often uses of tokens are written down, and so how far behind `last_used_time` may be";
+    serving_threads: usize, "THREADS" [1, 1_024], Chosen { how: "one for each processor", choose: values::processors },
+        "Threads that serve calls; each connection belongs to one of them, and new ones go to the one that has the fewest";
     request_bytes_max: usize, "BYTES" [1_024, 1_073_741_824], Value("4194304"),
         "Largest request message accepted";
     stream_in_flight_max: usize, "MESSAGES" [1, 1_000_000], Value("256"),

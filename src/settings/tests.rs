@@ -255,6 +255,7 @@ fn names_end_in_their_unit_and_every_default_parses() {
             "MS" => setting.key.ends_with("_ms"),
             "SECONDS" => setting.key.ends_with("_s"),
             "DAYS" => setting.key.ends_with("_days"),
+            "THREADS" => setting.key.ends_with("_threads"),
             _ => setting.range.is_none() || setting.key.ends_with("_max"),
         };
         assert!(unit_shown, "{}", setting.key);

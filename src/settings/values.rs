@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::num::NonZero;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +25,12 @@ pub enum LogFormat {
 /// Which events are logged, in the syntax of `tracing_subscriber::EnvFilter`, known to parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
+
+/// How many processors this process may use, in digits: 1 if the system does not say.
+pub(super) fn processors() -> &'static str {
+    static PROCESSORS: OnceLock<String> = OnceLock::new();
+    PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get).min(1_024).to_string())
+}
 
 // === impl TokenPrefix ===
 
