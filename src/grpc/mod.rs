@@ -12,7 +12,7 @@ mod drain;
 mod entry;
 mod event_service;
 pub mod field_mask;
-pub mod hot;
+mod hot;
 mod metadata;
 mod page_token;
 pub mod services;
@@ -23,5 +23,6 @@ mod verifier;
 mod watch;
 
 pub use drain::Draining;
+pub use hot::HotPath;
 pub use metadata::deadline_in;
 pub use services::{DESCRIPTORS, Services, Settings, end_health, services, set_serving};

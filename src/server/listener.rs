@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     app::App,
-    grpc::{self, Services},
+    grpc::{self, HotPath, Services},
     settings::Settings,
     telemetry::{GrpcLayer, MethodTable, Metrics},
 };
@@ -58,7 +58,10 @@ pub(super) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
     let Services { routes, health } = grpc::services(app.clone(), bounds, draining).await;
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
     // Each core has an observer of its own: what calls count on it must not be a neighbour's cache line.
-    let calls = || Deadlines(GrpcLayer::new(methods.clone(), metrics.clone()).layer(routes.clone()));
+    let calls = || {
+        let hot = HotPath::new(routes.clone(), app.clone(), bounds.message_bytes_max);
+        Deadlines(GrpcLayer::new(methods.clone(), metrics.clone()).layer(hot))
+    };
     let ready = cores.into_iter().map(|core| (core, calls())).unzip();
     let lifetime = Lifetime {
         age_max: Duration::from_secs(settings.connection_age_max_s),

@@ -3,6 +3,7 @@
 mod flight;
 mod followed;
 mod verify;
+mod versioned;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -13,12 +13,14 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// A response's body: a message that is ready, or the body that a service made.
+#[derive(Default)]
 pub enum ReadyBody<B> {
     /// A message, then the status OK.
     Message(Bytes),
     /// The message was read; the status is left.
     Status,
     /// Read to its end.
+    #[default]
     Ended,
     /// A service's.
     Passed(B),

@@ -10,5 +10,4 @@ mod body;
 mod question;
 mod service;
 
-pub use body::{ReadyBody, Replayed};
-pub use service::{HotPath, HotResponse};
+pub use service::HotPath;

@@ -46,16 +46,9 @@ pin_project! {
     #[project = HotResponseProjection]
     pub enum HotResponse<S, F, B> {
         /// Its message is still coming in.
-        Gathering {
-            /// Until it is whole.
-            gathering: Option<Gathering<S, B>>,
-        },
+        Gathering { gathering: Option<Gathering<S, B>> },
         /// A service makes it.
-        Passed {
-            /// What the service answers.
-            #[pin]
-            response: F,
-        },
+        Passed { #[pin] response: F },
     }
 }
 
