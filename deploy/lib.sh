@@ -1,4 +1,4 @@
-# What deploy/dev, deploy/test and .ci/run share. Sourced, not run. Everything said goes to stderr.
+# What deploy/dev, deploy/test, deploy/bench and .ci/run share. Sourced, not run. Everything said goes to stderr.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
