@@ -6,4 +6,5 @@ mod races;
 mod read_your_writes;
 mod requirements;
 mod revisions;
+mod short_way;
 mod streams;
