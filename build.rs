@@ -1,6 +1,13 @@
 //! Compiles `proto/` without a system protoc and keeps the descriptor set for reflection.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 const PROTOS: [&str; 4] = [
     "proto/latchkey/v1/api_key.proto",
@@ -33,5 +40,23 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".latchkey.v1.ReportLeakedTokenRequest",
         ])
         .compile_fds(compiler.file_descriptor_set())?;
+    compile_streams(compiler.file_descriptor_set(), &out_dir)
+}
+
+/// TokenService's server once more, its stream's messages left as the bytes that they are: most of them can be answered
+/// without being taken apart (`grpc::hot`).
+fn compile_streams(mut descriptors: FileDescriptorSet, out_dir: &Path) -> Result<(), Box<dyn Error>> {
+    let token_service = |file: &FileDescriptorProto| file.name() == "latchkey/v1/token.proto";
+    descriptors.file.iter_mut().filter(|file| !token_service(file)).for_each(|file| file.service.clear());
+    let folder = out_dir.join("streams");
+    fs::create_dir_all(&folder)?;
+    let mut builder = tonic_prost_build::configure()
+        .out_dir(folder)
+        .build_client(false)
+        .build_server(env::var_os("CARGO_FEATURE_SERVER").is_some());
+    for message in ["StreamVerifyTokensRequest", "StreamVerifyTokensResponse"] {
+        builder = builder.extern_path(format!(".latchkey.v1.{message}"), "crate::grpc::hot::Raw");
+    }
+    builder.extern_path(".latchkey.v1", "crate::proto").compile_fds(descriptors)?;
     Ok(())
 }

@@ -109,6 +109,11 @@ impl Session {
         self
     }
 
+    /// Its token as last read.
+    pub(super) fn entry(&self) -> arc_swap::Guard<Arc<Entry>> {
+        self.entry.load()
+    }
+
     /// How long a mutation's answer may wait.
     pub(super) fn wait(&self) -> Wait {
         self.wait

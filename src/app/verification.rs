@@ -69,6 +69,16 @@ impl App {
         may.then_some(FromMemory { verifier, basis })
     }
 
+    /// The same for the caller of an open stream, whose message is in hand. Counts as a use of its token.
+    #[must_use]
+    pub fn session_from_memory(&self, session: &Session) -> Option<FromMemory<'_>> {
+        let verifier = self.verifier();
+        let basis = verifier.memory()?;
+        let entry = session.entry();
+        let may = allows_verifying(&entry.facts().account_permissions) && verifier.still_good_at(basis, &entry);
+        may.then_some(FromMemory { verifier, basis })
+    }
+
     /// Whether the caller may verify tokens, now: asked for every request and every message of a
     /// stream.
     ///

@@ -22,6 +22,11 @@ mod token_service;
 mod verifier;
 mod watch;
 
+/// TokenService's server with the stream's messages as bytes: see `build.rs`.
+mod streams {
+    include!(concat!(env!("OUT_DIR"), "/streams/latchkey.v1.rs"));
+}
+
 pub use drain::Draining;
 pub use hot::HotPath;
 pub use metadata::deadline_in;

@@ -14,7 +14,7 @@ use tower::util::MapResponseLayer;
 
 use super::{
     api_key_service::ApiKeys, directory_service::Directory, drain::Draining, entry::Entry, event_service::Events,
-    status::Refusal, token_service::Tokens,
+    status::Refusal, streams::token_service_server::TokenServiceServer, token_service::Tokens,
 };
 use crate::{
     app::App,
@@ -22,7 +22,7 @@ use crate::{
         api_key_service_server::{self, ApiKeyServiceServer},
         directory_service_server::{self, DirectoryServiceServer},
         event_service_server::{self, EventServiceServer},
-        token_service_server::{self, TokenServiceServer},
+        token_service_server,
     },
 };
 

@@ -6,7 +6,7 @@
 
 use futures_util::{
     Stream, StreamExt,
-    future::BoxFuture,
+    future::{BoxFuture, poll_immediate},
     stream::{BoxStream, FuturesUnordered, unfold},
 };
 use tonic::Status;
@@ -58,7 +58,14 @@ impl<In, Out> Running<'_, In, Out> {
                 status = &mut *ended => return Some(Err(status)),
                 Some(answer) = self.in_flight.next(), if !self.in_flight.is_empty() => return Some(answer),
                 message = messages.next(), if room => match message {
-                    Some(Ok(message)) => self.in_flight.push(answer(message)),
+                    Some(Ok(message)) => {
+                        let mut answering = answer(message);
+                        // Most answers are there already: what waits for nothing need not be waited for.
+                        if let Some(answer) = poll_immediate(&mut answering).await {
+                            return Some(answer);
+                        }
+                        self.in_flight.push(answering);
+                    }
                     Some(Err(status)) => return Some(Err(status)),
                     None => self.reading = false,
                 },

@@ -2,7 +2,8 @@
 
 use std::mem;
 
-use futures_util::{FutureExt, StreamExt, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, future, stream::BoxStream};
+use prost::Message;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use zeroize::Zeroizing;
 
@@ -14,9 +15,11 @@ use super::{
     },
     drain::{Draining, or_draining},
     entry::Entry,
+    hot::{self, Raw},
     metadata::{OnBehalf, credentials, deadline},
     status::Refusal,
     stream::{Answering, answers},
+    streams::token_service_server::TokenService,
     verifier::{answer, answer_all, question, questions},
 };
 use crate::{
@@ -25,7 +28,6 @@ use crate::{
         GetIdentityRequest, GetIdentityResponse, ReportLeakedTokenRequest, ReportLeakedTokenResponse,
         RevokeTokenRequest, RevokeTokenResponse, StreamVerifyTokensRequest, StreamVerifyTokensResponse,
         TokenVerification, VerifyTokenRequest, VerifyTokenResponse, VerifyTokensRequest, VerifyTokensResponse,
-        token_service_server::TokenService,
     },
 };
 
@@ -43,7 +45,7 @@ pub struct Tokens {
 
 #[async_trait]
 impl TokenService for Tokens {
-    type StreamVerifyTokensStream = BoxStream<'static, Result<StreamVerifyTokensResponse, Status>>;
+    type StreamVerifyTokensStream = BoxStream<'static, Result<Raw, Status>>;
 
     async fn verify_token(
         &self,
@@ -73,7 +75,7 @@ impl TokenService for Tokens {
 
     async fn stream_verify_tokens(
         &self,
-        request: Request<Streaming<StreamVerifyTokensRequest>>,
+        request: Request<Streaming<Raw>>,
     ) -> Result<Response<Self::StreamVerifyTokensStream>, Status> {
         let (caller, messages) = self.entry.authenticate(request, OnBehalf::Refused).await?;
         let app = self.entry.app.clone();
@@ -84,7 +86,10 @@ impl TokenService for Tokens {
         let parts = Answering {
             messages: messages.map(move |message| message.map_err(refused)).boxed(),
             ended: or_draining(authority_ended(app.clone(), caller.clone()), self.draining.clone()).boxed(),
-            answer: Box::new(move |message| answer_message(app.clone(), caller.clone(), message).boxed()),
+            answer: Box::new(move |message| match hot::answer_message(&app, &caller, &message) {
+                Some(answer) => future::ready(Ok(answer)).boxed(),
+                None => answer_raw(app.clone(), caller.clone(), message, message_bytes_max).boxed(),
+            }),
             in_flight_max: self.stream_in_flight_max.max(1),
         };
         Ok(Response::new(answers(parts).boxed()))
@@ -128,6 +133,16 @@ async fn authority_ended(app: App, caller: Session) -> Status {
         // Its authority came back at once, or ended in a way that a check does not see: start afresh.
         Ok(()) => Refusal::session_ended().into(),
     }
+}
+
+/// One message's answer, the long way.
+async fn answer_raw(app: App, caller: Session, message: Raw, message_bytes_max: usize) -> Result<Raw, Status> {
+    let message = StreamVerifyTokensRequest::decode(message.0).map_err(|error| {
+        // As the transport would have said it, had it taken the message apart.
+        let status = Status::internal(error.to_string());
+        Refusal::of_transport(&status, message_bytes_max).map_or(status, Status::from)
+    })?;
+    Ok(Raw::of(&answer_message(app, caller, message).await?))
 }
 
 /// One message's answer. What only this message is refused for is data, so that the stream goes on.

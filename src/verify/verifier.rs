@@ -105,25 +105,29 @@ impl Verifier {
     /// True if an entry that a caller was let in with would still let it in: for each message of a stream.
     /// Counts as a use. If false, verify the token again before turning the caller away.
     #[must_use]
-    pub fn still_good(&self, entry: &Arc<Entry>) -> bool {
-        let stands = self.stands_at(entry);
-        if let Some(now) = stands {
-            self.loader.marks.used(&**entry, now, self.counters());
+    pub fn still_good(&self, entry: &Entry) -> bool {
+        self.memory().is_some_and(|basis| self.still_good_at(basis, entry))
+    }
+
+    /// The same at a moment that was looked at when the message was in hand.
+    #[must_use]
+    pub fn still_good_at(&self, basis: Basis, entry: &Entry) -> bool {
+        let stands = self.stands_at(basis, entry);
+        if stands {
+            self.loader.marks.used(entry, basis.now, self.counters());
         }
-        stands.is_some()
+        stands
     }
 
     /// As [`Self::still_good`], but no use: for a stream on which nothing is asked.
     #[must_use]
     pub fn stands(&self, entry: &Entry) -> bool {
-        self.stands_at(entry).is_some()
+        self.memory().is_some_and(|basis| self.stands_at(basis, entry))
     }
 
-    fn stands_at(&self, entry: &Entry) -> Option<Timestamp> {
-        let Basis { now, .. } = self.memory()?;
-        let good = self.replica.fences.serves(entry.buckets(), entry.revision())
-            && entry.facts().outcome(now, None) == Outcome::Valid;
-        good.then_some(now)
+    fn stands_at(&self, basis: Basis, entry: &Entry) -> bool {
+        self.replica.fences.serves(entry.buckets(), entry.revision())
+            && entry.facts().outcome(basis.now, None) == Outcome::Valid
     }
 
     /// Tells of every advance of the applied revision; `None` before the first.

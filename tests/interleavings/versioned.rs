@@ -23,6 +23,8 @@ fn whole(relaxed: Option<Ordering>) -> bool {
                 slot.write([3, 3]);
             }
         });
+        // As a look-up does: what one word says is only where to read.
+        assert!((1..=3).contains(&slot.peek(0)));
         if let Some([revision, facts]) = slot.read() {
             assert_eq!(revision, facts, "V1: a revision with the facts of another");
         }

@@ -14,6 +14,9 @@ use crate::{
 
 /// gRPC's own prefix of a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
+/// An answer of a few permissions and teams, to make room for.
+const ANSWER_BYTES: usize = 512;
+const CORRELATION_BYTES_MAX: usize = KEY_BYTES + 10;
 /// A message's fields, or an answer's, all have numbers below 16: one byte each.
 const KEY_BYTES: usize = 1;
 
@@ -32,6 +35,10 @@ mod field {
     pub const PERMISSIONS: u32 = 2;
     /// `verification` of VerifyTokenResponse and `results` of VerifyTokensResponse.
     pub const ANSWER: u32 = 1;
+    /// Of StreamVerifyTokensResponse.
+    pub const CORRELATION_ID: u32 = 1;
+    /// `results` of StreamVerifyTokensResponse.
+    pub const STREAMED_ANSWER: u32 = 2;
 }
 
 /// What is written of a verification.
@@ -68,37 +75,50 @@ pub fn single(verification: &Verification) -> Option<Bytes> {
     Some(message.freeze())
 }
 
-/// A gRPC message of many answers, begun.
-pub struct Many(Option<BytesMut>);
+/// A message of many answers, begun.
+pub struct Many {
+    message: Option<BytesMut>,
+    field: u32,
+}
 
 impl Many {
-    /// Makes room for so many.
+    /// A VerifyTokensResponse with gRPC's prefix, of so many answers.
     pub fn new(count: usize) -> Self {
-        /// An answer of a few permissions and teams.
-        const ANSWER_BYTES: usize = 512;
         let mut message = BytesMut::with_capacity(PREFIX_BYTES + count * ANSWER_BYTES);
         message.put_bytes(0, PREFIX_BYTES);
-        Self(Some(message))
+        Self { message: Some(message), field: field::ANSWER }
+    }
+
+    /// A StreamVerifyTokensResponse.
+    pub fn of_message(correlation_id: u64, count: usize) -> Self {
+        let mut message = BytesMut::with_capacity(CORRELATION_BYTES_MAX + count * ANSWER_BYTES);
+        put_number_unless_zero(field::CORRELATION_ID, correlation_id, &mut message);
+        Self { message: Some(message), field: field::STREAMED_ANSWER }
     }
 
     /// Adds the next answer, if it is from memory; else there is no message.
     pub fn add(&mut self, verification: Option<Verification>) {
         let answer = verification.as_ref().and_then(Answer::of);
-        let (Some(message), Some(answer)) = (&mut self.0, answer) else {
-            self.0 = None;
+        let (Some(message), Some(answer)) = (&mut self.message, answer) else {
+            self.message = None;
             return;
         };
-        encode_key(field::ANSWER, WireType::LengthDelimited, message);
+        encode_key(self.field, WireType::LengthDelimited, message);
         encode_varint(answer.len() as u64, message);
         answer.write(message);
     }
 
-    /// The whole.
+    /// The VerifyTokensResponse.
     pub fn finish(self) -> Option<Bytes> {
-        let mut message = self.0?;
+        let mut message = self.message?;
         let len = u32::try_from(message.len() - PREFIX_BYTES).ok()?;
         message[1..PREFIX_BYTES].copy_from_slice(&len.to_be_bytes());
         Some(message.freeze())
+    }
+
+    /// The StreamVerifyTokensResponse.
+    pub fn finish_message(self) -> Option<Bytes> {
+        self.message.map(BytesMut::freeze)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The short way for VerifyToken and VerifyTokens: requests that memory can answer are read where they lie in the
+//! The short way for VerifyToken, VerifyTokens and the messages of StreamVerifyTokens: those that memory can answer are read where they lie in the
 //! transport's buffers and answered with bytes that are mostly ready-made.
 //!
 //! It answers only what is right in every respect. Whatever else it meets (another call, a field that is wrong or new,
@@ -8,6 +8,10 @@
 mod answer;
 mod body;
 mod question;
+mod raw;
 mod service;
+mod stream;
 
+pub use raw::Raw;
 pub use service::HotPath;
+pub(super) use stream::answer_message;

@@ -1,10 +1,7 @@
 //! Requests as they are on the wire, read without a copy. Reads only what is as it should be: `None` is for whoever
 //! explains what is not.
 
-use prost::{
-    bytes::Buf,
-    encoding::{WireType, decode_key, decode_varint},
-};
+use prost::encoding::{WireType, decode_key, decode_varint};
 
 use crate::{
     app::{FromMemory, Question},
@@ -23,9 +20,11 @@ pub struct Single<'a> {
     pub requirement: Option<Needed<'a>>,
 }
 
-/// The questions of a VerifyTokensRequest.
+/// The questions of a VerifyTokensRequest, or of a message of a stream.
 #[derive(Default)]
 pub struct Batch<'a> {
+    /// Of a message of a stream.
+    pub correlation_id: u64,
     checks: Vec<(&'a [u8], Option<usize>)>,
     /// Each different one once, if they come one after the other.
     requirements: Vec<Needed<'a>>,
@@ -34,21 +33,39 @@ pub struct Batch<'a> {
 /// A message's fields, by their numbers.
 struct Fields<'a>(&'a [u8]);
 
+/// A field's value, of the two kinds that ours have.
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
 impl<'a> Fields<'a> {
-    /// The next field, which must have a length as all of ours do; `None` at the end, `Some(None)` for anything else.
-    fn next(&mut self) -> Option<Option<(u32, &'a [u8])>> {
+    /// The next field; `None` at the end, `Some(None)` for what is garbled or new.
+    fn next(&mut self) -> Option<Option<(u32, Value<'a>)>> {
         if self.0.is_empty() { None } else { Some(self.read()) }
     }
 
-    fn read(&mut self) -> Option<(u32, &'a [u8])> {
+    /// The same where all fields are texts or messages.
+    fn next_bytes(&mut self) -> Option<Option<(u32, &'a [u8])>> {
+        let field = self.next()?;
+        Some(
+            field
+                .and_then(|(number, value)| if let Value::Bytes(bytes) = value { Some((number, bytes)) } else { None }),
+        )
+    }
+
+    fn read(&mut self) -> Option<(u32, Value<'a>)> {
         let (number, wire_type) = decode_key(&mut self.0).ok()?;
-        if wire_type != WireType::LengthDelimited {
-            return None;
+        match wire_type {
+            WireType::Varint => Some((number, Value::Number(decode_varint(&mut self.0).ok()?))),
+            WireType::LengthDelimited => {
+                let len = usize::try_from(decode_varint(&mut self.0).ok()?).ok()?;
+                let (value, rest) = self.0.split_at_checked(len)?;
+                self.0 = rest;
+                Some((number, Value::Bytes(value)))
+            }
+            _ => None,
         }
-        let len = usize::try_from(decode_varint(&mut self.0).ok()?).ok().filter(|len| *len <= self.0.remaining())?;
-        let (value, rest) = self.0.split_at(len);
-        self.0 = rest;
-        Some((number, value))
     }
 }
 
@@ -72,25 +89,46 @@ impl<'a> Single<'a> {
 impl<'a> Batch<'a> {
     /// Reads a VerifyTokensRequest.
     pub fn read(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
-        let mut batch = Self::default();
-        let mut fields = Fields(message);
-        let mut last: Option<&[u8]> = None;
+        let (mut batch, mut last, mut fields) = (Self::default(), None, Fields(message));
         while let Some(field) = fields.next() {
-            let (1, check) = field? else { return None };
-            let (token, requirement) = read_check(check)?;
-            let requirement = match requirement {
-                None => None,
-                Some(requirement) => {
-                    if last != Some(requirement) {
-                        batch.requirements.push(read_requirement(requirement, memory)?);
-                        last = Some(requirement);
-                    }
-                    Some(batch.requirements.len() - 1)
-                }
-            };
-            batch.checks.push((token, requirement));
+            let (1, Value::Bytes(check)) = field? else { return None };
+            batch.add(check, &mut last, memory)?;
         }
-        (1..=CHECKS_MAX).contains(&batch.checks.len()).then_some(batch)
+        batch.of_a_good_size()
+    }
+
+    /// Reads a StreamVerifyTokensRequest.
+    pub fn read_message(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
+        let (mut batch, mut last, mut fields) = (Self::default(), None, Fields(message));
+        while let Some(field) = fields.next() {
+            match field? {
+                (1, Value::Number(correlation_id)) => batch.correlation_id = correlation_id,
+                (2, Value::Bytes(check)) => batch.add(check, &mut last, memory)?,
+                _ => return None,
+            }
+        }
+        batch.of_a_good_size()
+    }
+
+    fn add(&mut self, check: &'a [u8], last: &mut Option<&'a [u8]>, memory: &FromMemory<'_>) -> Option<()> {
+        let (token, requirement) = read_check(check)?;
+        let requirement = match requirement {
+            None => None,
+            Some(requirement) => {
+                // Most often what was needed of the last one is needed of this one too.
+                if *last != Some(requirement) {
+                    self.requirements.push(read_requirement(requirement, memory)?);
+                    *last = Some(requirement);
+                }
+                Some(self.requirements.len() - 1)
+            }
+        };
+        self.checks.push((token, requirement));
+        Some(())
+    }
+
+    fn of_a_good_size(self) -> Option<Self> {
+        (1..=CHECKS_MAX).contains(&self.checks.len()).then_some(self)
     }
 
     pub fn questions(&self) -> Vec<Question<'_, &'a str, &'a str>> {
@@ -103,7 +141,7 @@ impl<'a> Batch<'a> {
 fn read_check(message: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let (mut token, mut requirement) = (None, None);
     let mut fields = Fields(message);
-    while let Some(field) = fields.next() {
+    while let Some(field) = fields.next_bytes() {
         match field? {
             (1, value) => once(&mut token, value)?,
             (2, value) => once(&mut requirement, value)?,
@@ -120,7 +158,7 @@ fn read_requirement<'a>(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Ne
     let (mut account, mut permission) = (None, None);
     let mut team_ids = Vec::new();
     let mut fields = Fields(message);
-    while let Some(field) = fields.next() {
+    while let Some(field) = fields.next_bytes() {
         match field? {
             (1, value) => once(&mut account, value)?,
             (2, value) => once(&mut permission, value)?,

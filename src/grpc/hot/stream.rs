@@ -1,0 +1,14 @@
+//! One message of StreamVerifyTokens, answered from memory if that has all of its answers.
+
+use super::{answer::Many, question::Batch, raw::Raw};
+use crate::app::{App, Session};
+
+/// The answer; `None` if a longer way must be gone. The caller is looked at anew, for each message.
+pub fn answer_message(app: &App, caller: &Session, message: &Raw) -> Option<Raw> {
+    let memory = app.session_from_memory(caller)?;
+    let batch = Batch::read_message(&message.0, &memory)?;
+    let questions = batch.questions();
+    let mut many = Many::of_message(batch.correlation_id, questions.len());
+    memory.verify_many(&questions, |_, verification| many.add(verification));
+    many.finish_message().map(Raw)
+}
