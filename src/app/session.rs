@@ -270,7 +270,7 @@ impl App {
     pub async fn authenticate(&self, bearer: &[u8], on_behalf_of: Option<OnBehalfOf>) -> Result<Session, Error> {
         let verification = self.verifier().verify(bearer, None).await?;
         check_live(verification.outcome())?;
-        let entry = verification.entry().ok_or(Error::Internal("VALID without an entry"))?;
+        let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
         if let Some(user) = &on_behalf_of {
             check_impersonation(entry.facts())?;
             // Judged again by the use-case: here so that who calls is known before the request is read (M8).
@@ -297,7 +297,7 @@ impl App {
         }
         let verification = self.verifier().verify_again(&entry).await?;
         check_live(verification.outcome())?;
-        let entry = verification.entry().ok_or(Error::Internal("VALID without an entry"))?;
+        let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
         session.entry.store(entry.clone());
         Ok(entry)
     }

@@ -1,6 +1,6 @@
 //! Verifying tokens for services that hold `system.verify`.
 
-use std::{borrow::Borrow, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::{
         revision::Revision,
         verification::{Outcome, Requirement},
     },
-    verify::{Basis, Found, Question, Verification, Verifier},
+    verify::{Memory, Question, Verification, Verifier},
 };
 
 /// How long a verification waits at most for its `min_revision`.
@@ -22,33 +22,24 @@ const MIN_REVISION_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often an idle stream looks whether its caller's time is over.
 const DEADLINE_CHECK_PERIOD: Duration = Duration::from_secs(1);
 
-/// A caller who may verify tokens, as memory has it at one moment: for a request, or a message of a stream, that was in
-/// hand by then. What it cannot answer is for the other ways in, which ask the database and explain refusals.
+/// What memory says to a caller who may verify tokens: see [`Memory`]. What it cannot answer is for the other ways in,
+/// which ask the database and explain refusals.
 pub struct FromMemory<'a> {
     verifier: &'a Verifier,
-    basis: Basis,
+    memory: Memory<'a>,
 }
 
-impl FromMemory<'_> {
+impl<'a> FromMemory<'a> {
     /// The bit of a permission, if its name is known here.
     #[must_use]
     pub fn permission(&self, name: &str) -> Option<Bit> {
         self.verifier.known_bit(name)
     }
 
-    /// An answer, if memory has one.
+    /// The answers.
     #[must_use]
-    pub fn verify<A: Borrow<str>, T: Borrow<str>>(&self, question: Question<'_, A, T>) -> Option<Verification> {
-        self.verifier.cached_at(self.basis, question)
-    }
-
-    /// Many answers, in their order; `None` for those that memory does not have.
-    pub fn verify_many<A: Borrow<str>, T: Borrow<str>>(
-        &self,
-        questions: &[Question<'_, A, T>],
-        each: impl FnMut(usize, Option<Verification>),
-    ) {
-        self.verifier.cached_many(Some(self.basis), questions, each);
+    pub fn memory(&self) -> &Memory<'a> {
+        &self.memory
     }
 }
 
@@ -58,25 +49,24 @@ fn allows_verifying(account_permissions: &PermissionSet) -> bool {
 }
 
 impl App {
-    /// The way from memory for a bearer who may verify; `None` if that is not known from memory, or not so.
+    /// What memory says to a bearer who may verify; `None` if that is not known from memory, or not so.
     #[must_use]
     pub fn verify_from_memory(&self, bearer: &[u8]) -> Option<FromMemory<'_>> {
         let verifier = self.verifier();
-        let basis = verifier.memory()?;
-        let caller = verifier.cached_at(basis, Question { token: bearer, requirement: None::<&Requirement> })?;
-        let Found::Cached(cached) = caller.found() else { return None };
-        let may = caller.outcome() == Outcome::Valid && allows_verifying(cached.account_permissions().permissions());
-        may.then_some(FromMemory { verifier, basis })
+        let memory = verifier.memory()?;
+        let caller = memory.verify(Question { token: bearer, requirement: None::<&Requirement> })?;
+        let holds = caller.cached().is_some_and(|cached| allows_verifying(cached.account_permissions().permissions()));
+        (caller.outcome() == Outcome::Valid && holds).then_some(FromMemory { verifier, memory })
     }
 
     /// The same for the caller of an open stream, whose message is in hand. Counts as a use of its token.
     #[must_use]
     pub fn session_from_memory(&self, session: &Session) -> Option<FromMemory<'_>> {
         let verifier = self.verifier();
-        let basis = verifier.memory()?;
+        let memory = verifier.memory()?;
         let entry = session.entry();
-        let may = allows_verifying(&entry.facts().account_permissions) && verifier.still_good_at(basis, &entry);
-        may.then_some(FromMemory { verifier, basis })
+        let may = allows_verifying(&entry.facts().account_permissions) && memory.still_good(&entry);
+        may.then_some(FromMemory { verifier, memory })
     }
 
     /// Whether the caller may verify tokens, now: asked for every request and every message of a

@@ -29,43 +29,36 @@ pub struct NotApplied {
     pub revision: Revision,
 }
 
-/// The answer to a verification. Short-lived: it may keep a part of the cache.
-#[derive(Debug)]
+/// The answer to a verification.
+#[derive(Clone, Debug)]
 pub struct Verification {
     pub(super) outcome: Outcome,
     pub(super) revision: Revision,
     pub(super) stale: bool,
-    pub(super) found: Found,
+    pub(super) entry: Option<Arc<Entry>>,
 }
 
-/// What is known of a token.
-#[derive(Debug)]
-pub enum Found {
-    /// Nothing: it is MALFORMED or UNKNOWN.
-    Nothing,
-    /// What was cached.
-    Cached(Cached),
-    /// What the database said.
-    Read(Arc<Entry>),
-}
-
-/// What answers are judged on: the lease, the clock and the applied revision, as they were at one moment. Good for one
-/// request, or one message of a stream, that was in hand at that moment; never for a later one.
+/// The same from memory, as long as that is looked at.
 #[derive(Clone, Copy, Debug)]
-pub struct Basis {
-    /// What the answer claims to reflect, at least.
-    pub(super) revision: RevisionStamp,
-    /// The database's time.
-    pub(super) now: Timestamp,
-    /// True if the lease has lapsed and the answer leaves under `stale_max`.
+pub struct Answer<'a> {
+    pub(super) outcome: Outcome,
+    pub(super) revision: Revision,
     pub(super) stale: bool,
+    pub(super) cached: Option<Cached<'a>>,
+}
+
+/// What answers are judged on: the lease, the clock and the applied revision, as they were at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Basis {
+    /// What the answer claims to reflect, at least.
+    pub revision: RevisionStamp,
+    /// The database's time.
+    pub now: Timestamp,
+    /// True if the lease has lapsed and the answer leaves under `stale_max`.
+    pub stale: bool,
 }
 
 impl Verification {
-    pub(super) fn unknown(Basis { revision, stale, .. }: Basis) -> Self {
-        Self { outcome: Outcome::Unknown, revision: revision.revision(), stale, found: Found::Nothing }
-    }
-
     /// What was found.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
@@ -86,26 +79,57 @@ impl Verification {
         self.stale
     }
 
-    /// What is known of the token.
+    /// What is known of the token: its facts, catalogue and digest. `None` if it is MALFORMED or UNKNOWN.
     #[must_use]
-    pub fn found(&self) -> &Found {
-        &self.found
+    pub fn entry(&self) -> Option<&Arc<Entry>> {
+        self.entry.as_ref()
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// What was found.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
     }
 
-    /// The same as an entry to keep; `None` if nothing is known.
+    /// The revision that the answer reflects, at least.
     #[must_use]
-    pub fn entry(&self) -> Option<Arc<Entry>> {
-        match &self.found {
-            Found::Nothing => None,
-            Found::Cached(cached) => Some(Arc::new(cached.to_entry())),
-            Found::Read(entry) => Some(entry.clone()),
-        }
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// As [`Verification::stale`].
+    #[must_use]
+    pub fn stale(&self) -> bool {
+        self.stale
+    }
+
+    /// What is known of the token. `None` if it is MALFORMED or UNKNOWN.
+    #[must_use]
+    pub fn cached(&self) -> Option<&Cached<'a>> {
+        self.cached.as_ref()
+    }
+
+    /// The same to keep.
+    #[must_use]
+    pub fn to_verification(&self) -> Verification {
+        let entry = self.cached.map(|cached| Arc::new(cached.to_entry()));
+        Verification { outcome: self.outcome, revision: self.revision, stale: self.stale, entry }
+    }
+
+    pub(super) fn unknown(basis: Basis) -> Self {
+        Self::without_token(Outcome::Unknown, basis.revision.revision(), basis.stale)
+    }
+
+    pub(super) fn without_token(outcome: Outcome, revision: Revision, stale: bool) -> Self {
+        Self { outcome, revision, stale, cached: None }
     }
 }
 
 impl Basis {
     /// The same for an answer that was read at a revision: the later one counts.
-    pub(super) fn at_least(self, revision: RevisionStamp) -> Self {
+    pub fn at_least(self, revision: RevisionStamp) -> Self {
         Self { revision: self.revision.max(revision), ..self }
     }
 }

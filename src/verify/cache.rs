@@ -7,7 +7,7 @@
 use std::{
     hash::{BuildHasherDefault, Hasher},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -31,9 +31,9 @@ use crate::domain::{
 };
 
 /// A table of its own for each of so many parts of the digests: so that growing one holds nobody up for long.
-const SHARDS_MAX: usize = 64;
+const TABLES_MAX: usize = 64;
 /// A part is not worth a table below so many entries.
-const SHARD_ENTRIES_MIN: usize = 1_024;
+const TABLE_ENTRIES_MIN: usize = 1_024;
 /// What is kept for sharing may be so many times the entries, and so many more, before the cache moves to fresh names.
 /// An entry names six things at most: so what is still named is always well below that.
 const NAMES_PER_ENTRY_MAX: usize = 8;
@@ -41,19 +41,19 @@ const NAMES_SPARE: usize = 65_536;
 
 /// Tokens on record, by digest.
 pub struct EntryCache {
-    shards: Box<[Shard]>,
+    tables: ArcSwap<Tables>,
+    /// Each keeps its table's other writers out.
+    writers: Box<[Mutex<Writer>]>,
     names: ArcSwap<Interned>,
     count: AtomicUsize,
     entries_max: usize,
 }
 
-#[repr(align(128))]
-struct Shard {
-    table: ArcSwap<Table>,
-    writer: Mutex<Writer>,
-}
+/// The tables as they were at one moment, one for each value of the digests' first bits: kept by whoever looks
+/// something up, for as long as that takes.
+pub struct Tables(Box<[Arc<Table>]>);
 
-/// What the one writer of a shard keeps.
+/// What the one writer of a table keeps.
 #[derive(Default)]
 struct Writer {
     entries: usize,
@@ -61,11 +61,12 @@ struct Writer {
     hand: usize,
 }
 
-/// A token as it was cached, at one moment. Short-lived: it keeps a whole table.
-pub struct Cached {
+/// A token as it was cached, at one moment.
+#[derive(Clone, Copy)]
+pub struct Cached<'a> {
     contents: Contents,
     place: usize,
-    table: Guard<Arc<Table>>,
+    table: &'a Table,
 }
 
 /// For tables keyed by digest.
@@ -94,36 +95,25 @@ impl Hasher for DigestHasher {
     }
 }
 
-// === impl EntryCache ===
+// === impl Tables ===
 
-impl EntryCache {
-    /// An empty cache of at most `entries_max`. It takes memory as it fills.
-    #[must_use]
-    pub fn new(entries_max: usize) -> Self {
-        let shards = (entries_max / SHARD_ENTRIES_MIN).clamp(1, SHARDS_MAX).next_power_of_two();
-        let names: Arc<Interned> = Arc::default();
-        let table = || ArcSwap::from_pointee(Table::new(shards.ilog2(), names.clone()));
-        let shard = |_| Shard { table: table(), writer: Mutex::default() };
-        Self {
-            shards: (0..shards).map(shard).collect(),
-            names: ArcSwap::new(names),
-            count: AtomicUsize::new(0),
-            entries_max,
-        }
+impl Tables {
+    #[inline]
+    fn of(&self, sought: Sought) -> &Table {
+        &self.0[self.place_of(sought)]
     }
 
     #[inline]
-    fn shard_of(&self, sought: Sought) -> &Shard {
-        let shard = sought.hash.checked_shr(64 - self.shards.len().ilog2()).unwrap_or(0);
-        &self.shards[shard as usize]
+    fn place_of(&self, sought: Sought) -> usize {
+        sought.hash.checked_shr(64 - self.0.len().ilog2()).unwrap_or(0) as usize
     }
 
     /// A candidate for an answer.
     #[must_use]
     #[inline]
-    pub fn get(&self, digest: &HashedToken) -> Option<Cached> {
+    pub fn get(&self, digest: &HashedToken) -> Option<Cached<'_>> {
         let sought = Sought::new(digest);
-        let table = self.shard_of(sought).table.load();
+        let table = self.of(sought);
         let (place, contents) = table.find(sought)?;
         (contents.digest() == *digest).then_some(Cached { contents, place, table })
     }
@@ -132,13 +122,44 @@ impl EntryCache {
     #[inline]
     pub fn touch(&self, digest: &HashedToken) -> i64 {
         let sought = Sought::new(digest);
-        self.shard_of(sought).table.load().touch(sought)
+        self.of(sought).touch(sought)
+    }
+
+    fn with(&self, place: usize, table: &Arc<Table>) -> Self {
+        let mut tables = self.0.clone();
+        tables[place] = table.clone();
+        Self(tables)
+    }
+}
+
+// === impl EntryCache ===
+
+impl EntryCache {
+    /// An empty cache of at most `entries_max`. It takes memory as it fills.
+    #[must_use]
+    pub fn new(entries_max: usize) -> Self {
+        let tables = (entries_max / TABLE_ENTRIES_MIN).clamp(1, TABLES_MAX).next_power_of_two();
+        let names: Arc<Interned> = Arc::default();
+        let table = |_| Arc::new(Table::new(tables.ilog2(), names.clone()));
+        Self {
+            tables: ArcSwap::from_pointee(Tables((0..tables).map(table).collect())),
+            writers: (0..tables).map(|_| Mutex::default()).collect(),
+            names: ArcSwap::new(names),
+            count: AtomicUsize::new(0),
+            entries_max,
+        }
+    }
+
+    /// The tables as they are.
+    #[inline]
+    pub fn tables(&self) -> Guard<Arc<Tables>> {
+        self.tables.load()
     }
 
     /// True if the token was on record when last seen, without counting as a use.
     #[must_use]
     pub fn contains(&self, digest: &HashedToken) -> bool {
-        self.get(digest).is_some()
+        self.tables().get(digest).is_some()
     }
 
     /// Remembers an entry in place of what was known of its token. A new one counts as used at `last_use`.
@@ -147,8 +168,8 @@ impl EntryCache {
         if !sought.can_be_found() {
             return;
         }
-        let shard = self.shard_of(sought);
-        let mut writer = shard.writer();
+        let shard = self.tables().place_of(sought);
+        let mut writer = self.writers[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let table = self.renamed(shard);
         if let Some((place, older)) = table.find(sought)
             && older.digest() == *entry.digest()
@@ -165,7 +186,8 @@ impl EntryCache {
             writer.entries -= 1;
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
-        let table = if table.is_full_with(writer.entries + 1) { shard.swap(table.grown()) } else { table };
+        let full = table.is_full_with(writer.entries + 1);
+        let table = if full { self.swap(shard, table.grown()) } else { table };
         let names = table.interned.intern(entry.facts(), entry.catalogue());
         table.put(&Contents::of(entry, &names), last_use, NEVER);
         writer.entries += 1;
@@ -173,13 +195,19 @@ impl EntryCache {
     }
 
     /// A shard's table, moved to fresh names if the cache has moved on.
-    fn renamed(&self, shard: &Shard) -> Arc<Table> {
+    fn renamed(&self, shard: usize) -> Arc<Table> {
         let limit = self.len() * NAMES_PER_ENTRY_MAX + NAMES_SPARE;
         if self.names.load().count() > limit {
             self.names.store(Arc::default());
         }
-        let (table, names) = (shard.table.load_full(), self.names.load_full());
-        if Arc::ptr_eq(&table.interned, &names) { table } else { shard.swap(table.renamed(names)) }
+        let (table, names) = (self.tables().0[shard].clone(), self.names.load_full());
+        if Arc::ptr_eq(&table.interned, &names) { table } else { self.swap(shard, table.renamed(names)) }
+    }
+
+    fn swap(&self, shard: usize, table: Table) -> Arc<Table> {
+        let table = Arc::new(table);
+        self.tables.rcu(|tables| tables.with(shard, &table));
+        table
     }
 
     /// How many it holds.
@@ -195,23 +223,9 @@ impl EntryCache {
     }
 }
 
-// === impl Shard ===
-
-impl Shard {
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn swap(&self, table: Table) -> Arc<Table> {
-        let table = Arc::new(table);
-        self.table.store(table.clone());
-        table
-    }
-}
-
 // === impl Cached ===
 
-impl Cached {
+impl<'a> Cached<'a> {
     /// The digest that is on record.
     #[must_use]
     pub fn digest(&self) -> HashedToken {
@@ -238,7 +252,7 @@ impl Cached {
 
     /// Its account.
     #[must_use]
-    pub fn account_id(&self) -> &AccountId {
+    pub fn account_id(&self) -> &'a AccountId {
         self.table.interned.account(self.contents.names().account)
     }
 
@@ -250,18 +264,18 @@ impl Cached {
 
     /// What it holds account-wide.
     #[must_use]
-    pub fn account_permissions(&self) -> &NamedSet {
+    pub fn account_permissions(&self) -> &'a NamedSet {
         self.table.interned.set(self.contents.names().account_permissions)
     }
 
     /// What it holds on each of its teams.
     #[must_use]
-    pub fn team_permissions(&self) -> &NamedSet {
+    pub fn team_permissions(&self) -> &'a NamedSet {
         self.table.interned.set(self.contents.names().team_permissions)
     }
 
     /// The teams of its scope, sorted.
-    pub fn team_ids(&self) -> impl Iterator<Item = &TeamId> + Clone {
+    pub fn team_ids(&self) -> impl Iterator<Item = &'a TeamId> + Clone + use<'a> {
         self.table.interned.teams(self.contents.names().teams)
     }
 
@@ -301,7 +315,7 @@ impl Cached {
     }
 }
 
-impl Presented for Cached {
+impl Presented for Cached<'_> {
     fn digest(&self) -> HashedToken {
         self.contents.digest()
     }
@@ -332,7 +346,7 @@ impl Presented for Cached {
     }
 }
 
-impl std::fmt::Debug for Cached {
+impl std::fmt::Debug for Cached<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cached").field("key_id", &self.key_id()).finish_non_exhaustive()
     }

@@ -126,6 +126,7 @@ impl Fences {
     ///
     /// The loads are relaxed: the caller has loaded the lease and the applied revision before, with
     /// Acquire, and sees every fence that was raised before those.
+    #[inline]
     #[must_use]
     pub fn serves(&self, buckets: Buckets, revision: RevisionStamp) -> bool {
         if planted(Bug::SkipFence) {

@@ -141,7 +141,7 @@ impl Interned {
     }
 
     /// An entry's teams, in their order.
-    pub fn teams(&self, teams: Teams) -> impl Iterator<Item = &TeamId> + Clone {
+    pub fn teams(&self, teams: Teams) -> impl Iterator<Item = &TeamId> + Clone + use<'_> {
         let (listed, inline): (&[TeamId], &[u32]) = match teams.count {
             LISTED => (self.team_lists.get(teams.numbers[0]), &[]),
             count => (&[], &[0, 1, 2][..usize::from(count)]),

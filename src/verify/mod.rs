@@ -74,14 +74,14 @@ mod table;
 pub mod usage;
 pub mod verifier;
 
-pub use answer::{Basis, Found, NotApplied, Verification, VerifyError};
+pub use answer::{Answer, NotApplied, Verification, VerifyError};
 pub use cache::Cached;
 pub use counters::Counters;
 pub use entry::Entry;
 pub use follower::Follower;
 pub use interned::{Level, NamedSet};
 pub use limits::Limits;
-pub use look_up::Question;
+pub use look_up::{Memory, Question};
 pub use membership::{Identity, RandomIncarnations};
 pub use replica::FollowerState;
 pub use usage::{LateToken, Used};

@@ -28,6 +28,7 @@ impl Mark {
     }
 
     /// Relaxed: the caller has loaded the stamps before, and sees whatever was raised before those.
+    #[inline]
     pub fn load_after_stamps(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -45,6 +46,7 @@ impl Stamp {
     }
 
     /// Acquire: nothing that is loaded afterwards is older than what this saw.
+    #[inline]
     pub fn load(&self) -> i64 {
         self.0.load(Ordering::Acquire)
     }

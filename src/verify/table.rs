@@ -14,9 +14,9 @@ use super::{
 /// Slots are looked at in groups of so many: their lines come from memory together.
 const GROUP: usize = 4;
 /// A table that is fuller grows: longer searches would cost more than memory.
-const FULL_PER_MILLE: usize = 700;
-/// By an eighth, so that the slack never takes more than that.
-const GROWTH_DIVISOR: usize = 8;
+const FULL_PER_MILLE: usize = 620;
+/// By a sixteenth, so that the slack never takes more than that.
+const GROWTH_DIVISOR: usize = 16;
 const SLOTS_MIN: usize = 32;
 /// Of so many tokens the one that was used least lately goes.
 const VICTIMS: usize = 8;
@@ -81,8 +81,9 @@ impl Table {
     /// Asks memory for what a search will look at first, and waits for nothing if the result is only kept.
     #[inline]
     pub fn touch(&self, sought: Sought) -> i64 {
-        let first = &self.slots[self.home(sought.hash)];
-        first.tag() ^ first.touch()
+        let first = self.home(sought.hash);
+        let (first, second) = (&self.slots[first], &self.slots[self.wrapped(first + 1)]);
+        first.tag() ^ first.touch() ^ second.tag() ^ second.touch()
     }
 
     /// The slot of a digest, and what was in it.

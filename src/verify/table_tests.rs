@@ -86,5 +86,5 @@ fn growing_and_renaming_keep_what_there_is() {
             assert_eq!(other.slot(place).last_use().time(), at(i64::from(digest.as_bytes()[0]) - 1));
         }
     }
-    assert!(table.is_full_with(23) && !table.is_full_with(22) && !table.grown().is_full_with(23));
+    assert!(table.is_full_with(20) && !table.is_full_with(19) && !table.grown().is_full_with(20));
 }

@@ -16,13 +16,13 @@ use tokio::{
 };
 
 use super::{
-    answer::{Basis, Found, NotApplied, Verification, VerifyError},
+    answer::{Answer, Basis, NotApplied, Verification, VerifyError},
     clock::Clock,
     counters::Counters,
     entry::Entry,
     follower::Follower,
     limits::Limits,
-    look_up::NO_REQUIREMENT,
+    look_up::Question,
     membership::Identity,
     miss::{LoadError, Loaded, Loader, Misses},
     primary::{Primary, Unavailable},
@@ -74,15 +74,25 @@ impl Verifier {
         (Self { replica, loader, misses, peppers, refreshes: Refreshes::default() }, follower)
     }
 
+    /// Answers from memory, as [`Memory::verify`], to keep. `None` if the database must be asked.
+    #[must_use]
+    pub fn cached(&self, token: &[u8], requirement: Option<&Requirement>) -> Option<Verification> {
+        let Some(memory) = self.memory() else {
+            // What is no token needs no memory.
+            return ParsedToken::parse(token).is_none().then(|| self.counted(self.malformed()));
+        };
+        memory.verify(Question { token, requirement }).map(|answer| answer.to_verification())
+    }
+
     /// Answers from memory or from the database.
     ///
     /// # Errors
     /// [`VerifyError`] if neither knows: never an outcome (V2).
     pub async fn verify(&self, token: &[u8], requirement: Option<&Requirement>) -> Result<Verification, VerifyError> {
-        let Some(parsed) = ParsedToken::parse(token) else { return Ok(self.malformed()) };
-        if let Some(answer) = self.look_up(&parsed, requirement) {
+        if let Some(answer) = self.cached(token, requirement) {
             return Ok(answer);
         }
+        let parsed = ParsedToken::parse(token).expect("what is no token was answered");
         let digests: Vec<_> = self.peppers.iter().map(|pepper| parsed.hash(pepper)).collect();
         self.ask_counted(&digests, requirement).await
     }
@@ -92,26 +102,26 @@ impl Verifier {
     /// # Errors
     /// [`VerifyError`] if neither memory nor the database knows: never an outcome (V2).
     pub async fn verify_again(&self, entry: &Entry) -> Result<Verification, VerifyError> {
-        let digest = *entry.digest();
-        if let Some(basis) = self.memory()
-            && let Some(entry) = self.loader.cache.get(&digest)
-            && self.replica.fences.serves(entry.buckets(), entry.revision())
-        {
-            return Ok(self.judged(entry, basis, NO_REQUIREMENT));
+        let from_memory = || Some(self.memory()?.verify_again(entry.digest())?.to_verification());
+        match from_memory() {
+            Some(answer) => Ok(answer),
+            None => self.ask_counted(&[*entry.digest()], None).await,
         }
-        self.ask_counted(&[digest], None).await
+    }
+
+    fn counted(&self, answer: Answer<'_>) -> Verification {
+        self.counters().from_memory(answer.outcome());
+        answer.to_verification()
     }
 
     /// True if an entry that a caller was let in with would still let it in: for each message of a stream.
     /// Counts as a use. If false, verify the token again before turning the caller away.
     #[must_use]
     pub fn still_good(&self, entry: &Entry) -> bool {
-        self.memory().is_some_and(|basis| self.still_good_at(basis, entry))
+        self.basis().is_some_and(|basis| self.still_good_at(basis, entry))
     }
 
-    /// The same at a moment that was looked at when the message was in hand.
-    #[must_use]
-    pub fn still_good_at(&self, basis: Basis, entry: &Entry) -> bool {
+    pub(super) fn still_good_at(&self, basis: Basis, entry: &Entry) -> bool {
         let stands = self.stands_at(basis, entry);
         if stands {
             self.loader.marks.used(entry, basis.now, self.counters());
@@ -122,7 +132,7 @@ impl Verifier {
     /// As [`Self::still_good`], but no use: for a stream on which nothing is asked.
     #[must_use]
     pub fn stands(&self, entry: &Entry) -> bool {
-        self.memory().is_some_and(|basis| self.stands_at(basis, entry))
+        self.basis().is_some_and(|basis| self.stands_at(basis, entry))
     }
 
     fn stands_at(&self, basis: Basis, entry: &Entry) -> bool {
@@ -186,13 +196,13 @@ impl Verifier {
     /// True while this replica holds its lease.
     #[must_use]
     pub fn has_lease(&self) -> bool {
-        self.memory().is_some_and(|basis| !basis.stale)
+        self.basis().is_some_and(|basis| !basis.stale)
     }
 
     /// True while this replica answers from memory: with its lease, or marked as stale for a while after.
     #[must_use]
     pub fn in_service(&self) -> bool {
-        self.memory().is_some()
+        self.basis().is_some()
     }
 
     /// The database's time as estimated now (V3); `None` before it was first read.
@@ -225,7 +235,8 @@ impl Verifier {
     /// Takes the uses that wait to be written (K9), one a token, sorted by digest.
     #[must_use]
     pub fn drain_used(&self) -> Vec<Used> {
-        self.loader.marks.drain_used(|digest| Some(self.loader.cache.get(digest)?.last_used()))
+        let tables = self.loader.cache.tables();
+        self.loader.marks.drain_used(|digest| Some(tables.get(digest)?.last_used()))
     }
 
     /// Takes the presentations of ended tokens that wait to be recorded (K8).
@@ -276,7 +287,7 @@ impl Verifier {
             Some(entry) => self.read(entry, basis, requirement),
             None => {
                 self.counters().from_database(Outcome::Unknown);
-                Verification::unknown(basis)
+                Answer::unknown(basis).to_verification()
             }
         })
     }
@@ -284,7 +295,7 @@ impl Verifier {
     /// What to answer with if a load may be served from memory, as if it were a hit. Only under the lease:
     /// who has waited for the database anyway asks it rather than be told what may be stale.
     fn served(&self, loaded: &Loaded) -> Option<Basis> {
-        let basis = self.memory().filter(|basis| !basis.stale)?;
+        let basis = self.basis().filter(|basis| !basis.stale)?;
         let fences = &self.replica.fences;
         let serves = match &loaded.entry {
             Some(entry) => fences.serves(entry.buckets(), loaded.revision),
@@ -298,12 +309,12 @@ impl Verifier {
         let Basis { revision, now, stale } = basis;
         let outcome = entry.facts().outcome(now, requirement);
         // In the cache, if it is there: what is marked of this entry is gone with it.
-        match self.loader.cache.get(entry.digest()) {
+        match self.loader.cache.tables().get(entry.digest()) {
             Some(cached) => self.mark(&cached, outcome, now),
             None => self.mark(&*entry, outcome, now),
         }
         self.counters().from_database(outcome);
-        Verification { outcome, revision: revision.revision(), stale, found: Found::Read(entry) }
+        Verification { outcome, revision: revision.revision(), stale, entry: Some(entry) }
     }
 }
 

@@ -99,7 +99,10 @@ impl Bench {
     fn measure(&self) {
         let Self { keys, verifier, pepper, .. } = self;
         let requirement = Self::requirement();
-        let ask = |token: &[u8]| black_box(verifier.cached(black_box(token), Some(&requirement)));
+        let ask = |token: &[u8]| {
+            let question = Question { token: black_box(token), requirement: Some(&requirement) };
+            _ = black_box(verifier.memory().unwrap().verify(question));
+        };
         // A key of the account that the requirement names.
         let hot_token = (0..KEYS).find(|place| keys.account(*place) == "a1").map(|place| keys.token(place)).unwrap();
         let mut random = Presented::new(keys, pieces::Order::uniform);
@@ -120,21 +123,21 @@ impl Bench {
             }),
             Measured::new("clock", |_| _ = black_box(latchkey::verify::clock::Clock::boot_micros(&clock))),
             Measured::new("one dependent load", |_| at = chase.next(at)),
-            Measured::new("hot", |_| _ = ask(hot_token)),
-            Measured::new("random", |_| _ = ask(random.next())),
-            Measured::new("Zipf", |_| _ = ask(zipf.next())),
+            Measured::new("hot", |_| ask(hot_token)),
+            Measured::new("random", |_| ask(random.next())),
+            Measured::new("Zipf", |_| ask(zipf.next())),
             Measured::new("batch of 1,000", |call| {
                 if call % BATCH == 0 {
                     let questions: Vec<_> = batch.questions(&requirement);
-                    verifier.cached_many(verifier.memory(), black_box(&questions), |_, answer| _ = black_box(answer));
+                    verifier.memory().unwrap().verify_many(black_box(&questions), |_, answer| _ = black_box(answer));
                 }
             }),
             Measured::new("quick_cache of Arc, random", |_| {
                 let digest = ParsedToken::parse(general_order.next()).unwrap().hash(pepper);
                 _ = black_box(general.get(digest.as_bytes()));
             }),
-            Measured::new("unknown", |_| _ = black_box(verifier.cached(black_box(unknown.as_bytes()), None))),
-            Measured::new("malformed", |_| _ = black_box(verifier.cached(black_box(b"lk_nonsense"), None))),
+            Measured::new("unknown", |_| ask(unknown.as_bytes())),
+            Measured::new("malformed", |_| ask(b"lk_nonsense")),
         ];
         for _ in 0..ROUNDS {
             all.iter_mut().for_each(Measured::round);
@@ -147,8 +150,8 @@ impl Bench {
         drop(all);
         let questions = batch.questions(&requirement);
         let hits = || {
-            (0..CALLS).for_each(|_| _ = ask(hot_token));
-            verifier.cached_many(verifier.memory(), &questions, |_, answer| _ = black_box(answer));
+            (0..CALLS).for_each(|_| ask(hot_token));
+            verifier.memory().unwrap().verify_many(&questions, |_, answer| _ = black_box(answer));
         };
         report::budget("hit_allocations", allocation_counter::measure(hits).count_total as f64, 0.0);
     }

@@ -76,8 +76,7 @@ pub fn to_outcome(outcome: Outcome) -> proto::VerificationOutcome {
 /// An answer: who the token is whenever that is known, what it holds only when it is VALID.
 #[must_use]
 pub fn to_verification(verification: &Verification) -> proto::TokenVerification {
-    let entry = verification.entry();
-    let known = entry.as_ref().map(|entry| (entry.facts(), &**entry.catalogue()));
+    let known = verification.entry().map(|entry| (entry.facts(), &**entry.catalogue()));
     let answer = to_answer(verification.outcome(), known, to_revision(verification.revision()));
     proto::TokenVerification { stale: verification.stale(), ..answer }
 }

@@ -7,7 +7,7 @@ use prost::{
 };
 
 use crate::{
-    app::{Cached, Found, Level, NamedSet, Verification},
+    app::{self, Cached, Level, NamedSet},
     domain::{id::TYPE_ID_BYTES, revision::Revision, time::Timestamp, verification::Outcome},
     grpc::convert::{time::to_timestamp, token::to_outcome},
 };
@@ -50,7 +50,7 @@ struct Answer<'a> {
 }
 
 struct Known<'a> {
-    cached: &'a Cached,
+    cached: &'a Cached<'a>,
     /// Only of what is VALID.
     held: Option<Held<'a>>,
 }
@@ -62,9 +62,9 @@ struct Held<'a> {
     expire_time: Option<(i64, i32)>,
 }
 
-/// A gRPC message of one answer. `None` for what was not answered from memory.
-pub fn single(verification: &Verification) -> Option<Bytes> {
-    let answer = Answer::of(verification)?;
+/// A gRPC message of one answer.
+pub fn single(answer: &app::Answer<'_>) -> Option<Bytes> {
+    let answer = Answer::of(answer);
     let len = answer.len();
     let field_len = KEY_BYTES + encoded_len_varint(len as u64) + len;
     let mut message = begin(field_len)?;
@@ -97,9 +97,8 @@ impl Many {
     }
 
     /// Adds the next answer, if it is from memory; else there is no message.
-    pub fn add(&mut self, verification: Option<Verification>) {
-        let answer = verification.as_ref().and_then(Answer::of);
-        let (Some(message), Some(answer)) = (&mut self.message, answer) else {
+    pub fn add(&mut self, answer: Option<&app::Answer<'_>>) {
+        let (Some(message), Some(answer)) = (&mut self.message, answer.map(Answer::of)) else {
             self.message = None;
             return;
         };
@@ -130,18 +129,14 @@ fn begin(len: usize) -> Option<BytesMut> {
 }
 
 impl<'a> Answer<'a> {
-    fn of(verification: &'a Verification) -> Option<Self> {
-        let outcome = verification.outcome();
-        let known = match verification.found() {
-            Found::Nothing => None,
-            Found::Cached(cached) => {
-                let held = (outcome == Outcome::Valid).then(|| Held::of(cached));
-                Some(Known { cached, held })
-            }
-            Found::Read(_) => return None,
-        };
+    fn of(answer: &'a app::Answer<'a>) -> Self {
+        let outcome = answer.outcome();
+        let known = answer.cached().map(|cached| {
+            let held = (outcome == Outcome::Valid).then(|| Held::of(cached));
+            Known { cached, held }
+        });
         let outcome = i32::from(to_outcome(outcome)).unsigned_abs().into();
-        Some(Self { outcome, known, revision: verification.revision(), stale: verification.stale() })
+        Self { outcome, known, revision: answer.revision(), stale: answer.stale() }
     }
 
     fn len(&self) -> usize {
@@ -170,7 +165,7 @@ impl<'a> Answer<'a> {
 }
 
 impl<'a> Held<'a> {
-    fn of(cached: &'a Cached) -> Self {
+    fn of(cached: &'a Cached<'a>) -> Self {
         let account_permissions = cached.account_permissions().written(write_names);
         let team_permissions = cached.team_permissions().written(write_names);
         let teams_len = cached.team_ids().map(|team| text_len(team.as_str().len())).sum();
@@ -187,7 +182,7 @@ impl<'a> Held<'a> {
         self.account_permissions.len() + scope + expire_time
     }
 
-    fn write(&self, cached: &Cached, out: &mut BytesMut) {
+    fn write(&self, cached: &Cached<'_>, out: &mut BytesMut) {
         out.put_slice(self.account_permissions);
         if let Some((teams, permissions)) = self.team_scope {
             put_length(field::TEAM_SCOPE, teams + permissions.len(), out);

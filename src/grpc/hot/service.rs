@@ -96,14 +96,13 @@ impl<S> HotPath<S> {
         match call {
             Call::VerifyToken => {
                 let Single { token, requirement } = Single::read(message, &memory)?;
-                let verification = memory.verify(Question { token, requirement: requirement.as_ref() })?;
-                answer::single(&verification)
+                answer::single(&memory.memory().verify(Question { token, requirement: requirement.as_ref() })?)
             }
             Call::VerifyTokens => {
                 let batch = Batch::read(message, &memory)?;
                 let questions = batch.questions();
                 let mut many = Many::new(questions.len());
-                memory.verify_many(&questions, |_, verification| many.add(verification));
+                memory.memory().verify_many(&questions, |_, answer| many.add(answer));
                 many.finish()
             }
         }

@@ -9,6 +9,6 @@ pub fn answer_message(app: &App, caller: &Session, message: &Raw) -> Option<Raw>
     let batch = Batch::read_message(&message.0, &memory)?;
     let questions = batch.questions();
     let mut many = Many::of_message(batch.correlation_id, questions.len());
-    memory.verify_many(&questions, |_, verification| many.add(verification));
+    memory.memory().verify_many(&questions, |_, answer| many.add(answer));
     many.finish_message().map(Raw)
 }
