@@ -11,25 +11,22 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 use tower::{Layer, Service};
 
-use super::rpc::Rpc;
+use super::rpc::{Observer, Rpc};
 use super::{MethodTable, Metrics};
 
 /// Makes one span and one measurement of each RPC: `Server::builder().layer(GrpcLayer::new(methods, metrics))`.
 ///
 /// The span is current while the handler runs and while a stream's messages are made. The status comes from headers or
 /// trailers. No header, metadata or body is recorded. An RPC dropped before its end counts as unfinished and CANCELLED:
-/// its client went away, its handler panicked, or a layer outside of this one (such as tonic's own time limit) gave up.
+/// its client went away, its handler panicked, or a layer outside of this one (such as one that keeps the client's deadline) gave up.
 #[derive(Debug, Clone)]
-pub struct GrpcLayer {
-    methods: Arc<MethodTable>,
-    metrics: Arc<Metrics>,
-}
+pub struct GrpcLayer(Arc<Observer>);
 
 /// A service that [`GrpcLayer`] observes.
 #[derive(Debug, Clone)]
 pub struct GrpcService<S> {
     inner: S,
-    layer: GrpcLayer,
+    observer: Arc<Observer>,
 }
 
 pin_project! {
@@ -55,9 +52,10 @@ pin_project! {
 // === impl GrpcLayer ===
 
 impl GrpcLayer {
-    /// Observes RPCs under the names in `methods`.
+    /// Observes RPCs under the names in `methods`. Make one for each thread that serves: they share `metrics`, and nothing
+    /// that every call writes to.
     pub fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>) -> Self {
-        Self { methods, metrics }
+        Self(Arc::new(Observer::new(methods, metrics)))
     }
 }
 
@@ -65,7 +63,7 @@ impl<S> Layer<S> for GrpcLayer {
     type Service = GrpcService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GrpcService { inner, layer: self.clone() }
+        GrpcService { inner, observer: Arc::clone(&self.0) }
     }
 }
 
@@ -85,8 +83,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let label = self.layer.methods.get(request.uri().path());
-        let rpc = Rpc::start(label, request.headers(), Arc::clone(&self.layer.metrics));
+        let rpc = self.observer.start(request.uri().path(), request.headers());
         let inner = rpc.span().in_scope(|| self.inner.call(request));
         ResponseFuture { inner, rpc: Some(rpc) }
     }
@@ -233,8 +230,7 @@ mod tests {
         let methods = ["a.B/C", MethodTable::HOT[0], "no.Such/method"];
         tracing::dispatcher::with_default(&dispatch, || {
             for method in methods {
-                let label = layer(&metrics).methods.get(&format!("/{method}"));
-                let mut rpc = Rpc::start(label, &http::HeaderMap::new(), Arc::clone(&metrics));
+                let mut rpc = layer(&metrics).0.start(&format!("/{method}"), &http::HeaderMap::new());
                 rpc.span().in_scope(|| tracing::info!("inside"));
                 rpc.finish(Code::Ok);
             }

@@ -1,7 +1,5 @@
 //! The names of RPCs, as labels: a closed set, so that no caller can make up new ones.
 
-use std::collections::HashMap;
-
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
@@ -14,17 +12,25 @@ pub struct MethodLabel {
     pub method: &'static str,
     /// Whether it is called so often that its span must cost nothing at the default log level.
     pub hot: bool,
+    /// Its number among the labels of its table.
+    pub(super) index: usize,
 }
 
 /// All RPCs that the server has, by path. Everything else is [`MethodTable::OTHER`].
 #[derive(Debug, Default)]
-pub struct MethodTable(HashMap<&'static str, MethodLabel>);
+pub struct MethodTable {
+    /// In the order of [`MethodTable::HOT`], so that the hottest is found by one comparison.
+    hot: Vec<(&'static str, MethodLabel)>,
+    /// In the order of their paths.
+    rest: Vec<(&'static str, MethodLabel)>,
+}
 
 impl MethodTable {
     /// The label of whatever is not in a table. A path that nobody serves may hold anything, a token too.
-    pub const OTHER: MethodLabel = MethodLabel { service: "_OTHER", method: "_OTHER", hot: true };
+    pub const OTHER: MethodLabel = MethodLabel { service: "_OTHER", method: "_OTHER", hot: true, index: 0 };
 
-    /// RPCs whose spans are of level DEBUG, the rest being INFO: those on the verification path, and health checks.
+    /// RPCs whose spans are of level DEBUG, the rest being INFO: those on the verification path, and health checks. The
+    /// hottest first.
     pub const HOT: [&'static str; 5] = [
         "latchkey.v1.TokenService/VerifyToken",
         "latchkey.v1.TokenService/VerifyTokens",
@@ -66,13 +72,26 @@ impl MethodTable {
             let path: &'static str = Box::leak(format!("/{method}").into_boxed_str());
             let name = path.trim_start_matches('/');
             let service = name.split_once('/').map_or(name, |(service, _)| service);
-            self.0.insert(path, MethodLabel { service, method: name, hot: Self::HOT.contains(&name) });
+            let hot = Self::HOT.iter().position(|hot| *hot == name);
+            let label = MethodLabel { service, method: name, hot: hot.is_some(), index: self.labels() };
+            if hot.is_some() { self.hot.push((path, label)) } else { self.rest.push((path, label)) }
         }
+        self.hot.sort_by_key(|(_, label)| Self::HOT.iter().position(|hot| *hot == label.method));
+        self.rest.sort_by_key(|(path, _)| *path);
+    }
+
+    /// How many labels there are, [`MethodTable::OTHER`] included.
+    pub(super) fn labels(&self) -> usize {
+        self.hot.len() + self.rest.len() + 1
     }
 
     /// The label of an HTTP path. Allocates nothing.
     pub fn get(&self, path: &str) -> MethodLabel {
-        self.0.get(path).copied().unwrap_or(Self::OTHER)
+        if let Some((_, label)) = self.hot.iter().find(|(hot, _)| *hot == path) {
+            return *label;
+        }
+        let found = self.rest.binary_search_by_key(&path, |(path, _)| path);
+        found.map_or(Self::OTHER, |index| self.rest[index].1)
     }
 }
 
@@ -90,5 +109,26 @@ mod tests {
         );
         assert_eq!(table.get("/lk_a_token_in_a_path"), MethodTable::OTHER);
         assert!(!MethodTable::new(["a.B/C"]).get("/a.B/C").hot);
+    }
+
+    #[test]
+    fn every_method_is_found_under_a_number_of_its_own_whatever_the_order_they_came_in() {
+        let mut names = vec!["z.Z/Z", "a.A/A", "m.M/M", "a.A/B"];
+        names.extend(MethodTable::HOT.into_iter().rev());
+        let table = MethodTable::new(names.iter().copied());
+        let mut indices: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let label = table.get(&format!("/{name}"));
+                assert_eq!((label.method, label.hot), (*name, MethodTable::HOT.contains(name)));
+                label.index
+            })
+            .chain([MethodTable::OTHER.index])
+            .collect();
+        indices.sort_unstable();
+        assert_eq!(indices, (0..table.labels()).collect::<Vec<_>>());
+        for stranger in ["", "/", "z.Z/Z", "/z.Z/Z/", "/a.A/AA"] {
+            assert_eq!(table.get(stranger), MethodTable::OTHER, "{stranger:?}");
+        }
     }
 }

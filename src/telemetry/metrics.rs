@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::metrics::{BoundHistogram, Counter, Histogram, Meter};
 
 use super::MethodLabel;
 
@@ -178,16 +178,16 @@ impl Metrics {
         self.rpcs_unfinished.get()
     }
 
-    pub(super) fn rpc_duration(&self, label: MethodLabel, status: &'static str, duration: Duration) {
-        if let Some(instruments) = self.instruments.get() {
-            let attributes = [
-                KeyValue::new("rpc.system.name", "grpc"),
-                KeyValue::new("rpc.service", label.service),
-                KeyValue::new("rpc.method", label.method),
-                KeyValue::new("rpc.response.status_code", status),
-            ];
-            instruments.rpc.record(duration.as_secs_f64(), &attributes);
-        }
+    /// Where the durations of RPCs with these labels go, if anybody collects them. Kept, it saves the look-up of the
+    /// labels, which takes longer than all else that is done to observe an RPC.
+    pub(super) fn rpc_durations(&self, label: MethodLabel, status: &'static str) -> Option<BoundHistogram<f64>> {
+        let attributes = [
+            KeyValue::new("rpc.system.name", "grpc"),
+            KeyValue::new("rpc.service", label.service),
+            KeyValue::new("rpc.method", label.method),
+            KeyValue::new("rpc.response.status_code", status),
+        ];
+        self.instruments.get().map(|instruments| instruments.rpc.bind(&attributes))
     }
 
     /// Whether anybody collects durations.

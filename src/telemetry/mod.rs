@@ -17,6 +17,7 @@ mod methods;
 mod metrics;
 mod otlp;
 mod rpc;
+mod sampling;
 
 use std::fmt;
 use std::sync::Arc;

@@ -12,9 +12,9 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::{Layer, Registry};
 
+use super::sampling::EarlySampling;
 use super::{InitError, Metrics, SHUTDOWN_TIMEOUT};
 
 const NAME: &str = "latchkey";
@@ -43,6 +43,7 @@ pub enum OtlpTarget {
 #[derive(Debug)]
 pub(super) struct Exporters {
     traces: Option<SdkTracerProvider>,
+    sampling: EarlySampling,
     metrics: Option<SdkMeterProvider>,
     thread: ExportThread,
 }
@@ -91,22 +92,19 @@ impl Exporters {
         let thread = ExportThread::start()?;
         // The exporters' connections are driven by the runtime that is current when they are built.
         let entered = thread.handle.enter();
-        let traces = tracer_provider(&otlp.traces)?;
+        let sampling = EarlySampling::from_environment();
+        let traces = tracer_provider(&otlp.traces, &sampling)?;
         let meters = meter_provider(&otlp.metrics)?;
         drop(entered);
         if let Some(meters) = &meters {
             metrics.export(&meters.meter(NAME));
         }
-        Ok(Some(Self { traces, metrics: meters, thread }))
+        Ok(Some(Self { traces, sampling, metrics: meters, thread }))
     }
 
-    /// The layer that turns this crate's spans into exported ones. The exporter's own gRPC calls have spans too, of
-    /// tonic, hyper and h2: exporting those would be export without end.
+    /// The layer that turns this crate's spans into exported ones.
     pub(super) fn trace_layer(&self) -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
         let tracer = self.traces.as_ref()?.tracer(NAME);
-        let ours = Targets::new()
-            .with_target("latchkey", LevelFilter::INFO)
-            .with_target(super::rpc::TARGET, LevelFilter::DEBUG);
         let layer = tracing_opentelemetry::layer()
             .with_tracer(tracer)
             .with_location(false)
@@ -114,12 +112,12 @@ impl Exporters {
             .with_tracked_inactivity(false)
             // Nothing here reads OpenTelemetry's own current context, and attaching it costs at every enter.
             .with_context_activation(false);
-        Some(layer.with_filter(ours).boxed())
+        Some(layer.with_filter(self.sampling.clone()).boxed())
     }
 
     /// Exports the rest and stops. May take as long as a collector is slow: the caller sets the bound.
     pub(super) async fn shutdown(self) {
-        let Self { traces, metrics, thread } = self;
+        let Self { traces, metrics, thread, .. } = self;
         let traces = on_a_thread(move || traces.map(|traces| traces.shutdown_with_timeout(SHUTDOWN_TIMEOUT)));
         let metrics = on_a_thread(move || metrics.map(|metrics| metrics.shutdown_with_timeout(SHUTDOWN_TIMEOUT)));
         // A lost sender means that there was no thread to be had: nothing more can be done about it.
@@ -129,14 +127,15 @@ impl Exporters {
     }
 }
 
-fn tracer_provider(target: &OtlpTarget) -> Result<Option<SdkTracerProvider>, InitError> {
+fn tracer_provider(target: &OtlpTarget, sampling: &EarlySampling) -> Result<Option<SdkTracerProvider>, InitError> {
     let builder = SpanExporter::builder().with_tonic();
     let exporter = match target {
         OtlpTarget::Off => return Ok(None),
         OtlpTarget::Environment => builder.build()?,
         OtlpTarget::Endpoint(endpoint) => builder.with_endpoint(endpoint).build()?,
     };
-    Ok(Some(SdkTracerProvider::builder().with_resource(resource()).with_batch_exporter(exporter).build()))
+    let builder = SdkTracerProvider::builder().with_resource(resource()).with_sampler(sampling.clone());
+    Ok(Some(builder.with_batch_exporter(exporter).build()))
 }
 
 fn meter_provider(target: &OtlpTarget) -> Result<Option<SdkMeterProvider>, InitError> {

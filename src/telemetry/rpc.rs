@@ -1,22 +1,39 @@
 //! One RPC as it is observed: its span and its measurements, from the first byte to the last.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+use opentelemetry::Context;
+use opentelemetry::metrics::BoundHistogram;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::Code;
 use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{MethodLabel, Metrics};
+use super::sampling;
+use super::{MethodLabel, MethodTable, Metrics};
 
 /// The target of RPC spans, for filters.
 pub(super) const TARGET: &str = "latchkey::rpc";
 
 const TRACEPARENT: &str = "traceparent";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// How many gRPC statuses there are, numbered from 0.
+const CODES: usize = 17;
+
+/// What observes the RPCs of one core: one for each, so that no two write the same count of holders at every call.
+#[derive(Debug)]
+pub(super) struct Observer {
+    methods: Arc<MethodTable>,
+    metrics: Arc<Metrics>,
+    /// By method and status, once there was one: where its duration is recorded without a look-up of its labels.
+    durations: Vec<[OnceLock<BoundHistogram<f64>>; CODES]>,
+}
 
 /// An RPC in progress. If it is dropped before [`finish`](Self::finish), the RPC never had an end: the client went
 /// away, or the server stopped.
@@ -24,23 +41,43 @@ const TRACEPARENT: &str = "traceparent";
 pub(super) struct Rpc {
     span: Span,
     label: MethodLabel,
-    metrics: Arc<Metrics>,
+    observer: Arc<Observer>,
     stopwatch: Option<Stopwatch>,
     finished: bool,
 }
 
+// === impl Observer ===
+
+impl Observer {
+    pub(super) fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>) -> Self {
+        let durations = (0..methods.labels()).map(|_| Default::default()).collect();
+        Self { methods, metrics, durations }
+    }
+
+    /// Begins to observe an RPC.
+    pub(super) fn start(self: &Arc<Self>, path: &str, headers: &HeaderMap) -> Rpc {
+        Rpc::start(self.methods.get(path), headers, Arc::clone(self))
+    }
+
+    fn ended(&self, label: MethodLabel, code: Code, duration: Duration) {
+        let duration_s = duration.as_secs_f64();
+        let bound = &self.durations[label.index][code as usize];
+        let bind = || self.metrics.rpc_durations(label, code_name(code));
+        if let Some(histogram) = bound.get().or_else(|| bind().map(|new| bound.get_or_init(|| new))) {
+            histogram.record(duration_s);
+        }
+    }
+}
+
+// === impl Rpc ===
+
 impl Rpc {
     /// Begins to observe. Looks at one header only, `traceparent`.
-    pub(super) fn start(label: MethodLabel, headers: &HeaderMap, metrics: Arc<Metrics>) -> Self {
-        let span = span(label);
-        if !span.is_disabled() && headers.contains_key(TRACEPARENT) {
-            let parent = TraceContextPropagator::new().extract(&TraceParent(headers));
-            // Fails where spans are logged but not exported: then there is nothing to be the parent of.
-            let _ = span.set_parent(parent);
-        }
+    fn start(label: MethodLabel, headers: &HeaderMap, observer: Arc<Observer>) -> Self {
+        let span = span_in_trace(label, headers);
         // A clock reading is the dearest thing here: none unless somebody wants the duration.
-        let stopwatch = metrics.is_exported().then(Stopwatch::start);
-        Self { span, label, metrics, stopwatch, finished: false }
+        let stopwatch = observer.metrics.is_exported().then(Stopwatch::start);
+        Self { span, label, observer, stopwatch, finished: false }
     }
 
     /// The span that the RPC's work happens in.
@@ -50,7 +87,7 @@ impl Rpc {
 
     /// The status that these headers or trailers carry. Its message is left alone: it may quote the request.
     pub(super) fn status_in(headers: &HeaderMap) -> Option<Code> {
-        headers.get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()))
+        headers.get(GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()))
     }
 
     /// Records the end, once.
@@ -58,8 +95,8 @@ impl Rpc {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
-        let name = code_name(code);
         if !self.span.is_disabled() {
+            let name = code_name(code);
             self.span.record("rpc.response.status_code", name);
             if is_server_fault(code) {
                 self.span.record("otel.status_code", "ERROR");
@@ -67,7 +104,7 @@ impl Rpc {
             }
         }
         if let Some(stopwatch) = &self.stopwatch {
-            self.metrics.rpc_duration(self.label, name, stopwatch.elapsed());
+            self.observer.ended(self.label, code, stopwatch.elapsed());
         }
     }
 }
@@ -75,10 +112,25 @@ impl Rpc {
 impl Drop for Rpc {
     fn drop(&mut self) {
         if !self.finished {
-            self.metrics.rpc_unfinished(self.label);
+            self.observer.metrics.rpc_unfinished(self.label);
             self.finish(Code::Cancelled);
         }
     }
+}
+
+/// The RPC's span, below its caller's if that names one.
+fn span_in_trace(label: MethodLabel, headers: &HeaderMap) -> Span {
+    let parent =
+        headers.contains_key(TRACEPARENT).then(|| TraceContextPropagator::new().extract(&TraceParent(headers)));
+    let Some(parent) = parent.filter(|parent: &Context| parent.span().span_context().is_valid()) else {
+        return span(label);
+    };
+    let span = sampling::below(parent.clone(), || span(label));
+    if !span.is_disabled() {
+        // Fails where spans are logged but not exported: then there is nothing to be the parent of.
+        let _ = span.set_parent(parent);
+    }
+    span
 }
 
 /// A span per the semantic conventions for RPC: `rpc.method` is the whole name. Hot methods get one that nothing wants

@@ -1,0 +1,190 @@
+//! Which RPCs are traced: decided before a span is made of them, since a span costs as much as a verification.
+//!
+//! The decision is the configured sampler's (`OTEL_TRACES_SAMPLER`), asked as soon as the RPC's parent is known. What it
+//! drops is disabled for the exporter, and without a log that wants it, no span is made at all. So every trace of ours
+//! begins with an RPC: other spans are exported below one that is, or they would begin traces of their own wherever an
+//! RPC was dropped.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId, TraceState};
+use opentelemetry::{Context as TraceContext, KeyValue};
+use opentelemetry_sdk::trace::{
+    Config, IdGenerator, RandomIdGenerator, SamplingDecision, SamplingResult, ShouldSample,
+};
+use tracing::subscriber::Interest;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Filter};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::rpc;
+
+/// The target of every span and event of this crate, by its beginning.
+const OURS: &str = "latchkey";
+
+thread_local! {
+    /// The parent, at the caller, of the RPC whose span is being made on this thread. A filter is not told of it.
+    static PARENT: RefCell<Option<TraceContext>> = const { RefCell::new(None) };
+}
+
+/// Makes a span, which [`EarlySampling`] judges as a child of this parent.
+pub(super) fn below<S>(parent: TraceContext, span: impl FnOnce() -> S) -> S {
+    PARENT.set(Some(parent));
+    let span = span();
+    PARENT.set(None);
+    span
+}
+
+/// As a filter of the exporter's layer, decides about RPCs; as a sampler, keeps what the filter let pass, and decides
+/// about everything else.
+#[derive(Clone)]
+pub(super) struct EarlySampling(Arc<dyn ShouldSample>);
+
+// === impl EarlySampling ===
+
+impl EarlySampling {
+    /// As the standard variables say.
+    pub(super) fn from_environment() -> Self {
+        Self(Config::default().sampler.into())
+    }
+
+    /// The decision about an RPC. Its trace's id is drawn anew if it is a root: what a ratio looks at is evenly spread.
+    fn takes_rpc(&self) -> bool {
+        PARENT.with_borrow(|parent| {
+            let trace_id = match parent {
+                Some(parent) => parent.span().span_context().trace_id(),
+                None => RandomIdGenerator::default().new_trace_id(),
+            };
+            let result = self.0.should_sample(parent.as_ref(), trace_id, "rpc", &SpanKind::Server, &[], &[]);
+            result.decision != SamplingDecision::Drop
+        })
+    }
+
+    /// What of this may be exported: spans of ours from INFO up, and RPCs'. The exporter's own gRPC calls have spans too, of tonic, hyper and h2:
+    /// exporting those would be export without end.
+    fn wants(metadata: &Metadata<'_>) -> bool {
+        let module = metadata.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+        module && *metadata.level() <= if is_rpc(metadata) { Level::DEBUG } else { Level::INFO }
+    }
+}
+
+fn is_rpc(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == rpc::TARGET
+}
+
+impl<S> Filter<S> for EarlySampling
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        Self::wants(metadata) && if is_rpc(metadata) { self.takes_rpc() } else { context.lookup_current().is_some() }
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if Self::wants(metadata) { Interest::sometimes() } else { Interest::never() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::DEBUG)
+    }
+}
+
+impl ShouldSample for EarlySampling {
+    fn should_sample(
+        &self,
+        parent: Option<&TraceContext>,
+        trace_id: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let is_root = parent.is_none_or(|parent| !parent.span().span_context().is_valid());
+        if is_root && *kind == SpanKind::Server {
+            // The filter has let it pass: to draw again would be to sample the sampled.
+            let (attributes, trace_state) = (Vec::new(), TraceState::default());
+            return SamplingResult { decision: SamplingDecision::RecordAndSample, attributes, trace_state };
+        }
+        self.0.should_sample(parent, trace_id, name, kind, attributes, links)
+    }
+}
+
+impl fmt::Debug for EarlySampling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EarlySampling").field(&self.0).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::HeaderMap;
+    use opentelemetry_sdk::trace::Sampler;
+    use tracing::span::{Attributes, Id};
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::super::rpc::Observer;
+    use super::super::{MethodTable, Metrics};
+    use super::*;
+
+    const CALLS: usize = 2_000;
+
+    /// Counts what the exporter's layer would be given.
+    #[derive(Clone, Default)]
+    struct Counting(Arc<AtomicUsize>);
+
+    impl<S: Subscriber> Layer<S> for Counting {
+        fn on_new_span(&self, _: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many of [`CALLS`] are traced, by their own root or below this caller's span.
+    fn traced(sampler: Sampler, method: &str, traceparent: Option<&str>) -> usize {
+        let counting = Counting::default();
+        let layer = counting.clone().with_filter(EarlySampling(Arc::new(sampler)));
+        let observer = Arc::new(Observer::new(Arc::new(MethodTable::new([method])), Arc::new(Metrics::new())));
+        let mut headers = HeaderMap::new();
+        if let Some(traceparent) = traceparent {
+            headers.insert("traceparent", traceparent.parse().unwrap());
+        }
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for _ in 0..CALLS {
+                observer.start(&format!("/{method}"), &headers).finish(tonic::Code::Ok);
+            }
+        });
+        counting.0.load(Ordering::Relaxed)
+    }
+
+    fn one_in_four() -> Sampler {
+        Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.25)))
+    }
+
+    #[test]
+    fn roots_are_drawn_by_the_ratio_and_children_go_with_their_caller() {
+        let caller = |flags| format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
+        for method in ["a.B/C", MethodTable::HOT[0]] {
+            for root in [None, Some("no traceparent")] {
+                let count = traced(one_in_four(), method, root);
+                assert!((400..600).contains(&count), "{method} {root:?}: {count} of {CALLS}");
+            }
+            assert_eq!(traced(one_in_four(), method, Some(&caller("00"))), 0, "{method}");
+            assert_eq!(traced(one_in_four(), method, Some(&caller("01"))), CALLS, "{method}");
+            assert_eq!(traced(Sampler::AlwaysOn, method, Some(&caller("00"))), CALLS, "{method}");
+            assert_eq!(traced(Sampler::AlwaysOff, method, Some(&caller("01"))), 0, "{method}");
+        }
+    }
+
+    #[test]
+    fn what_the_filter_let_pass_is_not_drawn_again() {
+        let sampling = EarlySampling(Arc::new(Sampler::AlwaysOff));
+        let decision = |kind| sampling.should_sample(None, TraceId::from(1), "", &kind, &[], &[]).decision;
+        assert_eq!(decision(SpanKind::Server), SamplingDecision::RecordAndSample);
+        assert_eq!(decision(SpanKind::Internal), SamplingDecision::Drop);
+    }
+}
