@@ -18,8 +18,8 @@ use pin_project_lite::pin_project;
 
 use super::turn::TurnTimer;
 
-/// Calls polled in one turn of a connection's task; the rest become tasks, so that a client that sends many at once does
-/// not keep the other connections of its core waiting.
+/// Calls polled in one turn of a connection's task; the rest become tasks, so that a client that sends many at once
+/// does not keep the other connections of its core waiting.
 const CALLS_AT_ONCE_MAX: usize = 64;
 
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
