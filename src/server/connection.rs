@@ -47,7 +47,8 @@ pub(super) struct Lifetime {
     pub grace: Duration,
 }
 
-/// What serves the calls of a connection. It must always be ready: what cannot take a call answers it with a status.
+/// What serves the calls of a connection. It must always be ready: what cannot take a call answers it with a status. It
+/// works in its futures, where a panic ends one call; to call it is the connection's own work, and ends that.
 pub(super) trait Calls<B>:
     Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
