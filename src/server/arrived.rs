@@ -16,8 +16,10 @@ use std::{
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 
-/// Calls polled in one turn of a connection's task; the rest become tasks, so that a client that sends many at once does
-/// not keep the other connections of its core waiting.
+use super::turn::TurnTimer;
+
+/// Calls polled in one turn of a connection's task; the rest become tasks, so that a client that sends many at once
+/// does not keep the other connections of its core waiting.
 const CALLS_AT_ONCE_MAX: usize = 64;
 
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -102,6 +104,7 @@ impl<C: Future> Future for Driven<C> {
     type Output = C::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        TurnTimer::begin_turn();
         let this = self.project();
         let polled = this.connection.poll(context);
         // Also when the connection has ended: a change that was asked for is made, whether or not its answer arrives.

@@ -8,11 +8,14 @@ use std::{cell::RefCell, convert::Infallible, error::Error, pin::pin, time::Dura
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower::Service;
 
-use super::arrived::{Arrived, Driven};
+use super::{
+    arrived::{Arrived, Driven},
+    turn::TurnTimer,
+};
 
 /// Streams that one connection may have open; each costs memory.
 const CONCURRENT_STREAMS_MAX: u32 = 1_000;
@@ -44,7 +47,8 @@ pub(super) struct Lifetime {
     pub grace: Duration,
 }
 
-/// What serves the calls of a connection. It must always be ready: what cannot take a call answers it with a status.
+/// What serves the calls of a connection. It must always be ready: what cannot take a call answers it with a status. It
+/// works in its futures, where a panic ends one call; to call it is the connection's own work, and ends that.
 pub(super) trait Calls<B>:
     Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
@@ -102,7 +106,7 @@ fn told(ended: hyper::Result<()>) {
 fn builder(arrived: &Arrived) -> http2::Builder<Arrived> {
     let mut builder = http2::Builder::new(arrived.clone());
     builder
-        .timer(TokioTimer::new())
+        .timer(TurnTimer::default())
         .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -7,6 +7,7 @@ mod deadline;
 mod listener;
 mod observe;
 mod stage;
+mod turn;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

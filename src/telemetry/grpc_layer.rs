@@ -18,7 +18,8 @@ use super::{MethodTable, Metrics};
 ///
 /// The span is current while the handler runs and while a stream's messages are made. The status comes from headers or
 /// trailers. No header, metadata or body is recorded. An RPC dropped before its end counts as unfinished and CANCELLED:
-/// its client went away, its handler panicked, or a layer outside of this one (such as one that keeps the client's deadline) gave up.
+/// its client went away, its handler panicked, or a layer outside of this one (such as one that keeps the client's
+/// deadline) gave up.
 #[derive(Debug, Clone)]
 pub struct GrpcLayer(Arc<Observer>);
 
@@ -52,8 +53,8 @@ pin_project! {
 // === impl GrpcLayer ===
 
 impl GrpcLayer {
-    /// Observes RPCs under the names in `methods`. Make one for each thread that serves: they share `metrics`, and nothing
-    /// that every call writes to.
+    /// Observes RPCs under the names in `methods`. Make one for each thread that serves: they share `metrics`, and
+    /// nothing that every call writes to.
     pub fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(Observer::new(methods, metrics)))
     }

@@ -12,6 +12,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::Code;
 use tracing::Span;
 use tracing::field::Empty;
+use tracing::level_filters::LevelFilter;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::sampling;
@@ -19,9 +20,38 @@ use super::{MethodLabel, MethodTable, Metrics};
 
 /// The target of RPC spans, for filters.
 pub(super) const TARGET: &str = "latchkey::rpc";
+/// The target of the spans of RPCs that are not traced, for logs only: whatever filter takes the others takes them.
+pub(super) const UNSAMPLED_TARGET: &str = "latchkey::rpc::unsampled";
 
 const TRACEPARENT: &str = "traceparent";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// A span per the semantic conventions for RPC: `rpc.method` is the whole name.
+macro_rules! span {
+    ($target:expr, $label:expr) => {
+        if $label.hot {
+            span!($target, $label, tracing::Level::DEBUG)
+        } else {
+            span!($target, $label, tracing::Level::INFO)
+        }
+    };
+    ($target:expr, $label:expr, $level:expr) => {
+        tracing::span!(
+            target: $target,
+            parent: None,
+            $level,
+            "rpc",
+            otel.name = $label.method,
+            otel.kind = "server",
+            rpc.system.name = "grpc",
+            rpc.service = $label.service,
+            rpc.method = $label.method,
+            rpc.response.status_code = Empty,
+            otel.status_code = Empty,
+            "error.type" = Empty,
+        )
+    };
+}
 
 /// How many gRPC statuses there are, numbered from 0.
 const CODES: usize = 17;
@@ -118,43 +148,24 @@ impl Drop for Rpc {
     }
 }
 
-/// The RPC's span, below its caller's if that names one.
+/// The RPC's span, below its caller's if that names one. Hot methods get one that nothing wants at the default log
+/// level unless they are traced.
 fn span_in_trace(label: MethodLabel, headers: &HeaderMap) -> Span {
+    if label.hot && LevelFilter::current() < LevelFilter::DEBUG {
+        return Span::none();
+    }
     let parent =
         headers.contains_key(TRACEPARENT).then(|| TraceContextPropagator::new().extract(&TraceParent(headers)));
-    let Some(parent) = parent.filter(|parent: &Context| parent.span().span_context().is_valid()) else {
-        return span(label);
-    };
-    let span = sampling::below(parent.clone(), || span(label));
-    if !span.is_disabled() {
+    let parent = parent.filter(|parent: &Context| parent.span().span_context().is_valid());
+    if sampling::drops(parent.as_ref()) {
+        return span!(UNSAMPLED_TARGET, label);
+    }
+    let span = span!(TARGET, label);
+    if let Some(parent) = parent.filter(|_| !span.is_disabled()) {
         // Fails where spans are logged but not exported: then there is nothing to be the parent of.
         let _ = span.set_parent(parent);
     }
     span
-}
-
-/// A span per the semantic conventions for RPC: `rpc.method` is the whole name. Hot methods get one that nothing wants
-/// at the default log level unless traces are exported.
-fn span(label: MethodLabel) -> Span {
-    macro_rules! span_at {
-        ($level:expr) => {
-            tracing::span!(
-                target: TARGET,
-                parent: None,
-                $level,
-                "rpc",
-                otel.name = label.method,
-                otel.kind = "server",
-                rpc.system.name = "grpc",
-                rpc.service = label.service,
-                rpc.method = label.method,
-                rpc.response.status_code = Empty,
-                otel.status_code = Empty,
-                "error.type" = Empty,
-            )
-        };
-    }
-    if label.hot { span_at!(tracing::Level::DEBUG) } else { span_at!(tracing::Level::INFO) }
 }
 
 /// Gives the propagator `traceparent` and nothing else. `tracestate` is free text of the caller's, and would be

@@ -1,9 +1,10 @@
 //! Which RPCs are traced: decided before a span is made of them, since a span costs as much as a verification.
 //!
-//! The decision is the configured sampler's (`OTEL_TRACES_SAMPLER`), asked as soon as the RPC's parent is known. What it
-//! drops is disabled for the exporter, and without a log that wants it, no span is made at all.
+//! The decision is the configured sampler's (`OTEL_TRACES_SAMPLER`), asked as soon as the RPC's parent is known. What
+//! it drops has another target, which the exporter never looks at; so that without a log that wants it, no span is made
+//! at all. Every trace of ours begins with an RPC: other spans are exported below one that is, or they would begin
+//! traces of their own wherever an RPC was dropped.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,30 +14,25 @@ use opentelemetry_sdk::trace::{
     Config, IdGenerator, RandomIdGenerator, SamplingDecision, SamplingResult, ShouldSample,
 };
 use tracing::subscriber::Interest;
-use tracing::{Level, Metadata};
+use tracing::{Level, Metadata, Subscriber, dispatcher};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Filter};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::rpc;
 
 /// The target of every span and event of this crate, by its beginning.
 const OURS: &str = "latchkey";
 
-thread_local! {
-    /// The parent, at the caller, of the RPC whose span is being made on this thread. A filter is not told of it.
-    static PARENT: RefCell<Option<TraceContext>> = const { RefCell::new(None) };
+/// Whether an RPC with this parent, at its caller, is not to be traced by those who collect traces, if anybody does.
+pub(super) fn drops(parent: Option<&TraceContext>) -> bool {
+    dispatcher::get_default(|subscriber| {
+        subscriber.downcast_ref().is_some_and(|sampling: &EarlySampling| !sampling.takes(parent))
+    })
 }
 
-/// Makes a span, which [`EarlySampling`] judges as a child of this parent.
-pub(super) fn below<S>(parent: TraceContext, span: impl FnOnce() -> S) -> S {
-    PARENT.set(Some(parent));
-    let span = span();
-    PARENT.set(None);
-    span
-}
-
-/// As a filter of the exporter's layer, decides about RPCs; as a sampler, keeps what the filter let pass, and decides
-/// about everything else.
+/// Asked about an RPC, decides; as a filter of the exporter's layer and as a sampler, keeps what it has let pass, and
+/// decides about everything else.
 #[derive(Clone)]
 pub(super) struct EarlySampling(Arc<dyn ShouldSample>);
 
@@ -49,22 +45,21 @@ impl EarlySampling {
     }
 
     /// The decision about an RPC. Its trace's id is drawn anew if it is a root: what a ratio looks at is evenly spread.
-    fn takes_rpc(&self) -> bool {
-        PARENT.with_borrow(|parent| {
-            let trace_id = match parent {
-                Some(parent) => parent.span().span_context().trace_id(),
-                None => RandomIdGenerator::default().new_trace_id(),
-            };
-            let result = self.0.should_sample(parent.as_ref(), trace_id, "rpc", &SpanKind::Server, &[], &[]);
-            result.decision != SamplingDecision::Drop
-        })
+    fn takes(&self, parent: Option<&TraceContext>) -> bool {
+        let trace_id = match parent {
+            Some(parent) => parent.span().span_context().trace_id(),
+            None => RandomIdGenerator::default().new_trace_id(),
+        };
+        let result = self.0.should_sample(parent, trace_id, "rpc", &SpanKind::Server, &[], &[]);
+        result.decision != SamplingDecision::Drop
     }
 
-    /// Spans of ours from INFO up, and RPCs'. The exporter's own gRPC calls have spans too, of tonic, hyper and h2:
-    /// exporting those would be export without end.
+    /// What of this may be exported: spans of ours from INFO up, and RPCs'. The exporter's own gRPC calls have spans
+    /// too, of tonic, hyper and h2: exporting those would be export without end.
     fn wants(metadata: &Metadata<'_>) -> bool {
         let module = metadata.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-        module && *metadata.level() <= if is_rpc(metadata) { Level::DEBUG } else { Level::INFO }
+        let level = if is_rpc(metadata) { Level::DEBUG } else { Level::INFO };
+        module && metadata.target() != rpc::UNSAMPLED_TARGET && *metadata.level() <= level
     }
 }
 
@@ -72,16 +67,19 @@ fn is_rpc(metadata: &Metadata<'_>) -> bool {
     metadata.target() == rpc::TARGET
 }
 
-impl<S> Filter<S> for EarlySampling {
-    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        Self::wants(metadata) && (!is_rpc(metadata) || self.takes_rpc())
+impl<S> Filter<S> for EarlySampling
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        Self::wants(metadata) && (is_rpc(metadata) || context.lookup_current().is_some())
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         match (Self::wants(metadata), is_rpc(metadata)) {
             (false, _) => Interest::never(),
-            (true, true) => Interest::sometimes(),
-            (true, false) => Interest::always(),
+            (true, true) => Interest::always(),
+            (true, false) => Interest::sometimes(),
         }
     }
 
@@ -102,7 +100,7 @@ impl ShouldSample for EarlySampling {
     ) -> SamplingResult {
         let is_root = parent.is_none_or(|parent| !parent.span().span_context().is_valid());
         if is_root && *kind == SpanKind::Server {
-            // The filter has let it pass: to draw again would be to sample the sampled.
+            // It was let pass before it was made: to draw again would be to sample the sampled.
             let (attributes, trace_state) = (Vec::new(), TraceState::default());
             return SamplingResult { decision: SamplingDecision::RecordAndSample, attributes, trace_state };
         }
@@ -136,7 +134,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Counting(Arc<AtomicUsize>);
 
-    impl<S: tracing::Subscriber> Layer<S> for Counting {
+    impl<S: Subscriber> Layer<S> for Counting {
         fn on_new_span(&self, _: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -179,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_filter_let_pass_is_not_drawn_again() {
+    fn what_was_let_pass_is_not_drawn_again() {
         let sampling = EarlySampling(Arc::new(Sampler::AlwaysOff));
         let decision = |kind| sampling.should_sample(None, TraceId::from(1), "", &kind, &[], &[]).decision;
         assert_eq!(decision(SpanKind::Server), SamplingDecision::RecordAndSample);

@@ -9,6 +9,7 @@ mod support;
 mod authority;
 mod bad_input;
 mod calls;
+mod connections;
 mod coverage;
 mod directory;
 mod errors;
