@@ -29,8 +29,9 @@
 //! 2. [`verify`] parses the token (a typo ends here), hashes it under each pepper, reads lease, clock and
 //!    applied revision, and looks the digest up in its cache.
 //! 3. An entry that every fence covering it lets pass is judged by
-//!    [`domain::verification::TokenFacts::outcome`] at the estimate of the database's time. No lock, no
-//!    database, no allocation.
+//!    [`domain::verification::Standing::outcome`] at the estimate of the database's time. No lock, no
+//!    database, no allocation. If that was all that the request needed, [`grpc`] answers it from the bytes that the
+//!    transport has, with bytes that are mostly ready-made.
 //! 4. Otherwise one query to the primary answers for all who ask for the same token at that moment: one
 //!    snapshot of token, key, account, teams, log head and catalogue ([`store::fill`]).
 //! 5. The outcome is data. What cannot be known is UNAVAILABLE.

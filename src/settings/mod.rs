@@ -84,8 +84,8 @@ settings! {
         "Secrets that key the stored digests, as a list of `id=file:/path` or `id=env:VARIABLE`, each 64 hex digits; all verify, and the first that every replica has mints";
     token_prefix: TokenPrefix, "PREFIX", Value("lk"),
         "Prefix of newly minted tokens, 2 to 12 of a-z and 0-9";
-    cache_keys_max: usize, "KEYS" [1, 100_000_000], Value("100000"),
-        "Most tokens held in the cache";
+    cache_keys_max: usize, "KEYS" [1, 100_000_000], Value("1000000"),
+        "Most tokens held in the cache, which takes some 250 bytes each as it fills";
     negative_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
         "Most unknown digests remembered as unknown";
     misses_in_flight_max: usize, "MISSES" [1, 1_000_000], Value("1024"),

@@ -10,7 +10,7 @@
 //!    message, after its bytes are in hand.
 //! 3. Its digest, under each pepper, is looked up in the [`cache`]. A candidate that every [`fence`]
 //!    covering it lets pass is judged at the [`deadline`]'s estimate of database time, and that is the
-//!    answer. No lock but the cache's, no database, no allocation.
+//!    answer ([`Memory`]). No lock, no database, no allocation.
 //! 4. Else the [`negative`] digests, under their own fence.
 //! 5. Else, and always without a lease, the database decides: one query for all who ask (`flight`),
 //!    whose result is judged again by whoever waited (`miss`, [`verifier`]).

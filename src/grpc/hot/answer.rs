@@ -2,7 +2,7 @@
 //! all keys with the same permissions have in common was written once, when the first of them was asked for.
 
 use prost::{
-    bytes::{BufMut, Bytes, BytesMut},
+    bytes::{BufMut, Bytes},
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
 
@@ -72,26 +72,26 @@ pub fn single(answer: &app::Answer<'_>) -> Option<Bytes> {
     encode_varint(len as u64, &mut message);
     answer.write(&mut message);
     debug_assert_eq!(message.len(), PREFIX_BYTES + field_len);
-    Some(message.freeze())
+    Some(message.into())
 }
 
 /// A message of many answers, begun.
 pub struct Many {
-    message: Option<BytesMut>,
+    message: Option<Vec<u8>>,
     field: u32,
 }
 
 impl Many {
     /// A VerifyTokensResponse with gRPC's prefix, of so many answers.
     pub fn new(count: usize) -> Self {
-        let mut message = BytesMut::with_capacity(PREFIX_BYTES + count * ANSWER_BYTES);
+        let mut message = Vec::with_capacity(PREFIX_BYTES + count * ANSWER_BYTES);
         message.put_bytes(0, PREFIX_BYTES);
         Self { message: Some(message), field: field::ANSWER }
     }
 
     /// A StreamVerifyTokensResponse.
     pub fn of_message(correlation_id: u64, count: usize) -> Self {
-        let mut message = BytesMut::with_capacity(CORRELATION_BYTES_MAX + count * ANSWER_BYTES);
+        let mut message = Vec::with_capacity(CORRELATION_BYTES_MAX + count * ANSWER_BYTES);
         put_number_unless_zero(field::CORRELATION_ID, correlation_id, &mut message);
         Self { message: Some(message), field: field::STREAMED_ANSWER }
     }
@@ -112,17 +112,17 @@ impl Many {
         let mut message = self.message?;
         let len = u32::try_from(message.len() - PREFIX_BYTES).ok()?;
         message[1..PREFIX_BYTES].copy_from_slice(&len.to_be_bytes());
-        Some(message.freeze())
+        Some(message.into())
     }
 
     /// The StreamVerifyTokensResponse.
     pub fn finish_message(self) -> Option<Bytes> {
-        self.message.map(BytesMut::freeze)
+        self.message.map(Bytes::from)
     }
 }
 
-fn begin(len: usize) -> Option<BytesMut> {
-    let mut message = BytesMut::with_capacity(PREFIX_BYTES + len);
+fn begin(len: usize) -> Option<Vec<u8>> {
+    let mut message = Vec::with_capacity(PREFIX_BYTES + len);
     message.put_u8(0);
     message.put_u32(u32::try_from(len).ok()?);
     Some(message)
@@ -148,7 +148,7 @@ impl<'a> Answer<'a> {
         number_len(self.outcome) + known + text_len(revision) + if self.stale { number_len(1) } else { 0 }
     }
 
-    fn write(&self, out: &mut BytesMut) {
+    fn write(&self, out: &mut Vec<u8>) {
         put_number(field::OUTCOME, self.outcome, out);
         if let Some(known) = &self.known {
             put_text(field::KEY_ID, &known.cached.key_id().to_ascii(), out);
@@ -182,14 +182,14 @@ impl<'a> Held<'a> {
         self.account_permissions.len() + scope + expire_time
     }
 
-    fn write(&self, cached: &Cached<'_>, out: &mut BytesMut) {
-        out.put_slice(self.account_permissions);
+    fn write(&self, cached: &Cached<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.account_permissions);
         if let Some((teams, permissions)) = self.team_scope {
             put_length(field::TEAM_SCOPE, teams + permissions.len(), out);
             for team in cached.team_ids() {
                 put_text(field::TEAM_IDS, team.as_str().as_bytes(), out);
             }
-            out.put_slice(permissions);
+            out.extend_from_slice(permissions);
         }
         if let Some(end) = self.expire_time {
             put_length(field::EXPIRE_TIME, timestamp_len(end), out);
@@ -205,11 +205,11 @@ fn write_names(set: &NamedSet) -> Box<[u8]> {
         Level::Account => field::ACCOUNT_PERMISSIONS,
         Level::Team => field::PERMISSIONS,
     };
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     for name in set.catalogue().names(set.permissions()) {
         put_text(number, name.as_bytes(), &mut out);
     }
-    out.to_vec().into()
+    out.into()
 }
 
 fn seconds_and_nanos(time: Timestamp) -> (i64, i32) {
@@ -237,22 +237,22 @@ fn number_len_unless_zero(number: u64) -> usize {
     if number == 0 { 0 } else { number_len(number) }
 }
 
-fn put_length(field: u32, len: usize, out: &mut BytesMut) {
+fn put_length(field: u32, len: usize, out: &mut Vec<u8>) {
     encode_key(field, WireType::LengthDelimited, out);
     encode_varint(len as u64, out);
 }
 
-fn put_text(field: u32, text: &[u8], out: &mut BytesMut) {
+fn put_text(field: u32, text: &[u8], out: &mut Vec<u8>) {
     put_length(field, text.len(), out);
-    out.put_slice(text);
+    out.extend_from_slice(text);
 }
 
-fn put_number(field: u32, number: u64, out: &mut BytesMut) {
+fn put_number(field: u32, number: u64, out: &mut Vec<u8>) {
     encode_key(field, WireType::Varint, out);
     encode_varint(number, out);
 }
 
-fn put_number_unless_zero(field: u32, number: u64, out: &mut BytesMut) {
+fn put_number_unless_zero(field: u32, number: u64, out: &mut Vec<u8>) {
     if number != 0 {
         put_number(field, number, out);
     }

@@ -11,6 +11,9 @@ use crate::{
 /// Questions that one message may ask.
 const CHECKS_MAX: usize = 1_000;
 
+/// How many of the latest different requirements one is compared with before it is read.
+const REQUIREMENTS_REMEMBERED: usize = 8;
+
 /// What a token must be good for, in the request's own words.
 pub type Needed<'a> = Requirement<&'a str, &'a str>;
 
@@ -26,8 +29,8 @@ pub struct Batch<'a> {
     /// Of a message of a stream.
     pub correlation_id: u64,
     checks: Vec<(&'a [u8], Option<usize>)>,
-    /// Each different one once, if they come one after the other.
-    requirements: Vec<Needed<'a>>,
+    /// With the bytes that it was read from: the same again need not be read again.
+    requirements: Vec<(&'a [u8], Needed<'a>)>,
 }
 
 /// A message's fields, by their numbers.
@@ -89,42 +92,45 @@ impl<'a> Single<'a> {
 impl<'a> Batch<'a> {
     /// Reads a VerifyTokensRequest.
     pub fn read(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
-        let (mut batch, mut last, mut fields) = (Self::default(), None, Fields(message));
+        let (mut batch, mut fields) = (Self::default(), Fields(message));
         while let Some(field) = fields.next() {
             let (1, Value::Bytes(check)) = field? else { return None };
-            batch.add(check, &mut last, memory)?;
+            batch.add(check, memory)?;
         }
         batch.of_a_good_size()
     }
 
     /// Reads a StreamVerifyTokensRequest.
     pub fn read_message(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
-        let (mut batch, mut last, mut fields) = (Self::default(), None, Fields(message));
+        let (mut batch, mut fields) = (Self::default(), Fields(message));
         while let Some(field) = fields.next() {
             match field? {
                 (1, Value::Number(correlation_id)) => batch.correlation_id = correlation_id,
-                (2, Value::Bytes(check)) => batch.add(check, &mut last, memory)?,
+                (2, Value::Bytes(check)) => batch.add(check, memory)?,
                 _ => return None,
             }
         }
         batch.of_a_good_size()
     }
 
-    fn add(&mut self, check: &'a [u8], last: &mut Option<&'a [u8]>, memory: &FromMemory<'_>) -> Option<()> {
+    fn add(&mut self, check: &'a [u8], memory: &FromMemory<'_>) -> Option<()> {
         let (token, requirement) = read_check(check)?;
         let requirement = match requirement {
             None => None,
-            Some(requirement) => {
-                // Most often what was needed of the last one is needed of this one too.
-                if *last != Some(requirement) {
-                    self.requirements.push(read_requirement(requirement, memory)?);
-                    *last = Some(requirement);
-                }
-                Some(self.requirements.len() - 1)
-            }
+            Some(requirement) => Some(self.requirement(requirement, memory)?),
         };
         self.checks.push((token, requirement));
         Some(())
+    }
+
+    /// The place of a requirement. Most batches need a few things of many tokens.
+    fn requirement(&mut self, bytes: &'a [u8], memory: &FromMemory<'_>) -> Option<usize> {
+        let latest = self.requirements.len().saturating_sub(REQUIREMENTS_REMEMBERED);
+        if let Some(place) = self.requirements[latest..].iter().rposition(|(known, _)| *known == bytes) {
+            return Some(latest + place);
+        }
+        self.requirements.push((bytes, read_requirement(bytes, memory)?));
+        Some(self.requirements.len() - 1)
     }
 
     fn of_a_good_size(self) -> Option<Self> {
@@ -132,7 +138,7 @@ impl<'a> Batch<'a> {
     }
 
     pub fn questions(&self) -> Vec<Question<'_, &'a str, &'a str>> {
-        let requirement = |place: Option<usize>| place.map(|place| &self.requirements[place]);
+        let requirement = |place: Option<usize>| place.map(|place| &self.requirements[place].1);
         self.checks.iter().map(|(token, place)| Question { token, requirement: requirement(*place) }).collect()
     }
 }
