@@ -33,7 +33,7 @@ const CALLS: usize = 40;
 const RATIO_LIMIT: f64 = 1.3;
 const STARTS: usize = 5;
 /// Keys whose memory is measured, and those before them that fill the buffers and pools of the process.
-const RESIDENT: u64 = 250_000;
+const RESIDENT: u64 = 200_000;
 const RESIDENT_WARM_UP: u64 = 10_000;
 const RESIDENT_LIMIT: f64 = 256.0;
 const BATCH: u64 = 1_000;

@@ -13,9 +13,10 @@ SELECT FROM accounts WHERE account_id = 'a0' FOR NO KEY UPDATE;
 SELECT FROM accounts WHERE account_id = 'system' FOR SHARE;
 \endpipeline
 -- Who calls, and whether it may.
+\startpipeline
 SELECT h.epoch AS log_epoch, c.revision_epoch, c.revision_number
     FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c;
-SELECT GREATEST(time, clock_timestamp()) AS now FROM log_head LIMIT 1 \gset
+SELECT GREATEST(time, clock_timestamp()) AS now FROM log_head LIMIT 1;
 SELECT h.epoch, h.number, c.revision_epoch, c.revision_number,
     s.digest, s.end_time, k.key_id, k.account_id, k.account_permissions, k.team_permissions, k.expire_time,
     k.state, a.state AS account_state,
@@ -26,6 +27,7 @@ SELECT h.epoch, h.number, c.revision_epoch, c.revision_number,
     LEFT JOIN (api_key_secrets s
     JOIN api_keys k ON k.key_id = s.key_id JOIN accounts a ON a.account_id = k.account_id)
     ON s.digest = ANY(ARRAY[:caller::bytea]);
+\endpipeline
 -- The account and its quota, the teams, the pepper.
 SELECT account_id, display_name, state, api_key_count, create_time, revision_epoch, revision_number
     FROM accounts WHERE account_id = 'a0';
@@ -44,19 +46,16 @@ WITH k AS (INSERT INTO api_keys (key_id, account_id, name, comment, metadata,
     VALUES (('01980000-0000-7000-8000-' || lpad(to_hex(:number::bigint), 12, '0'))::uuid, 'a0', 'created', '', '{}',
     ARRAY['incidents.view', 'incidents.create', 'settings.view', 'workflows.view'],
     ARRAY['catalog.view', 'schedules.view', 'on_call.view', 'heartbeats.ping'], NULL, 'active', 'lk_…abcd',
-    :caller_key::uuid, 'system', NULL, :now::timestamptz, :now::timestamptz, :now::timestamptz, 0, 0)),
+    :caller_key::uuid, 'system', NULL, now(), now(), now(), 0, 0)),
     t AS (INSERT INTO api_key_teams (account_id, key_id, team_id) SELECT 'a0',
     ('01980000-0000-7000-8000-' || lpad(to_hex(:number::bigint), 12, '0'))::uuid, unnest(ARRAY['team-0', 'team-1'])),
     s AS (INSERT INTO api_key_secrets (digest, key_id, pepper_id, create_time) VALUES (sha256(int8send(:number::bigint)),
-    ('01980000-0000-7000-8000-' || lpad(to_hex(:number::bigint), 12, '0'))::uuid, 'test', :now::timestamptz))
+    ('01980000-0000-7000-8000-' || lpad(to_hex(:number::bigint), 12, '0'))::uuid, 'test', now()))
     UPDATE accounts SET api_key_count = api_key_count + 1 WHERE account_id = 'a0';
--- The head, the key's stamp, the event.
-UPDATE log_head h SET number = h.number + 1, time = GREATEST(h.time, clock_timestamp(), :now::timestamptz)
+-- The head, the event, the key's stamp.
+UPDATE log_head h SET number = h.number + 1, time = GREATEST(h.time, clock_timestamp(), now())
     RETURNING h.epoch, h.number, h.time, h.hash \gset head_
-UPDATE api_keys t SET revision_epoch = :head_epoch::bigint, revision_number = s.number
-    FROM unnest(ARRAY['a0'],
-    ARRAY[('01980000-0000-7000-8000-' || lpad(to_hex(:number::bigint), 12, '0'))::uuid], ARRAY[:head_number::bigint])
-    AS s (account_id, id, number) WHERE t.key_id = s.id AND t.account_id = s.account_id;
+\startpipeline
 WITH e AS (INSERT INTO events (number, epoch, event_id, time, kind, account_id,
     target_type, target_id, affected_key_ids, format_version, payload, hash)
     SELECT n.number, :head_epoch::bigint, n.event_id, n.time, n.kind, n.account_id, n.target_type, n.target_id,
@@ -69,4 +68,9 @@ WITH e AS (INSERT INTO events (number, epoch, event_id, time, kind, account_id,
     (number, event_id, time, kind, account_id, target_type, target_id, affected, payload, hash)),
     h AS (UPDATE log_head SET hash = sha256(:head_hash::bytea || :payload::bytea))
     SELECT pg_notify('latchkey_events', '') WHERE true;
+UPDATE api_keys t SET revision_epoch = :head_epoch::bigint, revision_number = s.number
+    FROM unnest(ARRAY['a0'],
+    ARRAY[('01980000-0000-7000-8000-' || lpad(to_hex(:number::bigint), 12, '0'))::uuid], ARRAY[:head_number::bigint])
+    AS s (account_id, id, number) WHERE t.key_id = s.id AND t.account_id = s.account_id;
+\endpipeline
 COMMIT;
