@@ -156,6 +156,16 @@ impl<Cursor: Clone> Page<Cursor> {
     }
 }
 
+/// What a caller is judged by.
+pub struct CallerState {
+    /// The catalogue.
+    pub catalogue: Arc<Catalogue>,
+    /// The database's clock.
+    pub now: Timestamp,
+    /// The caller's token, closed under the catalogue; `None` if it is not on record.
+    pub token: Option<TokenFacts>,
+}
+
 /// Reads of one snapshot, or of a transaction that holds its locks.
 #[async_trait]
 pub trait Reader: Send {
@@ -171,6 +181,8 @@ pub trait Reader: Send {
     async fn default_roles(&mut self) -> StoreResult<Vec<Role>>;
     /// Which of these permission names a key's team scope or a team role names.
     async fn held_on_teams(&mut self, names: &BTreeSet<String>) -> StoreResult<BTreeSet<String>>;
+    /// What [`Self::catalogue`], [`Self::now`] and [`Self::token`] say, asked together.
+    async fn caller(&mut self, digest: &HashedToken) -> StoreResult<CallerState>;
     /// A token on record, closed under [`Self::catalogue`].
     async fn token(&mut self, digest: &HashedToken) -> StoreResult<Option<TokenFacts>>;
     /// A user as the judge sees it; `None` if unknown, or if its account is deleted.

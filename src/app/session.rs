@@ -8,7 +8,7 @@ use super::{
     App,
     barrier::Wait,
     error::Error,
-    ports::{Locks, Reader, UserPrincipal},
+    ports::{CallerState, Locks, Reader, UserPrincipal},
     types::OnBehalfOf,
 };
 use crate::{
@@ -166,12 +166,12 @@ impl Maker {
     /// # Errors
     /// The caller's token is not VALID now, it may not act for the user, or the user may not act.
     pub async fn actor(&self, reader: &mut dyn Reader) -> Result<Actor, Error> {
-        let catalogue = reader.catalogue().await?;
-        let now = reader.now().await?;
         let Self::Session(session) = self else {
+            let (catalogue, now) = (reader.catalogue().await?, reader.now().await?);
             return Ok(Actor { caller: None, principal: None, catalogue, now });
         };
-        let facts = reader.token(&session.digest).await?.ok_or(Error::BadCredentials(Outcome::Unknown))?;
+        let CallerState { catalogue, now, token } = reader.caller(&session.digest).await?;
+        let facts = token.ok_or(Error::BadCredentials(Outcome::Unknown))?;
         check_live(facts.outcome(now, None))?;
         let (caller, principal) = match &session.on_behalf_of {
             None => key_caller(&facts),

@@ -100,8 +100,8 @@ impl CatalogueCache {
     }
 
     /// The catalogue of the connection's snapshot.
-    pub async fn current(&self, conn: &mut AsyncPgConnection) -> QueryResult<Arc<Catalogue>> {
-        let head: CatalogueHead = statement(HEAD_SQL).get_result(conn).await?;
+    pub async fn current(&self, mut conn: &AsyncPgConnection) -> QueryResult<Arc<Catalogue>> {
+        let head: CatalogueHead = statement(HEAD_SQL).get_result(&mut conn).await?;
         match self.get(head) {
             Some(catalogue) => Ok(catalogue),
             None => self.load(conn).await.map(|(_, catalogue)| catalogue),
@@ -109,7 +109,7 @@ impl CatalogueCache {
     }
 
     /// Reads the catalogue and keeps it.
-    pub async fn load(&self, conn: &mut AsyncPgConnection) -> QueryResult<(CatalogueHead, Arc<Catalogue>)> {
+    pub async fn load(&self, conn: &AsyncPgConnection) -> QueryResult<(CatalogueHead, Arc<Catalogue>)> {
         let loaded = load(conn).await?;
         self.0.store(Some(Arc::new(loaded.clone())));
         Ok(loaded)
@@ -117,8 +117,8 @@ impl CatalogueCache {
 }
 
 /// Reads the catalogue, past any cache: for the transaction that is changing it.
-pub async fn load(conn: &mut AsyncPgConnection) -> QueryResult<(CatalogueHead, Arc<Catalogue>)> {
-    let rows: Vec<PermissionRow> = statement(LOAD_SQL).load(conn).await?;
+pub async fn load(mut conn: &AsyncPgConnection) -> QueryResult<(CatalogueHead, Arc<Catalogue>)> {
+    let rows: Vec<PermissionRow> = statement(LOAD_SQL).load(&mut conn).await?;
     let [PermissionRow { head, .. }, ..] = rows[..] else { return Err(unreadable("catalogue_head")) };
     let permissions = rows.into_iter().filter_map(|row| permission(row).transpose()).collect::<QueryResult<_>>()?;
     Ok((head, Arc::new(Catalogue::new(head.revision(), permissions))))

@@ -92,12 +92,12 @@ pub struct Snapshot(FillRow);
 /// Reads a token, the head and the catalogue's revision from one snapshot.
 ///
 /// That there is no such token counts only if the peppers that it was hashed with are all that are in use.
-pub async fn read(conn: &mut AsyncPgConnection, digests: &[HashedToken], peppers: &[String]) -> QueryResult<Snapshot> {
+pub async fn read(mut conn: &AsyncPgConnection, digests: &[HashedToken], peppers: &[String]) -> QueryResult<Snapshot> {
     let digests: Vec<_> = digests.iter().copied().map(Digest).collect();
     let row: FillRow = statement(FILL_SQL)
         .bind::<Array<Bytea>, _>(digests)
         .bind::<Array<Text>, _>(peppers.to_vec())
-        .get_result(conn)
+        .get_result(&mut conn)
         .await?;
     refuse_standby(row.standby)?;
     Ok(Snapshot(row))

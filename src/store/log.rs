@@ -6,6 +6,7 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::join;
 use uuid::{Builder, Uuid};
 
 use super::{
@@ -117,8 +118,8 @@ pub async fn head(conn: &mut AsyncPgConnection) -> QueryResult<Head> {
 }
 
 /// The database's clock, now.
-pub async fn now(conn: &mut AsyncPgConnection) -> QueryResult<Timestamp> {
-    let row: ClockRow = statement(NOW_SQL).get_result(conn).await?;
+pub async fn now(mut conn: &AsyncPgConnection) -> QueryResult<Timestamp> {
+    let row: ClockRow = statement(NOW_SQL).get_result(&mut conn).await?;
     Ok(row.now.0)
 }
 
@@ -172,8 +173,9 @@ pub async fn append(
         previous = batch.add(&event, &previous);
         revisions.push(at);
     }
-    stamps.write(conn, head.epoch).await?;
-    batch.write(conn, head.epoch, notify).await?;
+    // Pipelined: one round trip for both. The events go first, so that of two errors theirs is the one that tells.
+    let (written, stamped) = join(batch.write(conn, head.epoch, notify), stamps.write(conn, head.epoch)).await;
+    written.and(stamped)?;
     Ok(revisions)
 }
 
@@ -234,7 +236,7 @@ impl Batch {
         hash
     }
 
-    async fn write(self, conn: &mut AsyncPgConnection, epoch: i64, notify: bool) -> QueryResult<()> {
+    async fn write(self, mut conn: &AsyncPgConnection, epoch: i64, notify: bool) -> QueryResult<()> {
         let last = *self.hashes.last().expect("append returns early when there is no event");
         statement(INSERT_SQL)
             .bind::<BigInt, _>(epoch)
@@ -252,7 +254,7 @@ impl Batch {
             .bind::<Bytea, _>(last)
             .bind::<Text, _>(CHANNEL)
             .bind::<Bool, _>(notify)
-            .execute(conn)
+            .execute(&mut conn)
             .await?;
         Ok(())
     }

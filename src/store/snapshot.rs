@@ -6,6 +6,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+use futures_util::future::join3;
 
 use super::{
     accounts, api_keys,
@@ -15,7 +18,7 @@ use super::{
     roles, teams, users,
 };
 use crate::{
-    app::ports::{ApiKeyFilter, EventFilter, Page, Reader, StoreResult, StoredEvent, UserPrincipal},
+    app::ports::{ApiKeyFilter, CallerState, EventFilter, Page, Reader, StoreResult, StoredEvent, UserPrincipal},
     domain::{
         api_key::ApiKey,
         authority::Managed,
@@ -70,6 +73,27 @@ impl Session {
     }
 }
 
+/// Pipelined: one round trip for three statements, each with a snapshot of its own, in this order. All are of one
+/// snapshot, or under the lock that holds the catalogue still.
+async fn ask_together(
+    conn: &AsyncPgConnection,
+    cache: &CatalogueCache,
+    changes_catalogue: bool,
+    digest: &HashedToken,
+) -> QueryResult<(Arc<Catalogue>, Timestamp, fill::Snapshot)> {
+    let catalogue = async {
+        if changes_catalogue {
+            catalogue::load(conn).await.map(|(_, catalogue)| catalogue)
+        } else {
+            cache.current(conn).await
+        }
+    };
+    let token = fill::read(conn, std::slice::from_ref(digest), &[]);
+    // Not `try_join`: an answer that nobody waits for would still be on its way when the session goes on.
+    let (catalogue, now, token) = join3(catalogue, log::now(conn), token).await;
+    Ok((catalogue?, now?, token?))
+}
+
 #[async_trait]
 impl Reader for Session {
     async fn head(&mut self) -> StoreResult<Revision> {
@@ -100,6 +124,14 @@ impl Reader for Session {
 
     async fn held_on_teams(&mut self, names: &BTreeSet<String>) -> StoreResult<BTreeSet<String>> {
         run!(self, conn => catalogue::held_on_teams(conn, names))
+    }
+
+    async fn caller(&mut self, digest: &HashedToken) -> StoreResult<CallerState> {
+        let (cache, changes) = (self.catalogue.clone(), self.changes_catalogue);
+        let (catalogue, now, snapshot) = run!(self, conn => ask_together(conn, &cache, changes, digest))?;
+        self.told_time = Some(now);
+        let fill = snapshot.into_fill(catalogue.clone()).map_err(super::sqlstate::error)?;
+        Ok(CallerState { catalogue, now, token: fill.token.map(|(_, facts)| facts) })
     }
 
     async fn token(&mut self, digest: &HashedToken) -> StoreResult<Option<TokenFacts>> {

@@ -50,7 +50,7 @@ impl Stamps {
     }
 
     /// Writes them. Most mutations stamp one kind of object, hence cost one statement here.
-    pub async fn write(self, conn: &mut AsyncPgConnection, epoch: i64) -> QueryResult<()> {
+    pub async fn write(self, mut conn: &AsyncPgConnection, epoch: i64) -> QueryResult<()> {
         // Before the single roles: whatever stamps one of a new account's roles comes later.
         account_rows(conn, "roles", self.all_roles, epoch).await?;
         account_rows(conn, "accounts", self.accounts, epoch).await?;
@@ -62,7 +62,7 @@ impl Stamps {
             statement("UPDATE catalogue_head SET revision_epoch = $1, revision_number = $2")
                 .bind::<BigInt, _>(epoch)
                 .bind::<BigInt, _>(number)
-                .execute(conn)
+                .execute(&mut conn)
                 .await?;
         }
         Ok(())
@@ -70,7 +70,7 @@ impl Stamps {
 }
 
 async fn account_rows(
-    conn: &mut AsyncPgConnection,
+    mut conn: &AsyncPgConnection,
     table: &'static str,
     rows: Numbers<()>,
     epoch: i64,
@@ -86,13 +86,13 @@ async fn account_rows(
     .bind::<BigInt, _>(epoch)
     .bind::<Array<Text>, _>(accounts)
     .bind::<Array<BigInt>, _>(numbers)
-    .execute(conn)
+    .execute(&mut conn)
     .await?;
     Ok(())
 }
 
 async fn object_rows(
-    conn: &mut AsyncPgConnection,
+    mut conn: &AsyncPgConnection,
     table: &'static str,
     id_column: &'static str,
     rows: Numbers<String>,
@@ -111,12 +111,12 @@ async fn object_rows(
     .bind::<Array<Text>, _>(accounts)
     .bind::<Array<Text>, _>(ids)
     .bind::<Array<BigInt>, _>(numbers)
-    .execute(conn)
+    .execute(&mut conn)
     .await?;
     Ok(())
 }
 
-async fn key_rows(conn: &mut AsyncPgConnection, rows: Numbers<Uuid>, epoch: i64) -> QueryResult<()> {
+async fn key_rows(mut conn: &AsyncPgConnection, rows: Numbers<Uuid>, epoch: i64) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -130,7 +130,7 @@ async fn key_rows(conn: &mut AsyncPgConnection, rows: Numbers<Uuid>, epoch: i64)
     .bind::<Array<Text>, _>(accounts)
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Array<BigInt>, _>(numbers)
-    .execute(conn)
+    .execute(&mut conn)
     .await?;
     Ok(())
 }

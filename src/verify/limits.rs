@@ -11,6 +11,11 @@ pub struct Limits {
     pub unknown_tokens_max: usize,
     /// Misses that may ask the database at once; a quarter of them is kept for tokens known to exist.
     pub misses_in_flight_max: usize,
+    /// Loads a second that may find no such token, in the long run; beyond it tokens unknown to memory are turned
+    /// away. Each costs the database, and the good tokens beside it, a statement.
+    pub absences_per_second_max: u32,
+    /// How many of them may come at once, or as many as misses may be in flight if that is more.
+    pub absences_burst_max: usize,
     /// How long a miss may take before the call is UNAVAILABLE.
     pub miss_timeout: Duration,
     /// The lease. The follower's calls time out after a third of it.
@@ -33,6 +38,8 @@ impl Default for Limits {
             cached_tokens_max: 1_000_000,
             unknown_tokens_max: 100_000,
             misses_in_flight_max: 256,
+            absences_per_second_max: 500,
+            absences_burst_max: 2_000,
             miss_timeout: Duration::from_secs(2),
             lease: Duration::from_secs(10),
             stale_max: Duration::ZERO,

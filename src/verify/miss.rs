@@ -10,11 +10,12 @@ use std::sync::{
 };
 
 use super::{
+    admission::{Admission, Fare},
     cache::EntryCache,
     causes::Causes,
     counters::Counters,
     entry::Entry,
-    flight::{Flights, Full},
+    flight::{Flights, Full, Pilot},
     negative::NegativeCache,
     planted::{Bug, planted},
     primary::{Fill, Sent, Unavailable},
@@ -43,10 +44,13 @@ pub(super) enum LoadError {
     Overloaded,
 }
 
+type Landed = Result<Loaded, LoadError>;
+
 /// The way to the database.
 pub(super) struct Misses {
     loader: Arc<Loader>,
-    flights: Arc<Flights<Option<Loaded>>>,
+    flights: Arc<Flights<Landed>>,
+    admission: Arc<Admission>,
 }
 
 /// What a load needs of the process; shared with the task that runs it.
@@ -61,8 +65,9 @@ pub(super) struct Loader {
 
 impl Misses {
     pub fn new(loader: Arc<Loader>) -> Self {
-        let flights = Flights::new(loader.replica.limits.misses_in_flight_max);
-        Self { loader, flights }
+        let limits = &loader.replica.limits;
+        let (flights, admission) = (Flights::new(limits.misses_in_flight_max), Admission::new(limits));
+        Self { loader, flights, admission }
     }
 
     /// Loads a token for a request that has arrived, alone or together with others.
@@ -84,13 +89,12 @@ impl Misses {
             let mut seat = self.flights.board(*first, known).map_err(|Full| LoadError::Overloaded)?;
             if let Some(pilot) = seat.pilot.take() {
                 fresh = true;
-                let (loader, digests) = (self.loader.clone(), digests.to_vec());
-                tokio::spawn(async move { pilot.land(loader.load(&digests).await) });
+                self.fly(pilot, digests, known);
             } else {
                 Counters::bump(&self.loader.counters.joined_flights);
             }
             if let Some(landed) = seat.arrive().await {
-                let loaded = Loaded { fresh, ..landed.ok_or(LoadError::Unavailable)? };
+                let loaded = Loaded { fresh, ..landed? };
                 if let Some(settled) = settle(&loaded) {
                     return Ok((loaded, settled));
                 }
@@ -98,6 +102,22 @@ impl Misses {
             fresh = true;
         }
         Err(LoadError::Unavailable)
+    }
+
+    /// Sends the query and lands what it says; if it is not admitted, lands that at once.
+    fn fly(&self, pilot: Pilot<Landed>, digests: &[HashedToken], known: bool) {
+        let fare = if known { None } else { self.admission.enter(&*self.loader.replica.clock) };
+        if fare.is_none() && !known {
+            return pilot.land(Err(LoadError::Overloaded));
+        }
+        let (loader, digests) = (self.loader.clone(), digests.to_vec());
+        tokio::spawn(async move {
+            let landed = loader.load(&digests).await.ok_or(LoadError::Unavailable);
+            if landed.as_ref().is_ok_and(|loaded| loaded.entry.is_none()) {
+                fare.into_iter().for_each(Fare::keep);
+            }
+            pilot.land(landed);
+        });
     }
 }
 

@@ -13,7 +13,8 @@
 //!    answer ([`Memory`]). No lock, no database, no allocation.
 //! 4. Else the [`negative`] digests, under their own fence.
 //! 5. Else, and always without a lease, the database decides: one query for all who ask (`flight`),
-//!    whose result is judged again by whoever waited (`miss`, [`verifier`]).
+//!    whose result is judged again by whoever waited (`miss`, [`verifier`]). A flood of tokens that are not on
+//!    record is turned away before it (`admission`).
 //! 6. A VALID answer marks the use (K9), a ROTATED one the late presentation (K8): [`usage`].
 //!
 //! Beside it the [`follower`] applies the log: it raises fences, advances [`applied`], keeps time, tells
@@ -41,6 +42,7 @@
 //! - *The barrier.* It is `app`'s: whoever withdraws authority waits for the rows of `replicas`; this module only keeps
 //!   the row of its own process ([`membership`]) true.
 
+mod admission;
 mod answer;
 pub mod applied;
 mod atomic;

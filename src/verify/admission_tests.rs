@@ -1,0 +1,155 @@
+use super::*;
+use crate::{
+    domain::{token::PlainToken, verification::Outcome},
+    verify::{
+        VerifyError,
+        clock::ManualClock,
+        fake::{FakePrimary, LEASE, World, facts, pepper, token},
+    },
+};
+
+/// 10 absences a second, 4 at once.
+async fn world() -> World {
+    let limits = Limits {
+        absences_per_second_max: 10,
+        absences_burst_max: 4,
+        misses_in_flight_max: 4,
+        lease: LEASE,
+        ..Limits::default()
+    };
+    let mut world = World::with(vec![pepper(1)], limits);
+    world.round().await;
+    world
+}
+
+async fn ask(world: &World, token: &PlainToken) -> Result<Outcome, VerifyError> {
+    world.verifier.verify(token.reveal().as_bytes(), None).await.map(|answer| answer.outcome())
+}
+
+/// Asks for unknown tokens until one is turned away.
+async fn flood(world: &World) {
+    let mut unknown = (100..=255).map(token);
+    while ask(world, &unknown.next().expect("it is turned away before")).await != Err(VerifyError::Overloaded) {}
+}
+
+fn admission(absences_per_second_max: u32, absences_burst_max: usize) -> Arc<Admission> {
+    let limits = Limits { absences_per_second_max, absences_burst_max, misses_in_flight_max: 1, ..Limits::default() };
+    Admission::new(&limits)
+}
+
+#[test]
+fn what_is_kept_comes_back_at_the_rate_and_no_more_than_fits() {
+    let (clock, admission) = (ManualClock::at(1_000_000), admission(10, 3));
+    for pause_s in [0, 1_000] {
+        clock.advance(pause_s * 1_000_000);
+        (0..3).for_each(|_| admission.enter(&clock).expect("full").keep());
+        assert!(admission.enter(&clock).is_none());
+    }
+    clock.advance(99_999);
+    assert!(admission.enter(&clock).is_none());
+    clock.advance(1);
+    admission.enter(&clock).expect("one").keep();
+    assert!(admission.enter(&clock).is_none());
+}
+
+#[test]
+fn what_is_given_back_can_be_paid_again_at_once_and_only_once() {
+    let (clock, admission) = (ManualClock::at(1_000_000), admission(10, 2));
+    for _ in 0..100 {
+        let fares = [admission.enter(&clock), admission.enter(&clock)];
+        assert!(fares.iter().all(Option::is_some) && admission.enter(&clock).is_none());
+    }
+    // Given back after a pause, it is not more than fits.
+    let fares = [admission.enter(&clock), admission.enter(&clock)];
+    clock.advance(60_000_000);
+    drop(fares);
+    (0..2).for_each(|_| admission.enter(&clock).expect("full").keep());
+    assert!(admission.enter(&clock).is_none());
+}
+
+#[tokio::test]
+async fn v2_a_flood_is_turned_away_before_it_reaches_the_database_and_is_never_unknown() {
+    let world = world().await;
+    for byte in 1..=4 {
+        assert_eq!(ask(&world, &token(byte)).await, Ok(Outcome::Unknown));
+    }
+    for byte in 5..=255 {
+        assert_eq!(ask(&world, &token(byte)).await, Err(VerifyError::Overloaded));
+    }
+    assert_eq!(world.primary.fills(), 4);
+    assert_eq!(world.verifier.counters().overloaded.load(Ordering::Relaxed), 251);
+    // What is remembered costs nothing, and so much may be asked as time allows.
+    assert_eq!(ask(&world, &token(1)).await, Ok(Outcome::Unknown));
+    world.clock.advance(100_000);
+    assert_eq!(ask(&world, &token(5)).await, Ok(Outcome::Unknown));
+    assert_eq!(ask(&world, &token(6)).await, Err(VerifyError::Overloaded));
+}
+
+#[tokio::test]
+async fn a_cold_start_costs_nothing_however_many_tokens_are_good() {
+    let mut world = world().await;
+    let good: Vec<_> = (1..=255).map(|byte| world.primary.mint(byte, facts(u128::from(byte)))).collect();
+    world.round().await;
+    for token in &good {
+        assert_eq!(ask(&world, token).await, Ok(Outcome::Valid));
+    }
+}
+
+#[tokio::test]
+async fn a_flood_does_not_turn_away_a_token_that_memory_knows() {
+    let mut world = world().await;
+    let good = world.primary.mint(1, facts(1));
+    world.round().await;
+    assert_eq!(ask(&world, &good).await, Ok(Outcome::Valid));
+    flood(&world).await;
+    assert_eq!(ask(&world, &good).await, Ok(Outcome::Valid));
+    // Its fence is up: it must be read again.
+    world.primary.disable(1);
+    world.round().await;
+    assert_eq!(ask(&world, &good).await, Ok(Outcome::Disabled));
+}
+
+#[tokio::test]
+async fn a_good_token_that_is_cold_gets_through_a_flood_in_time() {
+    let mut world = world().await;
+    let good = [1, 2].map(|byte| world.primary.mint(byte, facts(u128::from(byte))));
+    world.round().await;
+    flood(&world).await;
+    assert_eq!(ask(&world, &good[0]).await, Err(VerifyError::Overloaded));
+    world.clock.advance(100_000);
+    for token in &good {
+        assert_eq!(ask(&world, token).await, Ok(Outcome::Valid));
+    }
+}
+
+#[tokio::test]
+async fn not_knowing_costs_nothing() {
+    let world = world().await;
+    world.primary.database().down = true;
+    for byte in 1..=20 {
+        assert_eq!(ask(&world, &token(byte)).await, Err(VerifyError::Unavailable));
+    }
+    world.primary.database().down = false;
+    assert_eq!(ask(&world, &token(1)).await, Ok(Outcome::Unknown));
+}
+
+#[tokio::test]
+async fn who_joins_a_load_pays_nothing() {
+    let world = world().await;
+    let held = world.primary.hold();
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let (verifier, asked) = (world.verifier.clone(), token(1));
+            tokio::spawn(async move { verifier.verify(asked.reveal().as_bytes(), None).await.map(|a| a.outcome()) })
+        })
+        .collect();
+    FakePrimary::settle().await;
+    held.add_permits(10);
+    for answer in waiting {
+        assert_eq!(answer.await.expect("no panic"), Ok(Outcome::Unknown));
+    }
+    for byte in 2..=4 {
+        assert_eq!(ask(&world, &token(byte)).await, Ok(Outcome::Unknown));
+    }
+    assert_eq!(ask(&world, &token(5)).await, Err(VerifyError::Overloaded));
+}

@@ -1,0 +1,185 @@
+//! What a million keys cost that a thousand do not: see the README beside this file.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a benchmark measures real time, and fails where it stands"
+)]
+
+#[path = "scale/creates.rs"]
+mod creates;
+#[path = "scale/keys.rs"]
+mod keys;
+mod report;
+mod resident;
+#[path = "scale/side.rs"]
+mod side;
+mod spans;
+mod stats;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use keys::Keys;
+use side::{Call, Side};
+use support::{database::Database, ground::Ground, process::Signal};
+use tokio::task::JoinSet;
+
+const FEW: Keys = Keys { count: 1_000, accounts: 1 };
+const MANY: Keys = Keys { count: 1_000_000, accounts: 250 };
+/// With the warm-up each key of the smaller store misses once.
+const ROUNDS: usize = 24;
+const CALLS: usize = 40;
+const RATIO_LIMIT: f64 = 1.3;
+const STARTS: usize = 5;
+/// Keys whose memory is measured, and those before them that fill the buffers and pools of the process.
+const RESIDENT: u64 = 200_000;
+const RESIDENT_WARM_UP: u64 = 10_000;
+const RESIDENT_LIMIT: f64 = 256.0;
+const BATCH: u64 = 1_000;
+const BATCHES_AT_ONCE: usize = 4;
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+struct Bench {
+    ground: Ground,
+    few: Side,
+    many: Side,
+}
+
+fn main() {
+    if !report::asked() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(run());
+}
+
+async fn run() {
+    // Else the load alone would force a dozen checkpoints.
+    let ground = Ground::new("scale", vec![("max_wal_size".into(), "8GB".into())]).await;
+    let cores = std::thread::available_parallelism().unwrap();
+    println!("PostgreSQL {}, {cores} cores; {} and {} keys", ground.postgres.major(), FEW.count, MANY.count);
+    let few = database(&ground, "few").await;
+    let many = database(&ground, "many").await;
+    let started = Instant::now();
+    let operators = [side::fill(&ground, &few, FEW).await, side::fill(&ground, &many, MANY).await];
+    println!("loaded in {:.0} s", started.elapsed().as_secs_f64());
+    let equal = creates::equal_database(&ground, &few).await;
+    let [few_operator, many_operator] = operators;
+    let few = Side::start(few, &few_operator, FEW).await;
+    let many = Side::start(many, &many_operator, MANY).await;
+    let mut bench = Bench { ground, few, many };
+    bench.compare().await;
+    creates::compare(&bench.ground, &equal, &mut bench.few).await;
+    let Bench { ground, few, many } = bench;
+    stop(few);
+    let side::Ended { database, operator } = stop(many);
+    starts(&database, &operator).await;
+    memory(&database, &operator).await;
+    ground.postgres.stop().await.unwrap();
+}
+
+/// A migrated database.
+async fn database(ground: &Ground, name: &str) -> Database {
+    ground.postgres.create_database(name, Some(&ground.database.name)).await.unwrap();
+    Database {
+        name: name.into(),
+        app_url: ground.postgres.app_url(name).unwrap(),
+        owner_url: ground.postgres.owner_url(name).unwrap(),
+    }
+}
+
+/// Ends its server, which writes down what it has to.
+fn stop(side: Side) -> side::Ended {
+    side.server.signal(Signal::TERM);
+    side.server.wait(STOP_LIMIT).success();
+    side::Ended { database: side.database, operator: side.operator }
+}
+
+impl Bench {
+    /// Calls of one kind alternate between the stores: a round's ratio is of two spans right after each other.
+    async fn compare(&mut self) {
+        let mut ratios: [Vec<f64>; Call::ALL.len()] = Default::default();
+        let mut spans: [[Vec<Duration>; 2]; Call::ALL.len()] = Default::default();
+        for round in 0..=ROUNDS {
+            for (index, call) in Call::ALL.into_iter().enumerate() {
+                let [few, many] = if round % 2 == 0 {
+                    let few = self.few.calls(call, CALLS).await;
+                    [few, self.many.calls(call, CALLS).await]
+                } else {
+                    let many = self.many.calls(call, CALLS).await;
+                    [self.few.calls(call, CALLS).await, many]
+                };
+                // The first warms up.
+                if round > 0 {
+                    ratios[index].push(median(&many) / median(&few));
+                    spans[index][0].extend(few);
+                    spans[index][1].extend(many);
+                }
+            }
+        }
+        println!("{:<14} {:>12} {:>12} {:>12} {:>12}", "", "1k p50 ms", "p99", "1M p50 ms", "p99");
+        for (call, [few, many]) in Call::ALL.into_iter().zip(&mut spans) {
+            let [few, many] = [few, many].map(|spans| [50, 99].map(|percent| spans::quantile_ms(spans, percent)));
+            println!("{:<14} {:>12.3} {:>12.3} {:>12.3} {:>12.3}", call.name(), few[0], few[1], many[0], many[1]);
+        }
+        for (call, ratios) in Call::ALL.into_iter().zip(ratios) {
+            report::budget(&format!("{}_1m_to_1k", call.name()), stats::median(ratios), RATIO_LIMIT);
+        }
+    }
+}
+
+/// From the start of the process to its first answers, with what PostgreSQL read for the calls before still in its
+/// caches.
+async fn starts(database: &Database, operator: &str) {
+    let mut to_serve = Vec::new();
+    let mut to_verify = Vec::new();
+    for _ in 0..STARTS {
+        let started = Instant::now();
+        let mut side = Side::start(database.clone(), operator, MANY).await;
+        to_serve.push(spans::ms(side.serving.duration_since(started)));
+        side.calls(Call::VerifyMiss, 1).await;
+        to_verify.push(spans::ms(started.elapsed()));
+        stop(side);
+    }
+    println!(
+        "start on 1M keys: spawn to serving {:.0} ms, to the first key verified {:.0} ms (median of {STARTS})",
+        stats::median(to_serve),
+        stats::median(to_verify)
+    );
+}
+
+/// What the real server's memory grows by when it is asked for keys that it does not hold.
+async fn memory(database: &Database, operator: &str) {
+    let room = ("LATCHKEY_CACHE_KEYS_MAX", (RESIDENT + RESIDENT_WARM_UP).to_string());
+    let side = Side::start_with(database.clone(), operator, MANY, &[room]).await;
+    verify_all(&side, 0..RESIDENT_WARM_UP).await;
+    let before = resident::bytes(side.server.id());
+    let started = Instant::now();
+    verify_all(&side, RESIDENT_WARM_UP..RESIDENT_WARM_UP + RESIDENT).await;
+    let rate = RESIDENT as f64 / started.elapsed().as_secs_f64();
+    let grown = resident::bytes(side.server.id()) - before;
+    println!(
+        "{RESIDENT} keys read into a cache with room for them: {:.0} MiB more, {rate:.0} misses a second",
+        grown as f64 / 1_048_576.0
+    );
+    report::budget("server_resident_bytes_per_key", grown as f64 / RESIDENT as f64, RESIDENT_LIMIT);
+    stop(side);
+}
+
+async fn verify_all(side: &Side, numbers: std::ops::Range<u64>) {
+    let mut batches = JoinSet::new();
+    for from in numbers.clone().step_by(BATCH as usize) {
+        if batches.len() == BATCHES_AT_ONCE {
+            batches.join_next().await.unwrap().unwrap();
+        }
+        batches.spawn(side::verify_batch(side.caller.clone(), from..numbers.end.min(from + BATCH)));
+    }
+    while let Some(batch) = batches.join_next().await {
+        batch.unwrap();
+    }
+}
+
+fn median(spans: &[Duration]) -> f64 {
+    stats::median(spans.iter().map(Duration::as_secs_f64).collect())
+}
