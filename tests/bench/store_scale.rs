@@ -25,7 +25,7 @@ use side::{Call, Side};
 use support::{database::Database, ground::Ground, process::Signal};
 use tokio::task::JoinSet;
 
-const FEW: Keys = Keys { count: 1_000, accounts: 1 };
+const FEW: Keys = Keys { count: 1_000, accounts: 20 };
 const MANY: Keys = Keys { count: 1_000_000, accounts: 250 };
 /// With the warm-up each key of the smaller store misses once.
 const ROUNDS: usize = 24;
@@ -55,8 +55,10 @@ fn main() {
 }
 
 async fn run() {
-    // Else the load alone would force a dozen checkpoints.
-    let ground = Ground::new("scale", vec![("max_wal_size".into(), "8GB".into())]).await;
+    // The larger store fits, as it would where a million keys are served; and the load forces no checkpoints.
+    let settings = [("shared_buffers", "2GB"), ("max_wal_size", "8GB")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let ground = Ground::new("scale", settings.into()).await;
     let cores = std::thread::available_parallelism().unwrap();
     println!("PostgreSQL {}, {cores} cores; {} and {} keys", ground.postgres.major(), FEW.count, MANY.count);
     let few = database(&ground, "few").await;

@@ -1,19 +1,15 @@
--- What a create runs for a key whose caller holds `system.operate`, by the texts in src/store, in its order and with
--- its round trips. The event's bytes are those of a real create's event; only their hash is another function's.
+-- What a create runs for a key whose caller holds `system.operate`, by the texts in src/store and in its order, one
+-- statement after the other as pgbench runs a script: what the service saves by sending some of them together counts
+-- for it. The event's bytes are those of a real create's event; only their hash is another function's.
 \set number :number + 1
-\startpipeline
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
     set_config('lock_timeout', '1500ms', true), set_config('statement_timeout', '2250ms', true),
     set_config('idle_in_transaction_session_timeout', '6000ms', true);
-\endpipeline
-\startpipeline
 SELECT FROM catalogue_head FOR SHARE;
 SELECT FROM accounts WHERE account_id = 'a0' FOR NO KEY UPDATE;
 SELECT FROM accounts WHERE account_id = 'system' FOR SHARE;
-\endpipeline
 -- Who calls, and whether it may.
-\startpipeline
 SELECT h.epoch AS log_epoch, c.revision_epoch, c.revision_number
     FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c;
 SELECT GREATEST(time, clock_timestamp()) AS now FROM log_head LIMIT 1;
@@ -27,7 +23,6 @@ SELECT h.epoch, h.number, c.revision_epoch, c.revision_number,
     LEFT JOIN (api_key_secrets s
     JOIN api_keys k ON k.key_id = s.key_id JOIN accounts a ON a.account_id = k.account_id)
     ON s.digest = ANY(ARRAY[:caller::bytea]);
-\endpipeline
 -- The account and its quota, the teams, the pepper.
 SELECT account_id, display_name, state, api_key_count, create_time, revision_epoch, revision_number
     FROM accounts WHERE account_id = 'a0';
@@ -55,7 +50,6 @@ WITH k AS (INSERT INTO api_keys (key_id, account_id, name, comment, metadata,
 -- The head, the event, the key's stamp.
 UPDATE log_head h SET number = h.number + 1, time = GREATEST(h.time, clock_timestamp(), now())
     RETURNING h.epoch, h.number, h.time, h.hash \gset head_
-\startpipeline
 WITH e AS (INSERT INTO events (number, epoch, event_id, time, kind, account_id,
     target_type, target_id, affected_key_ids, format_version, payload, hash)
     SELECT n.number, :head_epoch::bigint, n.event_id, n.time, n.kind, n.account_id, n.target_type, n.target_id,
@@ -72,5 +66,4 @@ UPDATE api_keys t SET revision_epoch = :head_epoch::bigint, revision_number = s.
     FROM unnest(ARRAY['a0'],
     ARRAY[('01980000-0000-7000-8000-' || lpad(to_hex(:number::bigint), 12, '0'))::uuid], ARRAY[:head_number::bigint])
     AS s (account_id, id, number) WHERE t.key_id = s.id AND t.account_id = s.account_id;
-\endpipeline
 COMMIT;
