@@ -333,10 +333,6 @@ impl Presented for Cached<'_> {
         self.table.slot(self.place).claim_use(now, round)
     }
 
-    fn drop_use(&self) {
-        self.table.slot(self.place).drop_use();
-    }
-
     fn claim_late_report(&self, now: Timestamp) -> bool {
         self.table.slot(self.place).claim_late_report(now)
     }

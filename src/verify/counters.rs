@@ -29,7 +29,7 @@ pub struct Counters {
     pub stale: AtomicU64,
     /// Verifications turned away because too many misses were in flight.
     pub overloaded: AtomicU64,
-    /// Marks of use dropped because too many waited (K9); a later use marks again.
+    /// Marks of use dropped because too many waited (K9); a use after the next writing marks again.
     pub usage_drops: AtomicU64,
     /// Presentations of ended tokens dropped because too many waited (K8).
     pub late_drops: AtomicU64,

@@ -89,10 +89,6 @@ impl Presented for Entry {
         LastUse::claim(&self.last_use, now, round)
     }
 
-    fn drop_use(&self) {
-        LastUse::forget(&self.last_use);
-    }
-
     fn claim_late_report(&self, now: Timestamp) -> bool {
         claim_late_report(&self.late_reported, now)
     }
@@ -121,14 +117,6 @@ mod tests {
         assert!(entry.claim_use(at(1), 1));
         assert!(!entry.claim_use(at(2), 1));
         assert!(entry.claim_use(at(2), 2));
-    }
-
-    #[test]
-    fn k9_a_use_that_was_dropped_is_claimed_again_by_the_next() {
-        let entry = entry();
-        assert!(entry.claim_use(at(1), 1));
-        entry.drop_use();
-        assert!(entry.claim_use(at(1), 1));
     }
 
     #[test]

@@ -63,11 +63,6 @@ impl LastUse {
         AtomicI64::new(Self::NEVER.0)
     }
 
-    /// Lets the next use be the first of its round.
-    pub fn forget(word: &AtomicI64) {
-        word.store(Self::NEVER.0, Ordering::Relaxed);
-    }
-
     fn new(now: Timestamp, round: i64) -> Self {
         Self((now.as_micros() / 1_000) << Self::ROUND_BITS | Self::round_bits(round))
     }
@@ -95,13 +90,15 @@ impl LastUse {
     #[inline]
     pub fn claim(word: &AtomicI64, now: Timestamp, round: i64) -> bool {
         let (last, next) = (Self(word.load(Ordering::Relaxed)), Self::new(now, round));
-        let same_round = last.bits_of_round() == next.bits_of_round();
-        // A load first: a hot token's line is not to be written to by every core on every request.
-        if same_round && next.0 - last.0 < USE_RESOLUTION_MILLIS << Self::ROUND_BITS {
-            return false;
+        if last.bits_of_round() != next.bits_of_round() {
+            // Of several at once, one is the first.
+            return Self(word.swap(next.0, Ordering::Relaxed)).bits_of_round() != next.bits_of_round();
         }
-        let last = Self(word.swap(next.0, Ordering::Relaxed));
-        last.bits_of_round() != next.bits_of_round()
+        // Not each time: a hot token's line is not to be written to by every core on every request.
+        if next.0 - last.0 >= USE_RESOLUTION_MILLIS << Self::ROUND_BITS {
+            word.store(next.0, Ordering::Relaxed);
+        }
+        false
     }
 }
 
@@ -281,11 +278,6 @@ impl Slot {
     #[inline]
     pub fn claim_use(&self, now: Timestamp, round: i64) -> bool {
         LastUse::claim(&self.last_use, now, round)
-    }
-
-    /// Lets a later use be recorded, because this one could not be.
-    pub fn drop_use(&self) {
-        LastUse::forget(&self.last_use);
     }
 
     /// True for one presentation of an ended token in an hour of database time (K8).

@@ -48,8 +48,6 @@ pub(super) trait Presented {
     fn account_id(&self) -> AccountId;
     /// Notes a use; true for the first of a round: a hot token is not to be queued by every request.
     fn claim_use(&self, now: Timestamp, round: i64) -> bool;
-    /// Lets a later use be recorded, because this one could not be queued.
-    fn drop_use(&self);
     /// True for one presentation of an ended token in an hour of database time.
     fn claim_late_report(&self, now: Timestamp) -> bool;
     /// Lets a later presentation report, because this one could not be queued.
@@ -80,7 +78,7 @@ impl Marks {
     #[cold]
     fn queue_use(&self, token: &impl Presented, now: Timestamp, counters: &Counters) {
         if !self.used.push(Used { digest: token.digest(), key_id: token.key_id(), last_used: now }) {
-            token.drop_use();
+            // The token is queued in the next round: there is room again when that begins, and none before.
             Counters::bump(&counters.usage_drops);
         }
     }
