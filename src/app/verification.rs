@@ -13,7 +13,7 @@ use crate::{
         revision::Revision,
         verification::{Outcome, Requirement},
     },
-    verify::{Memory, Question, Verification, Verifier},
+    verify::{Memory, Question, Room, Verification, Verifier},
 };
 
 /// How long a verification waits at most for its `min_revision`.
@@ -54,9 +54,11 @@ impl App {
     pub fn verify_from_memory(&self, bearer: &[u8]) -> Option<FromMemory<'_>> {
         let verifier = self.verifier();
         let memory = verifier.memory()?;
-        let caller = memory.verify(Question { token: bearer, requirement: None::<&Requirement> })?;
+        let mut room = Room::default();
+        let caller = memory.verify(Question { token: bearer, requirement: None::<&Requirement> }, &mut room)?;
         let holds = caller.cached().is_some_and(|cached| allows_verifying(cached.account_permissions().permissions()));
-        (caller.outcome() == Outcome::Valid && holds).then_some(FromMemory { verifier, memory })
+        let may = caller.outcome() == Outcome::Valid && holds;
+        may.then_some(FromMemory { verifier, memory })
     }
 
     /// The same for the caller of an open stream, whose message is in hand. Counts as a use of its token.

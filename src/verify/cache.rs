@@ -61,10 +61,21 @@ struct Writer {
     hand: usize,
 }
 
+/// Room for what a look-up finds, to be used again for the next.
+#[derive(Default)]
+pub struct Room(Contents);
+
+/// Where a token stands.
+#[derive(Clone, Copy)]
+pub(super) struct Spot<'a> {
+    place: usize,
+    table: &'a Table,
+}
+
 /// A token as it was cached, at one moment.
 #[derive(Clone, Copy)]
 pub struct Cached<'a> {
-    contents: Contents,
+    contents: &'a Contents,
     place: usize,
     table: &'a Table,
 }
@@ -99,36 +110,70 @@ impl Hasher for DigestHasher {
 
 impl Tables {
     #[inline]
-    fn of(&self, sought: Sought) -> &Table {
+    fn of(&self, sought: &Sought) -> &Table {
         &self.0[self.place_of(sought)]
     }
 
     #[inline]
-    fn place_of(&self, sought: Sought) -> usize {
-        sought.hash.checked_shr(64 - self.0.len().ilog2()).unwrap_or(0) as usize
+    fn place_of(&self, sought: &Sought) -> usize {
+        sought.hash().checked_shr(64 - self.0.len().ilog2()).unwrap_or(0) as usize
     }
 
     /// A candidate for an answer.
     #[must_use]
+    pub fn get<'a>(&'a self, digest: &HashedToken, room: &'a mut Room) -> Option<Cached<'a>> {
+        let spot = self.find(digest, room)?;
+        Some(spot.cached(room))
+    }
+
+    /// Where a candidate stands, whose contents are then in the room.
     #[inline]
-    pub fn get(&self, digest: &HashedToken) -> Option<Cached<'_>> {
+    pub(super) fn find(&self, digest: &HashedToken, room: &mut Room) -> Option<Spot<'_>> {
         let sought = Sought::new(digest);
-        let table = self.of(sought);
-        let (place, contents) = table.find(sought)?;
-        (contents.digest() == *digest).then_some(Cached { contents, place, table })
+        let table = self.of(&sought);
+        let place = table.find(&sought, &mut room.0)?;
+        Some(Spot { place, table })
     }
 
     /// Asks memory for a digest's entry, for whoever asks for several: the next look-ups then find them near.
     #[inline]
     pub fn touch(&self, digest: &HashedToken) -> i64 {
         let sought = Sought::new(digest);
-        self.of(sought).touch(sought)
+        self.of(&sought).touch(&sought)
     }
 
     fn with(&self, place: usize, table: &Arc<Table>) -> Self {
         let mut tables = self.0.clone();
         tables[place] = table.clone();
         Self(tables)
+    }
+}
+
+// === impl Spot ===
+
+impl<'a> Spot<'a> {
+    #[inline]
+    pub fn cached(self, room: &'a Room) -> Cached<'a> {
+        Cached { contents: &room.0, place: self.place, table: self.table }
+    }
+
+    /// Asks memory for what a judgement of it will look at besides.
+    #[inline]
+    pub fn touch(&self, room: &Room) -> usize {
+        let (names, interned) = (room.0.names(), &self.table.interned);
+        let sets = [names.account_permissions, names.team_permissions].map(|set| interned.set(set).permissions());
+        interned.account(names.account).as_str().as_bytes().first().map_or(0, |byte| usize::from(*byte))
+            ^ usize::from(sets[0].is_empty() ^ sets[1].is_empty())
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    /// The fences that cover what was found, and the revision that it was read at.
+    #[inline]
+    pub(super) fn covered(&self) -> (Buckets, RevisionStamp) {
+        (self.0.buckets(), self.0.revision())
     }
 }
 
@@ -159,7 +204,7 @@ impl EntryCache {
     /// True if the token was on record when last seen, without counting as a use.
     #[must_use]
     pub fn contains(&self, digest: &HashedToken) -> bool {
-        self.tables().get(digest).is_some()
+        self.tables().get(digest, &mut Room::default()).is_some()
     }
 
     /// Remembers an entry in place of what was known of its token. A new one counts as used at `last_use`.
@@ -168,12 +213,11 @@ impl EntryCache {
         if !sought.can_be_found() {
             return;
         }
-        let shard = self.tables().place_of(sought);
+        let shard = self.tables().place_of(&sought);
         let mut writer = self.writers[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let table = self.renamed(shard);
-        if let Some((place, older)) = table.find(sought)
-            && older.digest() == *entry.digest()
-        {
+        let mut older = Contents::default();
+        if let Some(place) = table.find(&sought, &mut older) {
             if older.revision() <= entry.revision() {
                 let names = table.interned.intern(entry.facts(), entry.catalogue());
                 table.slot(place).replace(&Contents::of(entry, &names));

@@ -17,7 +17,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn cached(cache: &EntryCache, number: u64) -> Option<RevisionStamp> {
-    cache.tables().get(&digest(number)).map(|cached| cached.revision())
+    cache.tables().get(&digest(number), &mut Room::default()).map(|cached| cached.revision())
 }
 
 #[test]
@@ -50,7 +50,8 @@ fn what_was_remembered_comes_back_whole() {
     }
     for (number, facts) in facts.iter().enumerate() {
         let tables = cache.tables();
-        let found = tables.get(&digest(number as u64)).expect("remembered");
+        let mut room = Room::default();
+        let found = tables.get(&digest(number as u64), &mut room).expect("remembered");
         let entry = found.to_entry();
         assert_eq!((entry.facts(), *entry.digest()), (facts, digest(number as u64)));
         assert_eq!((found.revision(), found.buckets()), (fake::stamp(3), entry.buckets()));
@@ -82,8 +83,11 @@ fn what_is_used_stays_longer_than_what_is_not() {
     let cache = EntryCache::new(1_000);
     (0..1_000).for_each(|number| cache.insert(&entry(number, 1), LastUse::NEVER));
     for round in 1..4 {
-        (0..100)
-            .for_each(|number| assert!(cache.tables().get(&digest(number)).expect("used").claim_use(at(round), round)));
+        (0..100).for_each(|number| {
+            assert!(
+                cache.tables().get(&digest(number), &mut Room::default()).expect("used").claim_use(at(round), round)
+            )
+        });
         (0..300).for_each(|number| cache.insert(&entry(round as u64 * 1_000 + number, 1), LastUse::NEVER));
     }
     assert!((0..100).all(|number| cached(&cache, number).is_some()));
@@ -101,7 +105,7 @@ fn names_that_nobody_uses_are_forgotten() {
         cache.insert(&named(number), LastUse::NEVER);
         assert!(cache.names.load().count() <= bound);
         assert_eq!(
-            cache.tables().get(&digest(number)).expect("cached").account_id(),
+            cache.tables().get(&digest(number), &mut Room::default()).expect("cached").account_id(),
             &named(number).facts().account_id
         );
     }
@@ -111,10 +115,10 @@ fn names_that_nobody_uses_are_forgotten() {
 fn k8_a_late_token_is_reported_once_an_hour_even_if_its_entry_is_refreshed() {
     let cache = EntryCache::new(10);
     cache.insert(&entry(1, 1), LastUse::NEVER);
-    assert!(cache.tables().get(&digest(1)).expect("cached").claim_late_report(at(1)));
+    assert!(cache.tables().get(&digest(1), &mut Room::default()).expect("cached").claim_late_report(at(1)));
     cache.insert(&entry(1, 2), LastUse::NEVER);
-    assert!(!cache.tables().get(&digest(1)).expect("cached").claim_late_report(at(3_600)));
-    assert!(cache.tables().get(&digest(1)).expect("cached").claim_late_report(at(3_601)));
+    assert!(!cache.tables().get(&digest(1), &mut Room::default()).expect("cached").claim_late_report(at(3_600)));
+    assert!(cache.tables().get(&digest(1), &mut Room::default()).expect("cached").claim_late_report(at(3_601)));
 }
 
 #[test]
@@ -136,7 +140,11 @@ fn readers_see_each_token_whole_while_the_cache_grows_replaces_and_evicts() {
         let mut seen = 0;
         while !writer.is_finished() || seen == 0 {
             for number in 0..400 {
-                let Some(entry) = cache.tables().get(&digest(number)).map(|found| found.to_entry()) else { continue };
+                let Some(entry) =
+                    cache.tables().get(&digest(number), &mut Room::default()).map(|found| found.to_entry())
+                else {
+                    continue;
+                };
                 let revision = entry.revision().revision().number;
                 assert_eq!(entry.facts(), &facts_of(number, revision));
                 seen += 1;

@@ -9,7 +9,7 @@ use arc_swap::Guard;
 
 use super::{
     answer::{Answer, Basis},
-    cache::{Cached, Tables},
+    cache::{Cached, Room, Spot, Tables},
     counters::{ByOutcome, Counters},
     entry::Entry,
     lease::Standing,
@@ -41,6 +41,14 @@ pub struct Memory<'a> {
     verifier: &'a Verifier,
     basis: Basis,
     tables: Guard<Arc<Tables>>,
+}
+
+/// Tokens of a batch that are answered together, and what was found of them.
+#[derive(Default)]
+struct Group<'m, 't> {
+    parsed: [Option<(ParsedToken<'t>, HashedToken)>; TOGETHER],
+    spots: [Option<Spot<'m>>; TOGETHER],
+    rooms: [Room; TOGETHER],
 }
 
 impl Verifier {
@@ -88,14 +96,14 @@ impl Memory<'_> {
     /// One answer. `None` if the database must be asked, by [`Verifier::verify`].
     #[inline]
     #[must_use]
-    pub fn verify<A, T>(&self, question: Question<'_, A, T>) -> Option<Answer<'_>>
+    pub fn verify<'m, A, T>(&'m self, question: Question<'_, A, T>, room: &'m mut Room) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
         T: Borrow<str>,
     {
         let answer = match ParsedToken::parse(question.token) {
             None => self.verifier.malformed(),
-            Some(parsed) => self.answer(&parsed, self.first_digest(&parsed), question.requirement)?,
+            Some(parsed) => self.answer(&parsed, &self.first_digest(&parsed), question.requirement, room)?,
         };
         self.verifier.counters().from_memory(answer.outcome);
         Some(answer)
@@ -109,33 +117,64 @@ impl Memory<'_> {
         T: Borrow<str>,
     {
         let mut counts = ByOutcome::default();
-        for (group, questions) in questions.chunks(TOGETHER).enumerate() {
-            let mut parsed = [None; TOGETHER];
-            for (parsed, question) in parsed.iter_mut().zip(questions) {
-                *parsed = ParsedToken::parse(question.token).map(|token| (token, self.first_digest(&token)));
-            }
-            // By themselves, with nothing between them that one would have to wait for.
-            let touched = parsed.iter().flatten().fold(0, |all, (_, digest)| all ^ self.tables.touch(digest));
-            // Nobody needs it, and the compiler must not find out.
-            std::hint::black_box(touched);
-            for (i, (question, parsed)) in questions.iter().zip(parsed).enumerate() {
-                let answer = match parsed {
-                    None => Some(self.verifier.malformed()),
-                    Some((parsed, first)) => self.answer(&parsed, first, question.requirement),
-                };
+        let mut group = Group::default();
+        for (number, questions) in questions.chunks(TOGETHER).enumerate() {
+            self.gather(&mut group, questions.iter().map(|question| question.token));
+            for (i, question) in questions.iter().enumerate() {
+                let answer = self.gathered(&mut group, i, question.requirement);
                 if let Some(answer) = &answer {
                     counts[answer.outcome as usize] += 1;
                 }
-                each(group * TOGETHER + i, answer.as_ref());
+                each(number * TOGETHER + i, answer.as_ref());
             }
         }
         self.verifier.counters().many_from_memory(&counts);
     }
 
+    /// Brings what some tokens will be judged on near, one kind of thing after the other: so their ways from memory
+    /// overlap, and a batch pays for each kind once rather than once a token.
+    fn gather<'m, 't>(&'m self, group: &mut Group<'m, 't>, tokens: impl Iterator<Item = &'t [u8]>) {
+        group.parsed = [None; TOGETHER];
+        for (parsed, token) in group.parsed.iter_mut().zip(tokens) {
+            *parsed = ParsedToken::parse(token).map(|token| (token, self.first_digest(&token)));
+        }
+        let slots = group.parsed.iter().flatten().fold(0, |all, (_, digest)| all ^ self.tables.touch(digest));
+        // Nobody needs it, and the compiler must not find out.
+        std::hint::black_box(slots);
+        let mut others = 0;
+        for ((parsed, spot), room) in group.parsed.iter().zip(&mut group.spots).zip(&mut group.rooms) {
+            *spot = parsed.as_ref().and_then(|(_, digest)| self.tables.find(digest, room));
+            if let Some(spot) = spot {
+                others ^= self.verifier.replica.fences.touch(room.covered().0) as usize ^ spot.touch(room);
+            }
+        }
+        std::hint::black_box(others);
+    }
+
+    /// The answer for one of those that were gathered.
+    #[inline]
+    fn gathered<'g, A, T>(
+        &'g self,
+        group: &'g mut Group<'_, '_>,
+        i: usize,
+        requirement: Option<&Requirement<A, T>>,
+    ) -> Option<Answer<'g>>
+    where
+        A: Borrow<str>,
+        T: Borrow<str>,
+    {
+        let Some((parsed, first)) = &group.parsed[i] else { return Some(self.verifier.malformed()) };
+        let room = &mut group.rooms[i];
+        match group.spots[i] {
+            Some(spot) if self.serves(room) => Some(self.judged(spot.cached(room), requirement)),
+            _ => self.answer_otherwise(parsed, first, requirement, room),
+        }
+    }
+
     /// A token that was verified before, by its digest.
-    pub(super) fn verify_again(&self, digest: &HashedToken) -> Option<Answer<'_>> {
-        let cached = self.tables.get(digest).filter(|cached| self.serves(cached))?;
-        let answer = self.judged(cached, None::<&Requirement>);
+    pub(super) fn verify_again<'m>(&'m self, digest: &HashedToken, room: &'m mut Room) -> Option<Answer<'m>> {
+        let spot = self.tables.find(digest, room).filter(|_| self.serves(room))?;
+        let answer = self.judged(spot.cached(room), None::<&Requirement>);
         self.verifier.counters().from_memory(answer.outcome);
         Some(answer)
     }
@@ -153,38 +192,41 @@ impl Memory<'_> {
 
     /// An answer that is not counted yet. `first` is the digest under the first pepper.
     #[inline]
-    fn answer<A, T>(
-        &self,
+    fn answer<'m, A, T>(
+        &'m self,
         parsed: &ParsedToken<'_>,
-        first: HashedToken,
+        first: &HashedToken,
         requirement: Option<&Requirement<A, T>>,
-    ) -> Option<Answer<'_>>
+        room: &'m mut Room,
+    ) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
         T: Borrow<str>,
     {
-        match self.tables.get(&first) {
-            Some(cached) if self.serves(&cached) => Some(self.judged(cached, requirement)),
-            _ => self.answer_otherwise(parsed, &first, requirement),
+        match self.tables.find(first, room) {
+            Some(spot) if self.serves(room) => Some(self.judged(spot.cached(room), requirement)),
+            _ => self.answer_otherwise(parsed, first, requirement, room),
         }
     }
 
     /// A token that is not served under the first pepper: under another, or known to be unknown.
     #[cold]
-    fn answer_otherwise<A, T>(
-        &self,
+    fn answer_otherwise<'m, A, T>(
+        &'m self,
         parsed: &ParsedToken<'_>,
         first: &HashedToken,
         requirement: Option<&Requirement<A, T>>,
-    ) -> Option<Answer<'_>>
+        room: &'m mut Room,
+    ) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
         T: Borrow<str>,
     {
         for pepper in &self.verifier.peppers[1..] {
-            let cached = self.tables.get(&parsed.hash(pepper)).filter(|cached| self.serves(cached));
-            if let Some(cached) = cached {
-                return Some(self.judged(cached, requirement));
+            if let Some(spot) = self.tables.find(&parsed.hash(pepper), room)
+                && self.serves(room)
+            {
+                return Some(self.judged(spot.cached(room), requirement));
             }
         }
         let absent_at = self.verifier.loader.negative.absent_at(first)?;
@@ -197,8 +239,9 @@ impl Memory<'_> {
     }
 
     #[inline]
-    fn serves(&self, cached: &Cached<'_>) -> bool {
-        let serves = self.verifier.replica.fences.serves(cached.buckets(), cached.revision());
+    fn serves(&self, found: &Room) -> bool {
+        let (buckets, revision) = found.covered();
+        let serves = self.verifier.replica.fences.serves(buckets, revision);
         if !serves {
             Counters::bump(&self.verifier.counters().fence_refusals);
         }

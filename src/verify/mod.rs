@@ -77,7 +77,7 @@ pub mod usage;
 pub mod verifier;
 
 pub use answer::{Answer, NotApplied, Verification, VerifyError};
-pub use cache::Cached;
+pub use cache::{Cached, Room};
 pub use counters::Counters;
 pub use entry::Entry;
 pub use follower::Follower;

@@ -80,14 +80,19 @@ impl<const WORDS: usize> Versioned<WORDS> {
         self.version.store(version + 2, Ordering::Release);
     }
 
-    /// All words as one writer left them; `None` in the middle of a change.
+    /// All words as one writer left them; false in the middle of a change, and then what was read is to be forgotten.
+    ///
+    /// Into a place of the caller's: to copy words that were just written, two at a time, would have to wait until the
+    /// processor is done with everything before, and with what that waits for.
     #[inline]
-    pub fn read(&self) -> Option<[i64; WORDS]> {
+    pub fn read(&self, into: &mut [i64; WORDS]) -> bool {
         let version = self.version.load(Ordering::Acquire);
-        let words = std::array::from_fn(|i| self.words[i].load(Ordering::Relaxed));
+        for (word, place) in into.iter_mut().zip(&self.words) {
+            *word = place.load(Ordering::Relaxed);
+        }
         // Who has seen one of the new words sees the odd version here, or a later one.
         fence(Ordering::Acquire);
-        (version % 2 == 0 && self.version.load(Ordering::Relaxed) == version).then_some(words)
+        version % 2 == 0 && self.version.load(Ordering::Relaxed) == version
     }
 
     /// One word by itself: a hint, good for nothing but to decide what to read.

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use subtle::ConstantTimeEq;
+
 use super::{
     entry::Entry,
     fence::Buckets,
@@ -28,6 +30,7 @@ pub(super) const NEVER: i64 = i64::MIN;
 /// In the place of a deadline that there is none of.
 const NO_END: i64 = i64::MAX;
 const WORDS: usize = 13;
+const DIGEST_WORDS: usize = 4;
 /// The word by which a slot is found. Zero: the slot is empty. A digest that has it zero, one in 2^64, is not cached.
 const TAG: usize = 1;
 
@@ -49,7 +52,7 @@ const _: () = assert!(size_of::<Slot>() == 128);
 pub(super) struct LastUse(i64);
 
 /// What a slot held when it was read: everything, at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents([i64; WORDS]);
 
 // === impl LastUse ===
@@ -136,13 +139,19 @@ impl Contents {
         ])
     }
 
-    /// The whole digest, to be compared in constant time.
+    /// The whole digest.
     pub fn digest(&self) -> HashedToken {
         let mut bytes = [0; 32];
         for (part, word) in bytes.chunks_exact_mut(8).zip(&self.0) {
             part.copy_from_slice(&word.to_le_bytes());
         }
         HashedToken::from_bytes(bytes)
+    }
+
+    /// Whether this is the token that was sought: by its whole digest, in constant time (T2).
+    #[inline]
+    pub fn is_of(&self, sought: &Sought) -> bool {
+        self.0[..DIGEST_WORDS].ct_eq(&sought.digest).into()
     }
 
     pub fn revision(&self) -> RevisionStamp {
@@ -185,14 +194,13 @@ impl Contents {
     }
 
     /// The same under other numbers.
-    pub fn renamed(mut self, from: &Interned, to: &Interned) -> Self {
+    pub fn rename(&mut self, from: &Interned, to: &Interned) {
         let names = to.adopt(from, &self.names());
         let pair = |high: u32, low: u32| (u64::from(high) << 32 | u64::from(low)) as i64;
         let teams: [u32; TEAMS_INLINE] = names.teams.numbers();
         self.0[10] = pair(names.account, names.account_permissions);
         self.0[11] = pair(names.team_permissions, teams[0]);
         self.0[12] = pair(teams[1], teams[2]);
-        self
     }
 
     /// By which its place in a table is found.
@@ -204,23 +212,34 @@ impl Contents {
 /// A digest as it is looked up.
 #[derive(Clone, Copy)]
 pub(super) struct Sought {
-    pub hash: u64,
-    pub tag: i64,
+    digest: [i64; DIGEST_WORDS],
 }
 
 impl Sought {
+    #[inline]
     pub fn new(digest: &HashedToken) -> Self {
-        let words = words_of(digest);
-        Self { hash: words[0] as u64, tag: words[TAG] }
+        Self { digest: words_of(digest) }
+    }
+
+    /// By which its place in a table is found.
+    #[inline]
+    pub fn hash(&self) -> u64 {
+        self.digest[0] as u64
+    }
+
+    #[inline]
+    pub fn tag(&self) -> i64 {
+        self.digest[TAG]
     }
 
     /// False for the one digest in 2^64 that would look like an empty slot.
-    pub fn can_be_found(self) -> bool {
-        self.tag != 0
+    pub fn can_be_found(&self) -> bool {
+        self.tag() != 0
     }
 }
 
-fn words_of(digest: &HashedToken) -> [i64; 4] {
+#[inline]
+fn words_of(digest: &HashedToken) -> [i64; DIGEST_WORDS] {
     let bytes = digest.as_bytes();
     std::array::from_fn(|word| i64::from_le_bytes(std::array::from_fn(|byte| bytes[word * 8 + byte])))
 }
@@ -245,8 +264,8 @@ impl Slot {
     }
 
     #[inline]
-    pub fn read(&self) -> Option<Contents> {
-        self.facts.read().map(Contents)
+    pub fn read(&self, into: &mut Contents) -> bool {
+        self.facts.read(&mut into.0)
     }
 
     /// In place of the same token's earlier contents: what was marked of it stays.

@@ -63,11 +63,16 @@ impl Table {
 
     fn copied(&self, slots: usize, interned: Arc<Interned>) -> Self {
         let other = Self::of(slots, self.shard_bits, interned);
+        let mut contents = Contents::default();
         let same_names = Arc::ptr_eq(&self.interned, &other.interned);
         for slot in self.slots.iter().filter(|slot| slot.tag() != 0) {
             // The writer is here: nothing changes meanwhile.
-            let Some(contents) = slot.read() else { continue };
-            let contents = if same_names { contents } else { contents.renamed(&self.interned, &other.interned) };
+            if !slot.read(&mut contents) {
+                continue;
+            }
+            if !same_names {
+                contents.rename(&self.interned, &other.interned);
+            }
             other.put(&contents, slot.last_use(), slot.late_reported());
         }
         other
@@ -80,25 +85,25 @@ impl Table {
 
     /// Asks memory for what a search will look at first, and waits for nothing if the result is only kept.
     #[inline]
-    pub fn touch(&self, sought: Sought) -> i64 {
-        let first = self.home(sought.hash);
+    pub fn touch(&self, sought: &Sought) -> i64 {
+        let first = self.home(sought.hash());
         let (first, second) = (&self.slots[first], &self.slots[self.wrapped(first + 1)]);
         first.tag() ^ first.touch() ^ second.tag() ^ second.touch()
     }
 
-    /// The slot of a digest, and what was in it.
+    /// The place of a digest's slot, whose contents are then in `contents`.
     #[inline]
-    pub fn find(&self, sought: Sought) -> Option<(usize, Contents)> {
-        let start = self.home(sought.hash);
+    pub fn find(&self, sought: &Sought, contents: &mut Contents) -> Option<usize> {
+        let start = self.home(sought.hash());
         // The second line of where it is most likely to be comes along with the first ones.
         std::hint::black_box(self.slots[start].touch());
         let mut offset = 0;
         while offset < self.slots.len() {
             let tags: [i64; GROUP] = std::array::from_fn(|i| self.slots[self.wrapped(start + offset + i)].tag());
             for (i, tag) in tags.into_iter().enumerate() {
-                if tag == sought.tag {
+                if tag == sought.tag() {
                     let place = self.wrapped(start + offset + i);
-                    return Some((place, self.slots[place].read()?));
+                    return (self.slots[place].read(contents) && contents.is_of(sought)).then_some(place);
                 }
                 if tag == 0 {
                     return None;
@@ -141,14 +146,16 @@ impl Table {
     /// Empties a slot, and moves those back that stand after it because it was taken.
     fn remove(&self, place: usize) {
         let len = self.slots.len();
-        let mut hole = place;
+        let (mut hole, mut contents) = (place, Contents::default());
         for step in 1..len {
             let candidate = (place + step) % len;
             let slot = &self.slots[candidate];
             if slot.tag() == 0 {
                 break;
             }
-            let Some(contents) = slot.read() else { break };
+            if !slot.read(&mut contents) {
+                break;
+            }
             // How far it stands from its home, and from the hole.
             let from_home = (candidate + len - self.home(contents.hash())) % len;
             let from_hole = (candidate + len - hole) % len;

@@ -29,9 +29,13 @@ fn table_of(digests: &[HashedToken]) -> Table {
     table
 }
 
+fn place_of(table: &Table, digest: HashedToken) -> usize {
+    table.find(&Sought::new(&digest), &mut Contents::default()).expect("it is there")
+}
+
 fn finds(table: &Table, digest: HashedToken) -> Option<RevisionStamp> {
-    let (_, found) = table.find(Sought::new(&digest))?;
-    (found.digest() == digest).then(|| found.revision())
+    let mut found = Contents::default();
+    table.find(&Sought::new(&digest), &mut found).map(|_| found.revision())
 }
 
 #[test]
@@ -51,7 +55,7 @@ fn what_is_left_is_found_after_any_of_them_went() {
         .into();
     for gone in &digests {
         let table = table_of(&digests);
-        let (place, _) = table.find(Sought::new(gone)).expect("it is there");
+        let place = place_of(&table, *gone);
         table.remove(place);
         for digest in &digests {
             assert_eq!(finds(&table, *digest).is_some(), digest != gone);
@@ -64,7 +68,7 @@ fn of_some_that_stand_together_the_one_used_least_lately_goes() {
     let digests: Vec<_> = (1..=5).map(|number| digest(8 * number, number)).collect();
     let table = table_of(&digests);
     for used in [0, 2] {
-        table.slot(table.find(Sought::new(&digests[used])).expect("there").0).claim_use(at(99), 1);
+        table.slot(place_of(&table, digests[used])).claim_use(at(99), 1);
     }
     assert!(table.evict(0).is_some());
     let left: Vec<_> = digests.iter().map(|digest| finds(&table, *digest).is_some()).collect();
@@ -80,7 +84,8 @@ fn growing_and_renaming_keep_what_there_is() {
     let names: Arc<Interned> = Arc::default();
     for other in [table.grown(), table.renamed(names.clone()), table.grown().renamed(names.clone())] {
         for digest in &digests {
-            let (place, found) = other.find(Sought::new(digest)).expect("it is there");
+            let mut found = Contents::default();
+            let place = other.find(&Sought::new(digest), &mut found).expect("it is there");
             assert_eq!(found.digest(), *digest);
             assert_eq!(other.interned.account(found.names().account).as_str(), "acme");
             assert_eq!(other.slot(place).last_use().time(), at(i64::from(digest.as_bytes()[0]) - 1));

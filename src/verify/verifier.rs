@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     answer::{Answer, Basis, NotApplied, Verification, VerifyError},
+    cache::Room,
     clock::Clock,
     counters::Counters,
     entry::Entry,
@@ -81,7 +82,7 @@ impl Verifier {
             // What is no token needs no memory.
             return ParsedToken::parse(token).is_none().then(|| self.counted(self.malformed()));
         };
-        memory.verify(Question { token, requirement }).map(|answer| answer.to_verification())
+        memory.verify(Question { token, requirement }, &mut Room::default()).map(|answer| answer.to_verification())
     }
 
     /// Answers from memory or from the database.
@@ -102,7 +103,7 @@ impl Verifier {
     /// # Errors
     /// [`VerifyError`] if neither memory nor the database knows: never an outcome (V2).
     pub async fn verify_again(&self, entry: &Entry) -> Result<Verification, VerifyError> {
-        let from_memory = || Some(self.memory()?.verify_again(entry.digest())?.to_verification());
+        let from_memory = || Some(self.memory()?.verify_again(entry.digest(), &mut Room::default())?.to_verification());
         match from_memory() {
             Some(answer) => Ok(answer),
             None => self.ask_counted(&[*entry.digest()], None).await,
@@ -236,7 +237,7 @@ impl Verifier {
     #[must_use]
     pub fn drain_used(&self) -> Vec<Used> {
         let tables = self.loader.cache.tables();
-        self.loader.marks.drain_used(|digest| Some(tables.get(digest)?.last_used()))
+        self.loader.marks.drain_used(|digest| Some(tables.get(digest, &mut Room::default())?.last_used()))
     }
 
     /// Takes the presentations of ended tokens that wait to be recorded (K8).
@@ -309,7 +310,7 @@ impl Verifier {
         let Basis { revision, now, stale } = basis;
         let outcome = entry.facts().outcome(now, requirement);
         // In the cache, if it is there: what is marked of this entry is gone with it.
-        match self.loader.cache.tables().get(entry.digest()) {
+        match self.loader.cache.tables().get(entry.digest(), &mut Room::default()) {
             Some(cached) => self.mark(&cached, outcome, now),
             None => self.mark(&*entry, outcome, now),
         }

@@ -14,7 +14,7 @@ mod stats;
 
 use std::{hint::black_box, sync::Arc};
 
-use database::{Keys, PERMISSION};
+use database::{ACCOUNTS, Keys, PERMISSION};
 use latchkey::{
     domain::{
         id::{AccountId, TeamId},
@@ -22,7 +22,7 @@ use latchkey::{
         token::{ParsedToken, Pepper},
         verification::{Outcome, Requirement},
     },
-    verify::{Identity, Limits, Question, RandomIncarnations, Verifier, clock::BootClock},
+    verify::{Identity, Limits, Question, RandomIncarnations, Room, Verifier, clock::BootClock},
 };
 use quick_cache::sync::Cache;
 
@@ -50,6 +50,7 @@ struct Bench {
 /// Tokens one after the other in memory, as a socket would hand them over.
 struct Presented {
     bytes: Vec<u8>,
+    accounts: Vec<u16>,
     at: usize,
     each: usize,
 }
@@ -89,23 +90,25 @@ impl Bench {
         bench
     }
 
-    fn requirement() -> Requirement {
-        Requirement {
-            account_id: AccountId::from_stored("a1"),
-            permission: Bit::catalogue(PERMISSION).unwrap(),
-            team_ids: vec![],
-        }
+    /// Of each account: what its keys are good for.
+    fn requirements() -> Vec<Requirement> {
+        let permission = Bit::catalogue(PERMISSION).unwrap();
+        let account = |number| AccountId::from_stored(&Keys::account(number));
+        (0..ACCOUNTS).map(|number| Requirement { account_id: account(number), permission, team_ids: vec![] }).collect()
     }
 
     fn measure(&self) {
         let Self { keys, verifier, pepper, .. } = self;
-        let requirement = Self::requirement();
-        let ask = |token: &[u8]| {
-            let question = Question { token: black_box(token), requirement: Some(&requirement) };
-            _ = black_box(verifier.memory().unwrap().verify(question));
+        let requirements = Self::requirements();
+        let ask = |(token, account): (&[u8], usize)| {
+            let question = Question { token: black_box(token), requirement: Some(&requirements[account]) };
+            _ = black_box(verifier.memory().unwrap().verify(question, &mut Room::default()));
         };
-        // A key of the account that the requirement names.
-        let hot_token = (0..KEYS).find(|place| keys.account(*place) == "a1").map(|place| keys.token(place)).unwrap();
+        let hot_token = keys.token(0);
+        (0..KEYS).for_each(|place| {
+            let answer = verifier.cached(keys.token(place), Some(&requirements[place % ACCOUNTS]));
+            assert_eq!(answer.unwrap().outcome(), Outcome::Valid);
+        });
         let mut random = Presented::new(keys, pieces::Order::uniform);
         let mut zipf = Presented::new(keys, pieces::Order::zipf);
         let mut batch = Presented::new(keys, pieces::Order::uniform);
@@ -124,21 +127,21 @@ impl Bench {
             }),
             Measured::new("clock", |_| _ = black_box(latchkey::verify::clock::Clock::boot_micros(&clock))),
             Measured::new("one dependent load", |_| at = chase.next(at)),
-            Measured::new("hot", |_| ask(hot_token)),
+            Measured::new("hot", |_| ask((hot_token, 0))),
             Measured::new("random", |_| ask(random.next())),
             Measured::new("Zipf", |_| ask(zipf.next())),
             Measured::new("batch of 1,000", |call| {
                 if call % BATCH == 0 {
-                    let questions: Vec<_> = batch.questions(&requirement);
+                    let questions = batch.questions(&requirements);
                     verifier.memory().unwrap().verify_many(black_box(&questions), |_, answer| _ = black_box(answer));
                 }
             }),
             Measured::new("quick_cache of Arc, random", |_| {
-                let digest = ParsedToken::parse(general_order.next()).unwrap().hash(pepper);
+                let digest = ParsedToken::parse(general_order.next().0).unwrap().hash(pepper);
                 _ = black_box(general.get(digest.as_bytes()));
             }),
-            Measured::new("unknown", |_| ask(unknown.as_bytes())),
-            Measured::new("malformed", |_| ask(b"lk_nonsense")),
+            Measured::new("unknown", |_| ask((unknown.as_bytes(), 0))),
+            Measured::new("malformed", |_| ask((b"lk_nonsense", 0))),
         ];
         for _ in 0..ROUNDS {
             all.iter_mut().for_each(Measured::round);
@@ -149,9 +152,9 @@ impl Bench {
         });
         ratios(&all);
         drop(all);
-        let questions = batch.questions(&requirement);
+        let questions = batch.questions(&requirements);
         let hits = || {
-            (0..CALLS).for_each(|_| ask(hot_token));
+            (0..CALLS).for_each(|_| ask((hot_token, 0)));
             verifier.memory().unwrap().verify_many(&questions, |_, answer| _ = black_box(answer));
         };
         report::budget("hit_allocations", allocation_counter::measure(hits).count_total as f64, 0.0);
@@ -175,21 +178,29 @@ impl Presented {
     /// So many that no cache but the replica's own has seen them lately.
     fn new(keys: &Keys, place: fn(&mut pieces::Order) -> usize) -> Self {
         let mut order = pieces::Order::new(KEYS);
-        let bytes = (0..KEYS).flat_map(|_| keys.token(place(&mut order))).copied().collect();
-        Self { bytes, at: 0, each: keys.token(0).len() }
+        let places: Vec<_> = (0..KEYS).map(|_| place(&mut order)).collect();
+        let bytes = places.iter().flat_map(|place| keys.token(*place)).copied().collect();
+        let accounts = places.iter().map(|place| (place % ACCOUNTS) as u16).collect();
+        Self { bytes, accounts, at: 0, each: keys.token(0).len() }
     }
 
-    fn next(&mut self) -> &[u8] {
-        let start = self.at;
-        self.at = (start + self.each) % self.bytes.len();
-        &self.bytes[start..start + self.each]
+    /// The next token, and the number of its account.
+    fn next(&mut self) -> (&[u8], usize) {
+        let place = self.at;
+        self.at = (place + 1) % KEYS;
+        self.token(place)
     }
 
-    fn questions<'a>(&'a mut self, requirement: &'a Requirement) -> Vec<Question<'a, AccountId, TeamId>> {
-        let start = if self.at + BATCH * self.each > self.bytes.len() { 0 } else { self.at };
-        self.at = start + BATCH * self.each;
-        let tokens = self.bytes[start..self.at].chunks_exact(self.each);
-        tokens.map(|token| Question { token, requirement: Some(requirement) }).collect()
+    fn token(&self, place: usize) -> (&[u8], usize) {
+        (&self.bytes[place * self.each..][..self.each], usize::from(self.accounts[place]))
+    }
+
+    fn questions<'a>(&'a mut self, requirements: &'a [Requirement]) -> Vec<Question<'a, AccountId, TeamId>> {
+        let start = if self.at + BATCH > KEYS { 0 } else { self.at };
+        self.at = start + BATCH;
+        let question =
+            |(token, account): (&'a [u8], usize)| Question { token, requirement: Some(&requirements[account]) };
+        (start..self.at).map(|place| question(self.token(place))).collect()
     }
 }
 

@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 /// A permission that every key holds at account level.
 pub const PERMISSION: u16 = 3;
-const ACCOUNTS: usize = 1_000;
+/// The n-th key is of account n modulo this.
+pub const ACCOUNTS: usize = 1_000;
 const HEAD: Revision = Revision { epoch: 1, number: 0 };
 
 pub struct Keys {
@@ -60,7 +61,7 @@ impl Keys {
         *self.digests[place].as_bytes()
     }
 
-    pub fn account(&self, place: usize) -> String {
+    pub fn account(place: usize) -> String {
         format!("a{}", place % ACCOUNTS)
     }
 
@@ -74,7 +75,7 @@ impl Keys {
         let teams = [place % 7, 7 + place % 5].map(|team| TeamId::from_stored(&format!("team-{team:02}")));
         TokenFacts {
             key_id: KeyId::from_uuid(Uuid::from_u128(place as u128 + 1)),
-            account_id: AccountId::from_stored(&self.account(place)),
+            account_id: AccountId::from_stored(&Self::account(place)),
             account_suspended: false,
             state: ApiKeyState::Active,
             expire_time: None,
