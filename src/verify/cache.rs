@@ -156,15 +156,6 @@ impl<'a> Spot<'a> {
     pub fn cached(self, room: &'a Room) -> Cached<'a> {
         Cached { contents: &room.0, place: self.place, table: self.table }
     }
-
-    /// Asks memory for what a judgement of it will look at besides.
-    #[inline]
-    pub fn touch(&self, room: &Room) -> usize {
-        let (names, interned) = (room.0.names(), &self.table.interned);
-        let sets = [names.account_permissions, names.team_permissions].map(|set| interned.set(set).permissions());
-        interned.account(names.account).as_str().as_bytes().first().map_or(0, |byte| usize::from(*byte))
-            ^ usize::from(sets[0].is_empty() ^ sets[1].is_empty())
-    }
 }
 
 // === impl Room ===

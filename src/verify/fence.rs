@@ -140,13 +140,6 @@ impl Fences {
             && revision >= self.global.load_after_stamps()
     }
 
-    /// Asks memory for the fences of an entry that is about to be judged. Judges nothing.
-    #[inline]
-    pub(super) fn touch(&self, buckets: Buckets) -> i64 {
-        self.keys[usize::from(buckets.key.0)].load_after_stamps()
-            ^ self.accounts[usize::from(buckets.account.0)].load_after_stamps()
-    }
-
     /// True if an absence read at `revision` may be served, provided that the lease is valid (V2).
     #[must_use]
     pub fn serves_absence(&self, revision: RevisionStamp) -> bool {

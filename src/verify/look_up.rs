@@ -9,7 +9,7 @@ use arc_swap::Guard;
 
 use super::{
     answer::{Answer, Basis},
-    cache::{Cached, Room, Spot, Tables},
+    cache::{Cached, Room, Tables},
     counters::{ByOutcome, Counters},
     entry::Entry,
     lease::Standing,
@@ -43,13 +43,13 @@ pub struct Memory<'a> {
     tables: Guard<Arc<Tables>>,
 }
 
-/// Tokens of a batch that are answered together, and what was found of them.
-#[derive(Default)]
-struct Group<'m, 't> {
-    parsed: [Option<(ParsedToken<'t>, HashedToken)>; TOGETHER],
-    spots: [Option<Spot<'m>>; TOGETHER],
-    rooms: [Room; TOGETHER],
+/// Tokens of a batch that are answered together. What is none has no digest of its own.
+struct Group<'t> {
+    parsed: [Option<ParsedToken<'t>>; TOGETHER],
+    digests: [HashedToken; TOGETHER],
 }
+
+const NO_DIGEST: HashedToken = HashedToken::from_bytes([0; 32]);
 
 impl Verifier {
     /// What memory says now. `None` if nothing may be answered from it: then the database decides.
@@ -116,12 +116,16 @@ impl Memory<'_> {
         A: Borrow<str>,
         T: Borrow<str>,
     {
-        let mut counts = ByOutcome::default();
-        let mut group = Group::default();
+        let (mut counts, mut room) = (ByOutcome::default(), Room::default());
         for (number, questions) in questions.chunks(TOGETHER).enumerate() {
-            self.gather(&mut group, questions.iter().map(|question| question.token));
+            let mut tokens = [&[][..]; TOGETHER];
+            tokens.iter_mut().zip(questions).for_each(|(token, question)| *token = question.token);
+            let group = self.gather(&tokens);
             for (i, question) in questions.iter().enumerate() {
-                let answer = self.gathered(&mut group, i, question.requirement);
+                let answer = match &group.parsed[i] {
+                    None => Some(self.verifier.malformed()),
+                    Some(parsed) => self.answer(parsed, &group.digests[i], question.requirement, &mut room),
+                };
                 if let Some(answer) = &answer {
                     counts[answer.outcome as usize] += 1;
                 }
@@ -131,44 +135,21 @@ impl Memory<'_> {
         self.verifier.counters().many_from_memory(&counts);
     }
 
-    /// Brings what some tokens will be judged on near, one kind of thing after the other: so their ways from memory
-    /// overlap, and a batch pays for each kind once rather than once a token.
-    fn gather<'m, 't>(&'m self, group: &mut Group<'m, 't>, tokens: impl Iterator<Item = &'t [u8]>) {
-        group.parsed = [None; TOGETHER];
-        for (parsed, token) in group.parsed.iter_mut().zip(tokens) {
-            *parsed = ParsedToken::parse(token).map(|token| (token, self.first_digest(&token)));
-        }
-        let slots = group.parsed.iter().flatten().fold(0, |all, (_, digest)| all ^ self.tables.touch(digest));
-        // Nobody needs it, and the compiler must not find out.
-        std::hint::black_box(slots);
-        let mut others = 0;
-        for ((parsed, spot), room) in group.parsed.iter().zip(&mut group.spots).zip(&mut group.rooms) {
-            *spot = parsed.as_ref().and_then(|(_, digest)| self.tables.find(digest, room));
-            if let Some(spot) = spot {
-                others ^= self.verifier.replica.fences.touch(room.covered().0) as usize ^ spot.touch(room);
+    /// Parses and hashes some tokens, and asks memory for all of their entries before the first is looked at: so their
+    /// ways overlap, and a batch pays for one rather than for each.
+    #[inline(never)]
+    fn gather<'t>(&self, tokens: &[&'t [u8]; TOGETHER]) -> Group<'t> {
+        let mut group = Group { parsed: [None; TOGETHER], digests: [NO_DIGEST; TOGETHER] };
+        for ((parsed, digest), token) in group.parsed.iter_mut().zip(&mut group.digests).zip(tokens) {
+            *parsed = ParsedToken::parse(token);
+            if let Some(parsed) = parsed {
+                *digest = self.first_digest(parsed);
             }
         }
-        std::hint::black_box(others);
-    }
-
-    /// The answer for one of those that were gathered.
-    #[inline]
-    fn gathered<'g, A, T>(
-        &'g self,
-        group: &'g mut Group<'_, '_>,
-        i: usize,
-        requirement: Option<&Requirement<A, T>>,
-    ) -> Option<Answer<'g>>
-    where
-        A: Borrow<str>,
-        T: Borrow<str>,
-    {
-        let Some((parsed, first)) = &group.parsed[i] else { return Some(self.verifier.malformed()) };
-        let room = &mut group.rooms[i];
-        match group.spots[i] {
-            Some(spot) if self.serves(room) => Some(self.judged(spot.cached(room), requirement)),
-            _ => self.answer_otherwise(parsed, first, requirement, room),
-        }
+        let touched = group.digests.iter().fold(0, |all, digest| all ^ self.tables.touch(digest));
+        // Nobody needs it, and the compiler must not find out.
+        std::hint::black_box(touched);
+        group
     }
 
     /// A token that was verified before, by its digest.

@@ -95,8 +95,9 @@ impl Table {
     #[inline]
     pub fn find(&self, sought: &Sought, contents: &mut Contents) -> Option<usize> {
         let start = self.home(sought.hash());
-        // The second line of where it is most likely to be comes along with the first ones.
-        std::hint::black_box(self.slots[start].touch());
+        // The second lines of where it most likely is come along with the first ones: not after them.
+        let ahead = (0..GROUP).fold(0, |all, i| all ^ self.slots[self.wrapped(start + i)].touch());
+        std::hint::black_box(ahead);
         let mut offset = 0;
         while offset < self.slots.len() {
             let tags: [i64; GROUP] = std::array::from_fn(|i| self.slots[self.wrapped(start + offset + i)].tag());
