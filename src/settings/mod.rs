@@ -89,7 +89,7 @@ settings! {
     negative_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
         "Most unknown digests remembered as unknown";
     misses_in_flight_max: usize, "MISSES" [1, 1_000_000], Value("1024"),
-        "Most cache misses waiting for the database at one time; more are answered UNAVAILABLE";
+        "Most cache misses waiting for the database at one time; more are answered RESOURCE_EXHAUSTED";
     lease_ms: u64, "MS" [1_000, 600_000], Value("10000"),
         "How long a replica may answer from its cache without hearing from the database, and so the longest a revocation can wait for a lost replica";
     stale_max_ms: u64, "MS" [0, 3_600_000], Value("0"),

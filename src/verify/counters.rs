@@ -47,7 +47,7 @@ impl Counters {
 
     /// An answer that no database was asked for.
     #[inline]
-    pub(super) fn from_memory(&self, outcome: Outcome) {
+    pub(super) fn answered_from_memory(&self, outcome: Outcome) {
         Self::bump(&self.stripe().0[outcome as usize]);
     }
 
@@ -58,7 +58,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn from_database(&self, outcome: Outcome) {
+    pub(super) fn answered_by_database(&self, outcome: Outcome) {
         Self::bump(&self.from_database[outcome as usize]);
     }
 
@@ -104,11 +104,11 @@ mod tests {
         let counters = Counters::default();
         std::thread::scope(|scope| {
             for _ in 0..20 {
-                scope.spawn(|| Outcome::ALL.into_iter().for_each(|outcome| counters.from_memory(outcome)));
+                scope.spawn(|| Outcome::ALL.into_iter().for_each(|outcome| counters.answered_from_memory(outcome)));
             }
         });
         counters.many_from_memory(&[1; OUTCOMES]);
-        Outcome::ALL.into_iter().for_each(|outcome| counters.from_database(outcome));
+        Outcome::ALL.into_iter().for_each(|outcome| counters.answered_by_database(outcome));
         assert!(Outcome::ALL.into_iter().all(|outcome| counters.answers(outcome) == 22));
         assert_eq!((counters.hits(), counters.negative_hits()), (21 * 7, 21));
     }

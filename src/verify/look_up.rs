@@ -105,7 +105,7 @@ impl Memory<'_> {
             None => self.verifier.malformed(),
             Some(parsed) => self.answer(&parsed, &self.first_digest(&parsed), question.requirement, room)?,
         };
-        self.verifier.counters().from_memory(answer.outcome);
+        self.verifier.counters().answered_from_memory(answer.outcome);
         Some(answer)
     }
 
@@ -156,7 +156,7 @@ impl Memory<'_> {
     pub(super) fn verify_again<'m>(&'m self, digest: &HashedToken, room: &'m mut Room) -> Option<Answer<'m>> {
         let spot = self.tables.find(digest, room).filter(|_| self.serves(room))?;
         let answer = self.judged(spot.cached(room), None::<&Requirement>);
-        self.verifier.counters().from_memory(answer.outcome);
+        self.verifier.counters().answered_from_memory(answer.outcome);
         Some(answer)
     }
 

@@ -42,7 +42,7 @@ impl Table {
     /// to back.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (u128::from(hash << self.shard_bits) * self.slots.len() as u128 >> 64) as usize
+        ((u128::from(hash << self.shard_bits) * self.slots.len() as u128) >> 64) as usize
     }
 
     /// True if so many entries are too many for it.

@@ -111,7 +111,7 @@ impl Verifier {
     }
 
     fn counted(&self, answer: Answer<'_>) -> Verification {
-        self.counters().from_memory(answer.outcome());
+        self.counters().answered_from_memory(answer.outcome());
         answer.to_verification()
     }
 
@@ -287,7 +287,7 @@ impl Verifier {
         Ok(match loaded.entry {
             Some(entry) => self.read(entry, basis, requirement),
             None => {
-                self.counters().from_database(Outcome::Unknown);
+                self.counters().answered_by_database(Outcome::Unknown);
                 Answer::unknown(basis).to_verification()
             }
         })
@@ -314,7 +314,7 @@ impl Verifier {
             Some(cached) => self.mark(&cached, outcome, now),
             None => self.mark(&*entry, outcome, now),
         }
-        self.counters().from_database(outcome);
+        self.counters().answered_by_database(outcome);
         Verification { outcome, revision: revision.revision(), stale, entry: Some(entry) }
     }
 }

@@ -1,9 +1,5 @@
 //! What one verification costs inside the process: see the README beside this file.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a benchmark measures real time, and fails where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark fails where it stands")]
 
 #[path = "core/database.rs"]
 mod database;

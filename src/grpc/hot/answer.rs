@@ -172,7 +172,7 @@ impl<'a> Held<'a> {
         // Both lists are non-empty or there is no team scope (K2); retiring permissions can empty one.
         let scoped = teams_len > 0 && !team_permissions.is_empty();
         let team_scope = scoped.then_some((teams_len, team_permissions));
-        let expire_time = cached.standing().end_time().map(|end| seconds_and_nanos(end));
+        let expire_time = cached.standing().end_time().map(seconds_and_nanos);
         Self { account_permissions, team_scope, expire_time }
     }
 

@@ -205,6 +205,10 @@ where
     }
 
     /// The answer, or the request as it came for the service that it is for.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is matched where it comes back, and a box would cost an allocation"
+    )]
     fn finish<R>(mut self, whole: Whole<B::Error>) -> Result<Response<ReadyBody<R>>, (S, Request<Body>)>
     where
         B: Send + 'static,
