@@ -58,7 +58,7 @@ pub fn deadline(metadata: &MetadataMap) -> Option<Instant> {
     deadline_in(metadata.as_ref())
 }
 
-/// As [`deadline`], for whoever has the call as HTTP.
+/// When the caller gives up, for whoever has the call as HTTP: see `deadline`.
 #[must_use]
 pub fn deadline_in(headers: &HeaderMap) -> Option<Instant> {
     let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;

@@ -2,7 +2,7 @@
 //! may be served is for the fences and the lease (V1).
 //!
 //! A look-up takes no lock, allocates nothing and hashes nothing: digests are uniform, and nobody without the pepper
-//! can choose them, so their own bits say where they stand. What is found is copied out whole ([`super::slot`]).
+//! can choose them, so their own bits say where they stand. What is found is copied out whole (`slot`).
 
 use std::{
     hash::{BuildHasherDefault, Hasher},

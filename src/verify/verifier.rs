@@ -75,7 +75,7 @@ impl Verifier {
         (Self { replica, loader, misses, peppers, refreshes: Refreshes::default() }, follower)
     }
 
-    /// Answers from memory, as [`Memory::verify`], to keep. `None` if the database must be asked.
+    /// Answers from memory, as [`super::Memory::verify`], to keep. `None` if the database must be asked.
     #[must_use]
     pub fn cached(&self, token: &[u8], requirement: Option<&Requirement>) -> Option<Verification> {
         let Some(memory) = self.memory() else {
