@@ -25,7 +25,7 @@ use crate::domain::{
 /// A presentation of an ended token is recorded at most this often (K8).
 pub(super) const LATE_INTERVAL: Span = Span::from_secs(60 * 60);
 /// A token's use is noted again only after this long. A small part of the minute that K9 allows.
-const USE_RESOLUTION_MILLIS: i64 = 5_000;
+const USE_RESOLUTION_MILLIS: i64 = 250;
 pub(super) const NEVER: i64 = i64::MIN;
 /// In the place of a deadline that there is none of.
 const NO_END: i64 = i64::MAX;
