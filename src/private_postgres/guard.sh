@@ -18,6 +18,8 @@ pid=$!
     seconds=0
     while kill -0 "$pid" && [ "$seconds" -lt 15 ]; do
         sleep 1
+        # Again: one that comes before postgres has set its handlers is ignored, as it was here.
+        kill -"$signal" "$pid"
         seconds=$((seconds + 1))
     done
     kill -QUIT "$pid"
