@@ -116,10 +116,12 @@ fn the_copy_has_the_originals_order() {
         "let mut fresh = false;",
         "self.flights.board(",
         "fresh = true;",
-        "pilot.land(loader.load(&digests).await)",
+        "self.fly(pilot,",
         "seat.arrive().await",
         "if let Some(settled) = settle(&loaded)",
         "fresh = true;",
     ];
     assert!(in_order(miss, &load));
+    // The query is sent and answered before the flight lands.
+    assert!(in_order(miss, &["fn fly(", "let landed = loader.load(&digests).await", "pilot.land(landed);"]));
 }
