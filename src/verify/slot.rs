@@ -31,6 +31,8 @@ pub(super) const NEVER: i64 = i64::MIN;
 const NO_END: i64 = i64::MAX;
 const WORDS: usize = 13;
 const DIGEST_WORDS: usize = 4;
+/// From here on, the last words are what is shared, by number.
+const NAMES: usize = 10;
 /// The word by which a slot is found. Zero: the slot is empty. A digest that has it zero, one in 2^64, is not cached.
 const TAG: usize = 1;
 
@@ -120,8 +122,7 @@ impl Contents {
             ApiKeyState::Deleted => 2,
         };
         let flags = state | u64::from(facts.account_suspended) << 2 | u64::from(names.teams.count()) << 8;
-        let pair = |high: u32, low: u32| (u64::from(high) << 32 | u64::from(low)) as i64;
-        let teams = names.teams.numbers();
+        let [owner, first_names, other_names] = words_of_names(names);
         Self([
             digest[0],
             digest[1],
@@ -133,9 +134,9 @@ impl Contents {
             end(facts.expire_time),
             end(facts.token_end_time),
             (flags | u64::from(entry.buckets().bits()) << 32) as i64,
-            pair(names.account, names.account_permissions),
-            pair(names.team_permissions, teams[0]),
-            pair(teams[1], teams[2]),
+            owner,
+            first_names,
+            other_names,
         ])
     }
 
@@ -196,11 +197,7 @@ impl Contents {
     /// The same under other numbers.
     pub fn rename(&mut self, from: &Interned, to: &Interned) {
         let names = to.adopt(from, &self.names());
-        let pair = |high: u32, low: u32| (u64::from(high) << 32 | u64::from(low)) as i64;
-        let teams: [u32; TEAMS_INLINE] = names.teams.numbers();
-        self.0[10] = pair(names.account, names.account_permissions);
-        self.0[11] = pair(names.team_permissions, teams[0]);
-        self.0[12] = pair(teams[1], teams[2]);
+        self.0[NAMES..].copy_from_slice(&words_of_names(&names));
     }
 
     /// By which its place in a table is found.
@@ -242,6 +239,13 @@ impl Sought {
 fn words_of(digest: &HashedToken) -> [i64; DIGEST_WORDS] {
     let bytes = digest.as_bytes();
     std::array::from_fn(|word| i64::from_le_bytes(std::array::from_fn(|byte| bytes[word * 8 + byte])))
+}
+
+/// What [`Contents::names`] reads back.
+fn words_of_names(names: &Names) -> [i64; WORDS - NAMES] {
+    let pair = |high: u32, low: u32| (u64::from(high) << 32 | u64::from(low)) as i64;
+    let teams: [u32; TEAMS_INLINE] = names.teams.numbers();
+    [pair(names.account, names.account_permissions), pair(names.team_permissions, teams[0]), pair(teams[1], teams[2])]
 }
 
 // === impl Slot ===

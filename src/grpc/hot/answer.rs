@@ -6,14 +6,13 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
 
+use super::body::PREFIX_BYTES;
 use crate::{
     app::{self, Cached, Level, NamedSet},
     domain::{id::TYPE_ID_BYTES, revision::Revision, time::Timestamp, verification::Outcome},
     grpc::convert::{time::to_timestamp, token::to_outcome},
 };
 
-/// gRPC's own prefix of a message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
 /// An answer of a few permissions and teams, to make room for.
 const ANSWER_BYTES: usize = 512;
 const CORRELATION_BYTES_MAX: usize = KEY_BYTES + 10;
@@ -62,17 +61,11 @@ struct Held<'a> {
     expire_time: Option<(i64, i32)>,
 }
 
-/// A gRPC message of one answer.
+/// A VerifyTokenResponse with gRPC's prefix: a VerifyTokensResponse of one answer, byte for byte.
 pub fn single(answer: &app::Answer<'_>) -> Option<Bytes> {
-    let answer = Answer::of(answer);
-    let len = answer.len();
-    let field_len = KEY_BYTES + encoded_len_varint(len as u64) + len;
-    let mut message = begin(field_len)?;
-    encode_key(field::ANSWER, WireType::LengthDelimited, &mut message);
-    encode_varint(len as u64, &mut message);
-    answer.write(&mut message);
-    debug_assert_eq!(message.len(), PREFIX_BYTES + field_len);
-    Some(message.into())
+    let mut one = Many::new(1);
+    one.add(Some(answer));
+    one.finish()
 }
 
 /// A message of many answers, begun.
@@ -119,13 +112,6 @@ impl Many {
     pub fn finish_message(self) -> Option<Bytes> {
         self.message.map(Bytes::from)
     }
-}
-
-fn begin(len: usize) -> Option<Vec<u8>> {
-    let mut message = Vec::with_capacity(PREFIX_BYTES + len);
-    message.put_u8(0);
-    message.put_u32(u32::try_from(len).ok()?);
-    Some(message)
 }
 
 impl<'a> Answer<'a> {

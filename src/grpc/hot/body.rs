@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use prost::bytes::{Buf, Bytes, BytesMut};
 
+/// gRPC's own prefix of a message: whether it is compressed, and its length.
+pub const PREFIX_BYTES: usize = 5;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
@@ -111,8 +113,6 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    const PREFIX_BYTES: usize = 5;
-
     /// Adds a piece.
     pub fn add(&mut self, piece: Bytes) {
         if self.first.is_empty() && self.joined.is_empty() {
@@ -140,14 +140,14 @@ impl Gathered {
 
     /// How long the whole is to be, its prefix included.
     fn announced(&self) -> Option<usize> {
-        let mut prefix = self.first.get(1..Self::PREFIX_BYTES)?;
-        Some(Self::PREFIX_BYTES + prefix.get_u32() as usize)
+        let mut prefix = self.first.get(1..PREFIX_BYTES)?;
+        Some(PREFIX_BYTES + prefix.get_u32() as usize)
     }
 }
 
 /// The message of a gRPC frame that is whole, alone and not compressed.
 pub fn message(frame: &[u8]) -> Option<&[u8]> {
-    let (prefix, message) = frame.split_at_checked(Gathered::PREFIX_BYTES)?;
+    let (prefix, message) = frame.split_at_checked(PREFIX_BYTES)?;
     let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
     (prefix[0] == 0 && len as usize == message.len()).then_some(message)
 }

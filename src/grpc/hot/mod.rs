@@ -1,5 +1,5 @@
-//! The short way for VerifyToken, VerifyTokens and the messages of StreamVerifyTokens: those that memory can answer are read where they lie in the
-//! transport's buffers and answered with bytes that are mostly ready-made.
+//! The short way for VerifyToken, VerifyTokens and the messages of StreamVerifyTokens: those that memory can answer are
+//! read where they lie in the transport's buffers and answered with bytes that are mostly ready-made.
 //!
 //! It answers only what is right in every respect. Whatever else it meets (another call, a field that is wrong or new,
 //! a caller who may not ask, a token that memory does not know) it hands on untouched, and the services decide: so no
