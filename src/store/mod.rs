@@ -19,7 +19,7 @@ mod secrets;
 mod snapshot;
 mod sql;
 mod sqlstate;
-mod stamps;
+pub mod stamps;
 mod statement;
 mod teams;
 mod transaction;

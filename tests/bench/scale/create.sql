@@ -22,7 +22,7 @@ SELECT h.epoch, h.number, c.revision_epoch, c.revision_number,
     FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c
     LEFT JOIN (api_key_secrets s
     JOIN api_keys k ON k.key_id = s.key_id JOIN accounts a ON a.account_id = k.account_id)
-    ON s.digest = ANY(ARRAY[:caller::bytea]);
+    ON s.digest IN (:caller::bytea);
 -- The account and its quota, the teams, the pepper.
 SELECT account_id, display_name, state, api_key_count, create_time, revision_epoch, revision_number
     FROM accounts WHERE account_id = 'a0';
@@ -62,8 +62,6 @@ WITH e AS (INSERT INTO events (number, epoch, event_id, time, kind, account_id,
     (number, event_id, time, kind, account_id, target_type, target_id, affected, payload, hash)),
     h AS (UPDATE log_head SET hash = sha256(:head_hash::bytea || :payload::bytea))
     SELECT pg_notify('latchkey_events', '') WHERE true;
-UPDATE api_keys t SET revision_epoch = :head_epoch::bigint, revision_number = s.number
-    FROM unnest(ARRAY['a0'],
-    ARRAY[('01980000-0000-7000-8000-' || lpad(to_hex(:number::bigint), 12, '0'))::uuid], ARRAY[:head_number::bigint])
-    AS s (account_id, id, number) WHERE t.key_id = s.id AND t.account_id = s.account_id;
+UPDATE api_keys SET revision_epoch = :head_epoch::bigint, revision_number = :head_number::bigint
+    WHERE key_id = ('01980000-0000-7000-8000-' || lpad(to_hex(:number::bigint), 12, '0'))::uuid AND account_id = 'a0';
 COMMIT;
