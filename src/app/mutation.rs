@@ -133,8 +133,7 @@ impl App {
         validate_only: bool,
         notify: bool,
     ) -> Result<Attempted<M::Output>, Error> {
-        let mut tx = self.store().begin(M::NAME, notify).await?;
-        tx.lock(&mutation.locks()).await?;
+        let mut tx = self.store().begin(M::NAME, notify, &mutation.locks()).await?;
         let plan = match mutation.apply(tx.as_mut()).await {
             Ok(plan) => plan,
             Err(refused) => {

@@ -31,9 +31,10 @@ pub trait Store: Replicas {
     /// Opens one snapshot for reading (REPEATABLE READ, read only, on the primary).
     async fn snapshot(&self) -> StoreResult<Box<dyn Reader>>;
 
-    /// Opens a mutation's transaction (READ COMMITTED, `synchronous_commit` at least `on`). With
-    /// `notify`, its commit wakes the followers. Dropped without commit, it changes nothing.
-    async fn begin(&self, name: &'static str, notify: bool) -> StoreResult<Box<dyn Tx>>;
+    /// Opens a mutation's transaction (READ COMMITTED, `synchronous_commit` at least `on`) and takes its locks.
+    /// Accounts that do not exist are skipped. With `notify`, its commit wakes the followers. Dropped without
+    /// commit, it changes nothing.
+    async fn begin(&self, name: &'static str, notify: bool, locks: &Locks) -> StoreResult<Box<dyn Tx>>;
 
     /// Writes a batch of usage marks, sorted by digest; never touches a row that authority locks (K9).
     async fn record_usage(&self, batch: &[UsageMark]) -> StoreResult<()>;
@@ -234,6 +235,20 @@ pub struct Locks {
     pub shared: BTreeSet<AccountId>,
     /// Accounts that will change.
     pub exclusive: BTreeSet<AccountId>,
+    /// What is read right after.
+    pub ahead: Ahead,
+}
+
+/// What a transaction is told that it will be asked first, so that it need not be asked one by one. Read under the
+/// locks like anything else; whatever is not named here is read when it is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Ahead {
+    /// For [`Reader::caller`].
+    pub caller: Option<HashedToken>,
+    /// For [`Reader::account`].
+    pub account: Option<AccountId>,
+    /// For [`Reader::missing_teams`] of that account.
+    pub teams: BTreeSet<TeamId>,
 }
 
 /// A token about to be stored.
@@ -284,12 +299,9 @@ pub struct TeamRemoval {
     pub user_ids: Vec<UserId>,
 }
 
-/// A mutation's transaction. Reads after [`Self::lock`] see the state that the locks hold still.
+/// A mutation's transaction. Its reads see the state that its locks hold still.
 #[async_trait]
 pub trait Tx: Reader {
-    /// Takes the locks. Accounts that do not exist are skipped.
-    async fn lock(&mut self, locks: &Locks) -> StoreResult<()>;
-
     /// The pepper to mint under: the first configured one that every registered replica has; `None` if there is
     /// none. It is in use from the commit on.
     async fn minting_pepper(&mut self) -> StoreResult<Option<String>>;

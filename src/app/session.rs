@@ -8,7 +8,7 @@ use super::{
     App,
     barrier::Wait,
     error::Error,
-    ports::{CallerState, Locks, Reader, UserPrincipal},
+    ports::{Ahead, CallerState, Locks, Reader, UserPrincipal},
     types::OnBehalfOf,
 };
 use crate::{
@@ -158,7 +158,17 @@ impl Maker {
     pub fn locks_on(&self, account: &AccountId) -> Locks {
         let mut shared = self.accounts();
         shared.remove(account);
-        Locks { catalogue_exclusive: false, shared, exclusive: BTreeSet::from([account.clone()]) }
+        let exclusive = BTreeSet::from([account.clone()]);
+        Locks { catalogue_exclusive: false, shared, exclusive, ahead: self.ahead() }
+    }
+
+    /// What [`Self::actor`] asks first.
+    pub fn ahead(&self) -> Ahead {
+        let caller = match self {
+            Self::Local => None,
+            Self::Session(session) => Some(session.digest),
+        };
+        Ahead { caller, ..Ahead::default() }
     }
 
     /// Judges the maker at the reader's revision (M9).

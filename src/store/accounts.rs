@@ -28,8 +28,8 @@ struct AccountRow {
 }
 
 /// An account, deleted ones included.
-pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId) -> QueryResult<Option<Account>> {
-    let row: Option<AccountRow> = accounts::table.find(account.as_str()).first(conn).await.optional()?;
+pub async fn get(mut conn: &AsyncPgConnection, account: &AccountId) -> QueryResult<Option<Account>> {
+    let row: Option<AccountRow> = accounts::table.find(account.as_str()).first(&mut conn).await.optional()?;
     row.map(AccountRow::into_account).transpose()
 }
 

@@ -4,6 +4,7 @@
 //! CHECKs refuse what is impossible. It knows no gRPC and never sees a token in clear.
 
 mod accounts;
+mod ahead;
 pub mod api_keys;
 pub mod catalogue;
 pub mod fill;
@@ -41,7 +42,7 @@ use self::{
 use crate::{
     app::{
         error::StoreError,
-        ports::{Reader, ReplicaRow, Replicas, Store, StoreResult, Tx, UsageMark},
+        ports::{Locks, Reader, ReplicaRow, Replicas, Store, StoreResult, Tx, UsageMark},
     },
     domain::{catalogue::Catalogue, time::Timestamp, token::HashedToken, token::Pepper},
     verify::primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Sent, Unavailable},
@@ -210,11 +211,16 @@ impl Store for PostgresStore {
         Ok(Box::new(self.session("snapshot", snapshot::BEGIN_SQL).instrument(span).await?))
     }
 
-    async fn begin(&self, name: &'static str, notify: bool) -> StoreResult<Box<dyn Tx>> {
+    async fn begin(&self, name: &'static str, notify: bool, locks: &Locks) -> StoreResult<Box<dyn Tx>> {
         let span = tracing::debug_span!("store.begin", transaction = name);
-        let mut session = self.session(name, &self.begin).instrument(span).await?;
-        session.notify = notify;
-        Ok(Box::new(session))
+        let begin = async {
+            let connection = self.pools.general().await?;
+            let mut session = Session::new(connection, self.catalogue.clone(), self.pepper_ids.clone(), name);
+            session.notify = notify;
+            session.open(&self.begin, locks).await?;
+            Ok::<_, StoreError>(session)
+        };
+        Ok(Box::new(begin.instrument(span).await?))
     }
 
     async fn record_usage(&self, batch: &[UsageMark]) -> StoreResult<()> {

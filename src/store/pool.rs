@@ -190,9 +190,16 @@ impl Connection {
     pub async fn begin(&mut self, begin: &str) -> StoreResult<()> {
         let (connection, flight) = self.parts();
         let begun = flight.run(connection.batch_execute(begin)).await;
-        // If it failed, it may have failed after BEGIN.
-        self.state = if begun.is_ok() { State::InTransaction } else { State::Busy };
-        begun
+        self.begun(begun)
+    }
+
+    /// Notes what became of statements that open a transaction and do more.
+    pub fn begun<T>(&mut self, result: StoreResult<T>) -> StoreResult<T> {
+        // If the server refused one, it may have done so before BEGIN or after it: rolled back either way.
+        if self.state == State::Clean {
+            self.state = State::InTransaction;
+        }
+        result
     }
 
     fn mark_clean(&mut self) {

@@ -6,12 +6,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
-use diesel::QueryResult;
-use diesel_async::AsyncPgConnection;
-use futures_util::future::join3;
 
 use super::{
-    accounts, api_keys,
+    accounts,
+    ahead::{self, ReadAhead},
+    api_keys,
     catalogue::{self, CatalogueCache},
     fill, log,
     pool::Connection,
@@ -50,6 +49,8 @@ pub struct Session {
     pub(super) told_time: Option<Timestamp>,
     /// The transaction's name, for traces.
     pub(super) name: &'static str,
+    /// What was asked for together with the locks.
+    pub(super) ahead: ReadAhead,
 }
 
 /// Runs one statement of a session within its time limit.
@@ -69,29 +70,17 @@ impl Session {
         pepper_ids: Arc<[String]>,
         name: &'static str,
     ) -> Self {
-        Self { connection, catalogue, pepper_ids, changes_catalogue: false, notify: false, told_time: None, name }
-    }
-}
-
-/// Pipelined: one round trip for three statements, each with a snapshot of its own, in this order. All are of one
-/// snapshot, or under the lock that holds the catalogue still.
-async fn ask_together(
-    conn: &AsyncPgConnection,
-    cache: &CatalogueCache,
-    changes_catalogue: bool,
-    digest: &HashedToken,
-) -> QueryResult<(Arc<Catalogue>, Timestamp, fill::Snapshot)> {
-    let catalogue = async {
-        if changes_catalogue {
-            catalogue::load(conn).await.map(|(_, catalogue)| catalogue)
-        } else {
-            cache.current(conn).await
+        Self {
+            connection,
+            catalogue,
+            pepper_ids,
+            changes_catalogue: false,
+            notify: false,
+            told_time: None,
+            name,
+            ahead: ReadAhead::default(),
         }
-    };
-    let token = fill::read(conn, std::slice::from_ref(digest), &[]);
-    // Not `try_join`: an answer that nobody waits for would still be on its way when the session goes on.
-    let (catalogue, now, token) = join3(catalogue, log::now(conn), token).await;
-    Ok((catalogue?, now?, token?))
+    }
 }
 
 #[async_trait]
@@ -127,11 +116,15 @@ impl Reader for Session {
     }
 
     async fn caller(&mut self, digest: &HashedToken) -> StoreResult<CallerState> {
-        let (cache, changes) = (self.catalogue.clone(), self.changes_catalogue);
-        let (catalogue, now, snapshot) = run!(self, conn => ask_together(conn, &cache, changes, digest))?;
-        self.told_time = Some(now);
-        let fill = snapshot.into_fill(catalogue.clone()).map_err(super::sqlstate::error)?;
-        Ok(CallerState { catalogue, now, token: fill.token.map(|(_, facts)| facts) })
+        let caller = match self.ahead.take_caller(digest) {
+            Some(caller) => caller,
+            None => {
+                let (cache, changes) = (self.catalogue.clone(), self.changes_catalogue);
+                run!(self, conn => ahead::caller(conn, &cache, changes, digest))?
+            }
+        };
+        self.told_time = Some(caller.now);
+        Ok(caller)
     }
 
     async fn token(&mut self, digest: &HashedToken) -> StoreResult<Option<TokenFacts>> {
@@ -151,7 +144,10 @@ impl Reader for Session {
     }
 
     async fn account(&mut self, account: &AccountId) -> StoreResult<Option<Account>> {
-        run!(self, conn => accounts::get(conn, account))
+        match self.ahead.take_account(account) {
+            Some(found) => Ok(found),
+            None => run!(self, conn => accounts::get(conn, account)),
+        }
     }
 
     async fn accounts(&mut self, page: &Page<AccountId>) -> StoreResult<Vec<Account>> {
@@ -185,7 +181,10 @@ impl Reader for Session {
     }
 
     async fn missing_teams(&mut self, account: &AccountId, teams: &BTreeSet<TeamId>) -> StoreResult<BTreeSet<TeamId>> {
-        run!(self, conn => teams::missing(conn, account, teams))
+        match self.ahead.take_missing_teams(account, teams) {
+            Some(missing) => Ok(missing),
+            None => run!(self, conn => teams::missing(conn, account, teams)),
+        }
     }
 
     async fn role(&mut self, account: &AccountId, role: &RoleId) -> StoreResult<Option<Role>> {

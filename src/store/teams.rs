@@ -86,7 +86,7 @@ pub async fn list(conn: &mut AsyncPgConnection, account: &AccountId, page: &Page
 
 /// Those of some teams that the account does not have.
 pub async fn missing(
-    conn: &mut AsyncPgConnection,
+    mut conn: &AsyncPgConnection,
     account: &AccountId,
     team_ids: &BTreeSet<TeamId>,
 ) -> QueryResult<BTreeSet<TeamId>> {
@@ -99,7 +99,7 @@ pub async fn missing(
     )
     .bind::<Text, _>(account.as_str())
     .bind::<Array<Text>, _>(items(team_ids))
-    .load(conn)
+    .load(&mut conn)
     .await?;
     Ok(rows.iter().map(|row| TeamId::from_stored(&row.team_id)).collect())
 }

@@ -8,11 +8,14 @@
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use async_trait::async_trait;
-use diesel_async::SimpleAsyncConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::future::join;
 use tracing::Instrument;
 
 use super::{
-    accounts, api_keys, catalogue, log, peppers, roles, secrets,
+    accounts,
+    ahead::ReadAhead,
+    api_keys, catalogue, log, peppers, roles, secrets,
     snapshot::{Session, run},
     teams, users,
 };
@@ -52,7 +55,7 @@ pub const BEGIN_USAGE_SQL: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRI
      SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '100ms', true), \
      set_config('statement_timeout', '2s', true)";
 
-/// The lock statements, one after the other in one round trip: the catalogue, then accounts in order
+/// The lock statements, one after the other in one text: the catalogue, then accounts in order
 /// of id. Each judge holds the catalogue against a change; an account's change holds its row against
 /// every judge.
 fn lock_sql(locks: &Locks) -> StoreResult<String> {
@@ -77,15 +80,27 @@ fn literal(account: &AccountId) -> StoreResult<String> {
         .map_err(|malformed| StoreError::Bug(malformed.into()))
 }
 
+impl Session {
+    /// Opens the transaction, takes the locks and reads what is asked ahead: one round trip.
+    pub(super) async fn open(&mut self, begin: &str, locks: &Locks) -> StoreResult<()> {
+        self.changes_catalogue = locks.catalogue_exclusive;
+        let sql = format!("{begin}; {}", lock_sql(locks)?);
+        let (cache, changes) = (self.catalogue.clone(), self.changes_catalogue);
+        let opened = run!(self, conn => async {
+            let conn: &AsyncPgConnection = conn;
+            let mut locking = conn;
+            // The first to be polled, and a text that needs no preparation: nothing is sent before it (M9).
+            let locked = locking.batch_execute(&sql);
+            let (locked, read) = join(locked, ReadAhead::read(conn, &cache, changes, &locks.ahead)).await;
+            locked.and(read)
+        });
+        self.ahead = self.connection.begun(opened)?;
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Tx for Session {
-    async fn lock(&mut self, locks: &Locks) -> StoreResult<()> {
-        self.changes_catalogue = locks.catalogue_exclusive;
-        let sql = lock_sql(locks)?;
-        let span = tracing::debug_span!("store.lock", transaction = self.name);
-        async { run!(self, conn => conn.batch_execute(&sql)) }.instrument(span).await
-    }
-
     async fn minting_pepper(&mut self) -> StoreResult<Option<String>> {
         let configured = self.pepper_ids.clone();
         run!(self, conn => peppers::choose(conn, &configured))
@@ -184,6 +199,7 @@ impl Tx for Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::ports::Ahead;
 
     fn ids(ids: &[&str]) -> std::collections::BTreeSet<AccountId> {
         ids.iter().map(|id| AccountId::from_stored(id)).collect()
@@ -191,7 +207,12 @@ mod tests {
 
     #[test]
     fn locks_are_taken_in_one_order_and_the_stronger_wins() {
-        let locks = Locks { catalogue_exclusive: false, shared: ids(&["z", "m"]), exclusive: ids(&["a", "m"]) };
+        let locks = Locks {
+            catalogue_exclusive: false,
+            shared: ids(&["z", "m"]),
+            exclusive: ids(&["a", "m"]),
+            ahead: Ahead::default(),
+        };
         assert_eq!(
             lock_sql(&locks).expect("well-formed"),
             "SELECT FROM catalogue_head FOR SHARE; \

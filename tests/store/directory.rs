@@ -112,7 +112,10 @@ async fn p1_names_held_on_teams_are_found_unless_the_key_is_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_creators_of_one_account_one_loses_and_learns_so() {
-    use latchkey::app::{error::StoreError, ports::Store};
+    use latchkey::app::{
+        error::StoreError,
+        ports::{Locks, Store},
+    };
     let db = fresh_database().await;
     let mut first = begin(&db.store, "acme").await;
     let mut second = begin(&db.store, "acme").await;
@@ -124,7 +127,7 @@ async fn of_two_creators_of_one_account_one_loses_and_learns_so() {
     assert!(matches!(racing.await.unwrap(), Err(StoreError::Conflict(_))));
     // An existing row is replaced, but neither its count nor its creation.
     put_key(&db.store, &api_key(1, "acme", grants(&[], &[], &[])), 1).await;
-    let mut tx = db.store.begin("test", false).await.unwrap();
+    let mut tx = db.store.begin("test", false, &Locks::default()).await.unwrap();
     let mut changed = account("acme");
     changed.display_name = "Changed".into();
     changed.state = AccountState::Suspended;

@@ -7,7 +7,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use latchkey::{
     app::{
         error::StoreError,
-        ports::{Locks, Store},
+        ports::{Ahead, Locks, Store},
     },
     domain::event::EventKind,
     verify::primary::Primary,
@@ -104,9 +104,9 @@ async fn a_deadlock_is_a_conflict() {
     put_account(&db.store, "a", &[]).await;
     put_account(&db.store, "b", &[]).await;
     let (mut one, mut two) = (begin(&db.store, "a").await, begin(&db.store, "b").await);
-    // Against the order that one call of `lock` keeps.
-    let one = tokio::spawn(async move { one.lock(&exclusive("b")).await });
-    let two = two.lock(&exclusive("a")).await;
+    // Against the order that locks are taken in.
+    let one = tokio::spawn(async move { one.put_account(&account("b")).await });
+    let two = two.put_account(&account("a")).await;
     let results = [one.await.unwrap(), two];
     let conflicts = results.iter().filter(|result| matches!(result, Err(StoreError::Conflict(_)))).count();
     assert!(conflicts >= 1, "{results:?}");
@@ -116,7 +116,7 @@ async fn a_deadlock_is_a_conflict() {
 async fn a_server_that_is_gone_is_unavailable_never_absence() {
     let gone = store("postgres://postgres@127.0.0.1:1/none", Duration::from_secs(2));
     assert!(matches!(gone.snapshot().await.err(), Some(StoreError::Unavailable(_))));
-    assert!(matches!(gone.begin("test", true).await.err(), Some(StoreError::Unavailable(_))));
+    assert!(matches!(gone.begin("test", true, &exclusive("a")).await.err(), Some(StoreError::Unavailable(_))));
     assert!(gone.fill(&[digest(1, 0)], &sent()).await.is_err());
     assert!(Primary::head(&gone, &sent()).await.is_err());
     assert!(Primary::catalogue(&gone).await.is_err());
@@ -206,9 +206,13 @@ async fn m9_a_judge_that_waited_for_a_lock_sees_what_it_waited_for() {
     first.put_teams(&account_id("acme"), &[team("t1")]).await.unwrap();
     let judge_store = db.store.clone();
     let judge = tokio::spawn(async move {
-        let mut tx = judge_store.begin("judge", false).await.unwrap();
-        tx.lock(&Locks { shared: [account_id("acme")].into(), ..Locks::default() }).await.unwrap();
-        tx.team(&account_id("acme"), &team_id("t1")).await.unwrap()
+        let (acme, t1) = (account_id("acme"), team_id("t1"));
+        let ahead = Ahead { caller: None, account: Some(acme.clone()), teams: [t1.clone()].into() };
+        let locks = Locks { shared: [acme.clone()].into(), ahead, ..Locks::default() };
+        let mut tx = judge_store.begin("judge", false, &locks).await.unwrap();
+        // Asked for together with the locks, and read under them all the same.
+        assert!(tx.missing_teams(&acme, &[t1.clone()].into()).await.unwrap().is_empty());
+        tx.team(&acme, &t1).await.unwrap()
     });
     tokio::time::sleep(SOON).await;
     assert!(!judge.is_finished(), "waits for the change");
@@ -222,16 +226,13 @@ async fn a_wait_for_a_lock_ends_as_a_conflict_and_shared_locks_do_not_wait() {
     put_account(&db.store, "acme", &[]).await;
     let hasty = store(&db.url, Duration::from_millis(400));
     let shared = Locks { shared: [account_id("acme")].into(), ..Locks::default() };
-    let mut judge = hasty.begin("judge", false).await.unwrap();
-    judge.lock(&shared).await.unwrap();
-    let mut other = hasty.begin("judge", false).await.unwrap();
-    other.lock(&shared).await.unwrap();
-    let mut writer = hasty.begin("writer", false).await.unwrap();
-    let late = writer.lock(&exclusive("acme")).await;
-    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+    let _judge = hasty.begin("judge", false, &shared).await.unwrap();
+    let _other = hasty.begin("judge", false, &shared).await.unwrap();
+    let late = hasty.begin("writer", false, &exclusive("acme")).await.err();
+    assert!(matches!(late, Some(StoreError::Conflict(_))), "{late:?}");
     let catalogue = Locks { catalogue_exclusive: true, ..Locks::default() };
-    let mut operator = hasty.begin("operator", false).await.unwrap();
-    assert!(matches!(operator.lock(&catalogue).await, Err(StoreError::Conflict(_))));
+    let late = hasty.begin("operator", false, &catalogue).await.err();
+    assert!(matches!(late, Some(StoreError::Conflict(_))), "{late:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

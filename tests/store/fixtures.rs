@@ -146,9 +146,7 @@ pub fn exclusive(account: &str) -> Locks {
 }
 
 pub async fn begin(store: &PostgresStore, account: &str) -> Box<dyn Tx> {
-    let mut tx = store.begin("test", false).await.expect("begins");
-    tx.lock(&exclusive(account)).await.expect("locks");
-    tx
+    store.begin("test", false, &exclusive(account)).await.expect("begins")
 }
 
 pub async fn snapshot(store: &PostgresStore) -> Box<dyn Reader> {

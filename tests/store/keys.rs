@@ -161,8 +161,8 @@ async fn apply_catalogue(store: &latchkey::store::PostgresStore, implies: Vec<St
         spec("incidents.edit", false, implies),
         spec("catalog.edit", true, vec![]),
     ];
-    let mut tx = store.begin("apply_catalogue", false).await.unwrap();
-    tx.lock(&Locks { catalogue_exclusive: true, ..Locks::default() }).await.unwrap();
+    let locks = Locks { catalogue_exclusive: true, ..Locks::default() };
+    let mut tx = store.begin("apply_catalogue", false, &locks).await.unwrap();
     let current: std::sync::Arc<Catalogue> = tx.catalogue().await.unwrap();
     let permissions = plan(&current, specs, &Unused).unwrap();
     tx.put_catalogue(&permissions, &[role("owner", latchkey::domain::directory::RoleKind::Base, &[])]).await.unwrap();

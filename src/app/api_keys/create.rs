@@ -81,7 +81,12 @@ impl Mutation for CreateApiKey {
     const NAME: &'static str = "create_api_key";
 
     fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
+        let mut locks = self.maker.locks_on(&self.account);
+        locks.ahead.account = Some(self.account.clone());
+        if let Some(scope) = &self.draft.grants.team_scope {
+            locks.ahead.teams = scope.team_ids().clone();
+        }
+        locks
     }
 
     fn wait(&self) -> Wait {

@@ -108,7 +108,8 @@ impl Mutation for ApplyCatalogue {
     const NAME: &'static str = "apply_catalogue";
 
     fn locks(&self) -> Locks {
-        Locks { catalogue_exclusive: true, shared: self.maker.accounts(), ..Locks::default() }
+        let ahead = self.maker.ahead();
+        Locks { catalogue_exclusive: true, shared: self.maker.accounts(), ahead, ..Locks::default() }
     }
 
     fn wait(&self) -> Wait {
