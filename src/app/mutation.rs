@@ -13,7 +13,7 @@ use super::{
     ports::{Append, Locks, Tx},
     types::Propagation,
 };
-use crate::domain::{Error as RuleError, revision::Revision};
+use crate::domain::{Error as RuleError, event::EventKind, revision::Revision};
 
 /// How often a mutation is tried in all.
 const ATTEMPTS_MAX: u32 = 6;
@@ -148,12 +148,15 @@ impl App {
             // A repeated delete or disable waits again (K6), for the current head.
             return Ok(Attempted { output: plan.output, revisions: Vec::new(), revision, narrows: true });
         }
-        let narrows = plan.repeats || plan.appends.iter().any(|append| append.draft.kind.can_narrow());
+        let any = |is: fn(EventKind) -> bool| plan.appends.iter().any(|append| is(append.draft.kind));
+        let narrows = plan.repeats || any(EventKind::can_narrow);
+        let remembered = any(EventKind::can_be_remembered);
         let revisions = tx.append(plan.appends).await?;
         tx.commit().await?;
         let revision = revisions.last().copied().ok_or(Error::Internal("an append without revisions"))?;
-        if self.verifier().applied().is_some() {
-            // So that the next verification here sees the change; without a follower there is none.
+        if remembered && self.verifier().applied().is_some() {
+            // So that the next verification here sees the change; without a follower there is none. It is woken by
+            // the commit's notification too, but that is only a hint.
             let wait = mutation.wait();
             let most = if wait.skip { Duration::ZERO } else { LOCAL_APPLY_WAIT_MAX };
             self.verifier().await_number(revision.number, wait.at_most(most)).await;

@@ -112,6 +112,14 @@ impl EventKind {
                 | Self::UserCreated
         )
     }
+
+    /// Whether a replica can have remembered anything that such an event changes: if not, whoever asks for it next
+    /// asks the database, and need not wait until any replica has applied the event. Nobody can have presented a new
+    /// key's token before it was minted.
+    #[must_use]
+    pub const fn can_be_remembered(self) -> bool {
+        !matches!(self, Self::ApiKeyCreated)
+    }
 }
 
 /// Who acted.

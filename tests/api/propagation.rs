@@ -135,3 +135,23 @@ async fn a_server_that_stops_leaves_no_row_to_wait_for() {
     }
     assert_eq!(rows().await, 1);
 }
+
+/// A token that nobody can have presented is in no memory: there is nothing to wait for, not even here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_key_is_good_before_any_replica_has_applied_its_event() {
+    let world = World::start().await;
+    let owner = world.user("owner");
+    let database = world.server.database.clone();
+    let held = tokio::spawn(async move {
+        // The follower applies one event, cannot say so, and hence applies no other.
+        sql::run(&database, "BEGIN; LOCK TABLE replicas IN EXCLUSIVE MODE; SELECT pg_sleep(1.5); COMMIT").await;
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for name in ["one", "two"] {
+        let made = create(&owner, ACME, &key(name, &["incidents.view"])).await.expect("minted");
+        assert!(made.propagation.expect("told").complete);
+        assert_eq!(outcome(&world.verifier, &made.token).await, Outcome::Valid);
+    }
+    assert!(!held.is_finished(), "nobody waited for it");
+    held.await.expect("released");
+}
