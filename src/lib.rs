@@ -41,7 +41,8 @@
 //! 1. [`grpc`] authenticates the caller, then checks the syntax of the request alone, naming every wrong
 //!    field.
 //! 2. A use-case of [`app`] opens a transaction, locks the catalogue and the accounts that the caller's
-//!    authority and the change live in (in one order), and only then reads (M9).
+//!    authority and the change live in (in one order), and only then reads (M9). All of it runs on the
+//!    runtime that drives the connections.
 //! 3. [`domain::authority`] judges: visibility, authority; then the state, the etag and the quota (M8).
 //! 4. The change is written, the log's head is taken last, the event is appended with its hash, the
 //!    changed objects are stamped with its revision, and all of it commits at once (V5, V6).

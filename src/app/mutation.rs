@@ -84,7 +84,8 @@ struct Attempted<T> {
 impl App {
     /// Runs a mutation to its end, then waits for the other replicas if it can have taken authority
     /// away. A caller that goes away does not stop it half-way: the commit and the wait for this replica
-    /// happen in a task of their own.
+    /// happen in a task of their own, on the runtime of the store's connections: a transaction is a dozen
+    /// questions and answers, each of which would else wake a thread.
     ///
     /// # Errors
     /// Whatever the mutation refuses; `Unavailable` and `OutcomeUnknown` from the store.
@@ -96,7 +97,7 @@ impl App {
         let (app, wait) = (self.clone(), mutation.wait());
         let span = tracing::debug_span!("mutation", name = M::NAME);
         let task = tracing::Instrument::instrument(async move { app.retry(&mutation, validate_only).await }, span);
-        let done = tokio::spawn(task).await.map_err(|_| Error::Internal("a mutation panicked"))??;
+        let done = self.store().runtime().spawn(task).await.map_err(|_| Error::Internal("a mutation panicked"))??;
         let Attempted { output, revisions, revision, narrows } = done;
         let propagation = if narrows && !validate_only {
             self.propagate(revision, wait).await

@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -35,6 +36,10 @@ pub trait Store: Replicas {
     /// Accounts that do not exist are skipped. With `notify`, its commit wakes the followers. Dropped without
     /// commit, it changes nothing.
     async fn begin(&self, name: &'static str, notify: bool, locks: &Locks) -> StoreResult<Box<dyn Tx>>;
+
+    /// The runtime that drives the connections. What asks many things of a transaction, one after the other, is best
+    /// run there: elsewhere each question and each answer is handed from thread to thread.
+    fn runtime(&self) -> &Handle;
 
     /// Writes a batch of usage marks, sorted by digest; never touches a row that authority locks (K9).
     async fn record_usage(&self, batch: &[UsageMark]) -> StoreResult<()>;

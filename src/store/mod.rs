@@ -211,6 +211,10 @@ impl Store for PostgresStore {
         Ok(Box::new(self.session("snapshot", snapshot::BEGIN_SQL).instrument(span).await?))
     }
 
+    fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     async fn begin(&self, name: &'static str, notify: bool, locks: &Locks) -> StoreResult<Box<dyn Tx>> {
         let span = tracing::debug_span!("store.begin", transaction = name);
         let begin = async {
