@@ -8,6 +8,7 @@
 
 use std::{future::Future, time::Duration};
 
+use deadpool::managed::QueueMode;
 use diesel::{ConnectionError, ConnectionResult, QueryResult};
 use diesel_async::{
     AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
@@ -86,7 +87,10 @@ impl Pools {
                     .boxed()
             });
             let manager = AsyncDieselConnectionManager::new_with_config(primary_only(url), config);
-            Pool::builder(manager).max_size(size_max).build().map_err(|error| StoreError::Bug(error.into()))
+            // The connection that was used last: its server process has what it needs at hand, and a burst's many
+            // processes are not all kept warm for ever by one call at a time.
+            let builder = Pool::builder(manager).max_size(size_max).queue_mode(QueueMode::Lifo);
+            builder.build().map_err(|error| StoreError::Bug(error.into()))
         };
         Ok(Self {
             general: pool(general_size_max)?,
