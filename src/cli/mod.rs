@@ -60,7 +60,10 @@ const REST_OF_WORK_WAIT: Duration = Duration::from_millis(200);
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // A thread that sleeps keeps nothing of a replica's cache alive.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(crate::verify::let_go).build();
+    let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(dispatch(cli.command));
             // A look-up of a name that hangs must not keep a command that is done from ending.

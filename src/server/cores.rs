@@ -16,6 +16,8 @@ use std::{
 
 use tokio::{runtime, sync::oneshot};
 
+use crate::verify;
+
 /// Running cores. Dropped, they end at once, with whatever still runs on them.
 pub(super) struct Cores(Vec<Thread>);
 
@@ -71,7 +73,8 @@ impl Cores {
 
 impl Thread {
     fn start(index: usize) -> io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        // A core that sleeps keeps no tables alive that the others have replaced.
+        let runtime = runtime::Builder::new_current_thread().enable_all().on_thread_park(verify::let_go).build()?;
         let core = Core { runtime: runtime.handle().clone(), open: Arc::default() };
         let (stop, stopped) = oneshot::channel::<()>();
         let (has_ended, ended) = oneshot::channel();

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 
 use super::{
     entry::Entry,
@@ -20,6 +20,7 @@ use super::{
     interned::{Interned, NamedSet},
     slot::{Contents, LastUse, NEVER, Sought},
     table::Table,
+    tables::{Current, InHand},
     usage::Presented,
 };
 use crate::domain::{
@@ -41,17 +42,13 @@ const NAMES_SPARE: usize = 65_536;
 
 /// Tokens on record, by digest.
 pub struct EntryCache {
-    tables: ArcSwap<Tables>,
+    tables: Current,
     /// Each keeps its table's other writers out.
     writers: Box<[Mutex<Writer>]>,
     names: ArcSwap<Interned>,
     count: AtomicUsize,
     entries_max: usize,
 }
-
-/// The tables as they were at one moment, one for each value of the digests' first bits: kept by whoever looks
-/// something up, for as long as that takes.
-pub struct Tables(Box<[Arc<Table>]>);
 
 /// What the one writer of a table keeps.
 #[derive(Default)]
@@ -106,52 +103,15 @@ impl Hasher for DigestHasher {
     }
 }
 
-// === impl Tables ===
-
-impl Tables {
-    #[inline]
-    fn of(&self, sought: &Sought) -> &Table {
-        &self.0[self.place_of(sought)]
-    }
-
-    #[inline]
-    fn place_of(&self, sought: &Sought) -> usize {
-        sought.hash().checked_shr(64 - self.0.len().ilog2()).unwrap_or(0) as usize
-    }
-
-    /// A candidate for an answer.
-    #[must_use]
-    pub fn get<'a>(&'a self, digest: &HashedToken, room: &'a mut Room) -> Option<Cached<'a>> {
-        let spot = self.find(digest, room)?;
-        Some(spot.cached(room))
-    }
-
-    /// Where a candidate stands, whose contents are then in the room.
-    #[inline]
-    pub(super) fn find(&self, digest: &HashedToken, room: &mut Room) -> Option<Spot<'_>> {
-        let sought = Sought::new(digest);
-        let table = self.of(&sought);
-        let place = table.find(&sought, &mut room.0)?;
-        Some(Spot { place, table })
-    }
-
-    /// Asks memory for a digest's entry, for whoever asks for several: the next look-ups then find them near.
-    #[inline]
-    pub fn touch(&self, digest: &HashedToken) -> i64 {
-        let sought = Sought::new(digest);
-        self.of(&sought).touch(&sought)
-    }
-
-    fn with(&self, place: usize, table: &Arc<Table>) -> Self {
-        let mut tables = self.0.clone();
-        tables[place] = table.clone();
-        Self(tables)
-    }
-}
-
 // === impl Spot ===
 
 impl<'a> Spot<'a> {
+    #[inline]
+    pub fn find(table: &'a Table, sought: &Sought, room: &mut Room) -> Option<Self> {
+        let place = table.find(sought, &mut room.0)?;
+        Some(Self { place, table })
+    }
+
     #[inline]
     pub fn cached(self, room: &'a Room) -> Cached<'a> {
         Cached { contents: &room.0, place: self.place, table: self.table }
@@ -176,9 +136,9 @@ impl EntryCache {
     pub fn new(entries_max: usize) -> Self {
         let tables = (entries_max / TABLE_ENTRIES_MIN).clamp(1, TABLES_MAX).next_power_of_two();
         let names: Arc<Interned> = Arc::default();
-        let table = |_| Arc::new(Table::new(tables.ilog2(), names.clone()));
+        let table = |_| Table::new(tables.ilog2(), names.clone());
         Self {
-            tables: ArcSwap::from_pointee(Tables((0..tables).map(table).collect())),
+            tables: Current::new((0..tables).map(table)),
             writers: (0..tables).map(|_| Mutex::default()).collect(),
             names: ArcSwap::new(names),
             count: AtomicUsize::new(0),
@@ -188,8 +148,8 @@ impl EntryCache {
 
     /// The tables as they are.
     #[inline]
-    pub fn tables(&self) -> Guard<Arc<Tables>> {
-        self.tables.load()
+    pub fn tables(&self) -> InHand {
+        self.tables.in_hand()
     }
 
     /// True if the token was on record when last seen, without counting as a use.
@@ -201,9 +161,6 @@ impl EntryCache {
     /// Remembers an entry in place of what was known of its token. A new one counts as used at `last_use`.
     pub(super) fn insert(&self, entry: &Entry, last_use: LastUse) {
         let sought = Sought::new(entry.digest());
-        if !sought.can_be_found() {
-            return;
-        }
         let shard = self.tables().place_of(&sought);
         let mut writer = self.writers[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let table = self.renamed(shard);
@@ -222,7 +179,7 @@ impl EntryCache {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
         let full = table.is_full_with(writer.entries + 1);
-        let table = if full { self.swap(shard, table.grown()) } else { table };
+        let table = if full { self.tables.put(shard, table.grown()) } else { table };
         let names = table.interned.intern(entry.facts(), entry.catalogue());
         table.put(&Contents::of(entry, &names), last_use, NEVER);
         writer.entries += 1;
@@ -235,14 +192,8 @@ impl EntryCache {
         if self.names.load().count() > limit {
             self.names.store(Arc::default());
         }
-        let (table, names) = (self.tables().0[shard].clone(), self.names.load_full());
-        if Arc::ptr_eq(&table.interned, &names) { table } else { self.swap(shard, table.renamed(names)) }
-    }
-
-    fn swap(&self, shard: usize, table: Table) -> Arc<Table> {
-        let table = Arc::new(table);
-        self.tables.rcu(|tables| tables.with(shard, &table));
-        table
+        let (table, names) = (self.tables().table(shard).clone(), self.names.load_full());
+        if Arc::ptr_eq(&table.interned, &names) { table } else { self.tables.put(shard, table.renamed(names)) }
     }
 
     /// How many it holds.

@@ -3,16 +3,15 @@
 //! No lock, no database, no allocation. The order of its steps is V1's: the token's bytes are in hand, then the lease is
 //! loaded, then the clock read, then the applied revision, then the entry, and last the fences.
 
-use std::{borrow::Borrow, sync::Arc};
-
-use arc_swap::Guard;
+use std::borrow::Borrow;
 
 use super::{
     answer::{Answer, Basis},
-    cache::{Cached, Room, Tables},
+    cache::{Cached, Room},
     counters::{ByOutcome, Counters},
     entry::Entry,
     lease::Standing,
+    tables::InHand,
     usage::Presented,
     verifier::Verifier,
 };
@@ -40,7 +39,7 @@ pub struct Question<'a, A, T> {
 pub struct Memory<'a> {
     verifier: &'a Verifier,
     basis: Basis,
-    tables: Guard<Arc<Tables>>,
+    tables: InHand,
 }
 
 /// Tokens of a batch that are answered together. What is none has no digest of its own.

@@ -94,12 +94,6 @@ impl<const WORDS: usize> Versioned<WORDS> {
         fence(Ordering::Acquire);
         version % 2 == 0 && self.version.load(Ordering::Relaxed) == version
     }
-
-    /// One word by itself: a hint, good for nothing but to decide what to read.
-    #[inline]
-    pub fn peek(&self, word: usize) -> i64 {
-        self.words[word].load(Ordering::Relaxed)
-    }
 }
 
 /// Before the database is told what was applied: whoever hears of it may rely on the fences.

@@ -33,17 +33,17 @@ const WORDS: usize = 13;
 const DIGEST_WORDS: usize = 4;
 /// From here on, the last words are what is shared, by number.
 const NAMES: usize = 10;
-/// The word by which a slot is found. Zero: the slot is empty. A digest that has it zero, one in 2^64, is not cached.
-const TAG: usize = 1;
+/// The word that parts a bucket's entries. Not the one by which their bucket is found.
+const SPREAD: usize = 1;
 
 /// A place for one token.
 #[repr(C, align(128))]
 pub(super) struct Slot {
-    facts: Versioned<WORDS>,
-    /// When the token was last used, and the round in which that was queued (K9): see [`LastUse`].
-    last_use: AtomicI64,
-    /// Database time in microseconds when a late presentation was last reported (K8).
+    /// Database time in microseconds when a late presentation was last reported (K8). In the first line.
     late_reported: AtomicI64,
+    facts: Versioned<WORDS>,
+    /// When the token was last used, and the round in which that was queued (K9): see [`LastUse`]. In the second line.
+    last_use: AtomicI64,
 }
 
 const _: () = assert!(size_of::<Slot>() == 128);
@@ -200,9 +200,14 @@ impl Contents {
         self.0[NAMES..].copy_from_slice(&words_of_names(&names));
     }
 
-    /// By which its place in a table is found.
+    /// By which its bucket in a table is found.
     pub fn hash(&self) -> u64 {
         self.0[0] as u64
+    }
+
+    /// By which it is parted from the others of its bucket.
+    pub fn spread(&self) -> u64 {
+        self.0[SPREAD] as u64
     }
 }
 
@@ -218,20 +223,16 @@ impl Sought {
         Self { digest: words_of(digest) }
     }
 
-    /// By which its place in a table is found.
+    /// By which its bucket in a table is found.
     #[inline]
     pub fn hash(&self) -> u64 {
         self.digest[0] as u64
     }
 
+    /// By which it is parted from the others of its bucket.
     #[inline]
-    pub fn tag(&self) -> i64 {
-        self.digest[TAG]
-    }
-
-    /// False for the one digest in 2^64 that would look like an empty slot.
-    pub fn can_be_found(&self) -> bool {
-        self.tag() != 0
+    pub fn spread(&self) -> u64 {
+        self.digest[SPREAD] as u64
     }
 }
 
@@ -252,19 +253,13 @@ fn words_of_names(names: &Names) -> [i64; WORDS - NAMES] {
 
 impl Slot {
     pub fn empty() -> Self {
-        Self { facts: Versioned::zeroed(), last_use: LastUse::word(), late_reported: AtomicI64::new(NEVER) }
+        Self { late_reported: AtomicI64::new(NEVER), facts: Versioned::zeroed(), last_use: LastUse::word() }
     }
 
-    /// The first line's hint: whose slot it may be. Zero if it is empty.
-    #[inline]
-    pub fn tag(&self) -> i64 {
-        self.facts.peek(TAG)
-    }
-
-    /// Something of the second line, so that it is on its way before the first has arrived.
+    /// Something of both lines, to have them on their way.
     #[inline]
     pub fn touch(&self) -> i64 {
-        self.last_use.load(Ordering::Relaxed)
+        self.late_reported.load(Ordering::Relaxed) ^ self.last_use.load(Ordering::Relaxed)
     }
 
     #[inline]

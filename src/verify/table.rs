@@ -1,5 +1,5 @@
-//! A table of slots, searched from a digest's home onward: open addressing, so that what is found is found where it
-//! stands.
+//! A table of slots, and the index that says which of them to look at: an entry stands in the bucket that its digest
+//! belongs to, or in the next one that had room.
 //!
 //! Readers take no lock. A writer, one at a time, may move entries meanwhile: then a reader may miss one that is
 //! there, which costs a query, or read one that was replaced, which is for the fences to refuse (V1).
@@ -7,42 +7,51 @@
 use std::sync::Arc;
 
 use super::{
+    index::{BUCKET, Hint, Index, Taken},
     interned::Interned,
     slot::{Contents, LastUse, Slot, Sought},
 };
 
-/// Slots are looked at in groups of so many: their lines come from memory together.
-const GROUP: usize = 4;
-/// A table that is fuller grows: longer searches would cost more than memory.
-const FULL_PER_MILLE: usize = 620;
+/// A table that is fuller grows: of its entries, one in thirty then stands in a later bucket than its own.
+const FULL_PER_MILLE: usize = 640;
 /// By a sixteenth, so that the slack never takes more than that.
 const GROWTH_DIVISOR: usize = 16;
-const SLOTS_MIN: usize = 32;
+const BUCKETS_MIN: usize = 2;
 /// Of so many tokens the one that was used least lately goes.
 const VICTIMS: usize = 8;
 
 /// A table, and what its entries name by number.
 pub(super) struct Table {
+    index: Index,
     slots: Box<[Slot]>,
     /// So many of a hash's first bits are the same for all its entries: they chose the table.
     shard_bits: u32,
     pub interned: Arc<Interned>,
 }
 
+/// An entry on its way to a place.
+#[derive(Clone)]
+struct Moved {
+    contents: Contents,
+    last_use: LastUse,
+    late_reported: i64,
+}
+
 impl Table {
     pub fn new(shard_bits: u32, interned: Arc<Interned>) -> Self {
-        Self::of(SLOTS_MIN, shard_bits, interned)
+        Self::of(BUCKETS_MIN, shard_bits, interned)
     }
 
-    fn of(slots: usize, shard_bits: u32, interned: Arc<Interned>) -> Self {
-        Self { slots: (0..slots).map(|_| Slot::empty()).collect(), shard_bits, interned }
+    fn of(buckets: usize, shard_bits: u32, interned: Arc<Interned>) -> Self {
+        let slots = (0..buckets * BUCKET).map(|_| Slot::empty()).collect();
+        Self { index: Index::new(buckets), slots, shard_bits, interned }
     }
 
-    /// Where the search for a hash begins: in the hashes' own order, so that a table that grows is copied from front
+    /// The bucket that a hash belongs to: in the hashes' own order, so that a table that grows is copied from front
     /// to back.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        ((u128::from(hash << self.shard_bits) * self.slots.len() as u128) >> 64) as usize
+        ((u128::from(hash << self.shard_bits) * self.index.buckets() as u128) >> 64) as usize
     }
 
     /// True if so many entries are too many for it.
@@ -52,79 +61,109 @@ impl Table {
 
     /// A larger table of the same entries.
     pub fn grown(&self) -> Self {
-        let len = self.slots.len();
-        self.copied(len + (len / GROWTH_DIVISOR).max(GROUP), self.interned.clone())
+        let buckets = self.index.buckets();
+        self.copied(buckets + (buckets / GROWTH_DIVISOR).max(1), self.interned.clone())
     }
 
     /// The same entries, naming what they share by the numbers of another.
     pub fn renamed(&self, interned: Arc<Interned>) -> Self {
-        self.copied(self.slots.len(), interned)
+        self.copied(self.index.buckets(), interned)
     }
 
-    fn copied(&self, slots: usize, interned: Arc<Interned>) -> Self {
-        let other = Self::of(slots, self.shard_bits, interned);
-        let mut contents = Contents::default();
+    fn copied(&self, buckets: usize, interned: Arc<Interned>) -> Self {
+        let other = Self::of(buckets, self.shard_bits, interned);
         let same_names = Arc::ptr_eq(&self.interned, &other.interned);
-        for slot in self.slots.iter().filter(|slot| slot.tag() != 0) {
-            // The writer is here: nothing changes meanwhile.
-            if !slot.read(&mut contents) {
-                continue;
+        for bucket in 0..self.index.buckets() {
+            for mut entry in self.entries(bucket) {
+                if !same_names {
+                    entry.contents.rename(&self.interned, &other.interned);
+                }
+                other.put(&entry.contents, entry.last_use, entry.late_reported);
             }
-            if !same_names {
-                contents.rename(&self.interned, &other.interned);
-            }
-            other.put(&contents, slot.last_use(), slot.late_reported());
         }
         other
     }
 
+    /// The slot that a search looks at in a bucket.
     #[inline]
-    fn wrapped(&self, place: usize) -> usize {
-        if place < self.slots.len() { place } else { place - self.slots.len() }
+    fn place_in(&self, bucket: usize, hint: Hint, spread: u64) -> usize {
+        bucket * BUCKET + hint.place(spread)
     }
 
-    /// Asks memory for what a search will look at first, and waits for nothing if the result is only kept.
+    /// Asks memory for the slot that a search most likely ends at, and waits for nothing if the result is only kept.
     #[inline]
     pub fn touch(&self, sought: &Sought) -> i64 {
-        let first = self.home(sought.hash());
-        let (first, second) = (&self.slots[first], &self.slots[self.wrapped(first + 1)]);
-        first.tag() ^ first.touch() ^ second.tag() ^ second.touch()
+        let bucket = self.home(sought.hash());
+        self.slots[self.place_in(bucket, self.index.hint(bucket), sought.spread())].touch()
     }
 
     /// The place of a digest's slot, whose contents are then in `contents`.
     #[inline]
     pub fn find(&self, sought: &Sought, contents: &mut Contents) -> Option<usize> {
-        let start = self.home(sought.hash());
-        // The second lines of where it most likely is come along with the first ones: not after them.
-        let ahead = (0..GROUP).fold(0, |all, i| all ^ self.slots[self.wrapped(start + i)].touch());
-        std::hint::black_box(ahead);
-        let mut offset = 0;
-        while offset < self.slots.len() {
-            let tags: [i64; GROUP] = std::array::from_fn(|i| self.slots[self.wrapped(start + offset + i)].tag());
-            for (i, tag) in tags.into_iter().enumerate() {
-                if tag == sought.tag() {
-                    let place = self.wrapped(start + offset + i);
-                    return (self.slots[place].read(contents) && contents.is_of(sought)).then_some(place);
-                }
-                if tag == 0 {
-                    return None;
-                }
+        for bucket in self.index.round_from(self.home(sought.hash())) {
+            let hint = self.index.hint(bucket);
+            let place = self.place_in(bucket, hint, sought.spread());
+            if self.slots[place].read(contents) && contents.is_of(sought) {
+                return Some(place);
             }
-            offset += GROUP;
+            if !hint.goes_on() {
+                return None;
+            }
         }
         None
     }
 
+    #[inline]
     pub fn slot(&self, place: usize) -> &Slot {
         &self.slots[place]
     }
 
     /// Adds a token that is not in it. The writer's; there is room.
     pub fn put(&self, contents: &Contents, last_use: LastUse, late_reported: i64) {
-        let start = self.home(contents.hash());
-        let mut slots = (start..start + self.slots.len()).map(|place| &self.slots[self.wrapped(place)]);
-        let slot = slots.find(|slot| slot.tag() == 0).expect("a table is never full");
-        slot.fill(contents, last_use, late_reported);
+        for bucket in self.index.round_from(self.home(contents.hash())) {
+            if let Some(place) = self.make_room(bucket, contents.spread()) {
+                self.slots[place].fill(contents, last_use, late_reported);
+                self.index.set_taken(bucket, self.index.taken(bucket).with(place % BUCKET));
+                return;
+            }
+            self.index.pass(bucket);
+        }
+        unreachable!("a table is never full");
+    }
+
+    /// A free place for one more entry, the others of the bucket moved if need be.
+    fn make_room(&self, bucket: usize, spread: u64) -> Option<usize> {
+        let (hint, taken) = (self.index.hint(bucket), self.index.taken(bucket));
+        if taken.is_full() {
+            return None;
+        }
+        if !taken.holds(hint.place(spread)) {
+            return Some(self.place_in(bucket, hint, spread));
+        }
+        let entries: Vec<_> = self.entries(bucket).collect();
+        let spreads: Vec<_> = entries.iter().map(|entry| entry.contents.spread()).chain([spread]).collect();
+        let parting = hint.that_parts(&spreads)?;
+        self.index.set_hint(bucket, parting);
+        let mut left = taken;
+        for entry in &entries {
+            let place = parting.place(entry.contents.spread());
+            self.slots[bucket * BUCKET + place].fill(&entry.contents, entry.last_use, entry.late_reported);
+            left = left.without(place);
+        }
+        left.places().for_each(|place| self.slots[bucket * BUCKET + place].clear());
+        let places = entries.iter().map(|entry| parting.place(entry.contents.spread()));
+        self.index.set_taken(bucket, places.fold(Taken::NONE, Taken::with));
+        Some(self.place_in(bucket, parting, spread))
+    }
+
+    /// What stands in a bucket. The writer's: nothing changes meanwhile.
+    fn entries(&self, bucket: usize) -> impl Iterator<Item = Moved> {
+        let slots = self.index.taken(bucket).places().map(move |place| &self.slots[bucket * BUCKET + place]);
+        slots.filter_map(|slot| {
+            let mut contents = Contents::default();
+            let whole = slot.read(&mut contents);
+            whole.then(|| Moved { contents, last_use: slot.last_use(), late_reported: slot.late_reported() })
+        })
     }
 
     /// Removes the token that was used least lately, of some that stand together from a place on. The writer's.
@@ -132,8 +171,9 @@ impl Table {
     pub fn evict(&self, from: usize) -> Option<usize> {
         let len = self.slots.len();
         let places = (from..from + len).map(|place| place % len);
+        let is_taken = |place: &usize| self.index.taken(place / BUCKET).holds(place % BUCKET);
         let (mut victim, mut last) = (None, from);
-        for place in places.filter(|place| self.slots[*place].tag() != 0).take(VICTIMS) {
+        for place in places.filter(is_taken).take(VICTIMS) {
             let used = self.slots[place].last_use();
             if victim.is_none_or(|(_, least)| used < least) {
                 victim = Some((place, used));
@@ -144,29 +184,15 @@ impl Table {
         Some((last + 1) % len)
     }
 
-    /// Empties a slot, and moves those back that stand after it because it was taken.
+    /// Empties a slot.
     fn remove(&self, place: usize) {
-        let len = self.slots.len();
-        let (mut hole, mut contents) = (place, Contents::default());
-        for step in 1..len {
-            let candidate = (place + step) % len;
-            let slot = &self.slots[candidate];
-            if slot.tag() == 0 {
-                break;
-            }
-            if !slot.read(&mut contents) {
-                break;
-            }
-            // How far it stands from its home, and from the hole.
-            let from_home = (candidate + len - self.home(contents.hash())) % len;
-            let from_hole = (candidate + len - hole) % len;
-            if from_home >= from_hole {
-                // Put first, then taken away: a reader may see it twice, but never late.
-                self.slots[hole].fill(&contents, slot.last_use(), slot.late_reported());
-                hole = candidate;
-            }
+        let (bucket, mut contents) = (place / BUCKET, Contents::default());
+        if self.slots[place].read(&mut contents) {
+            let passed = self.index.round_from(self.home(contents.hash())).take_while(|passed| *passed != bucket);
+            passed.for_each(|passed| self.index.pass_no_more(passed));
         }
-        self.slots[hole].clear();
+        self.slots[place].clear();
+        self.index.set_taken(bucket, self.index.taken(bucket).without(place % BUCKET));
     }
 }
 

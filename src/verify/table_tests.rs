@@ -38,28 +38,55 @@ fn finds(table: &Table, digest: HashedToken) -> Option<RevisionStamp> {
     table.find(&Sought::new(&digest), &mut found).map(|_| found.revision())
 }
 
+/// Of the two buckets that a new table has, the second gets more than it takes.
+fn crowded() -> Vec<HashedToken> {
+    (1..=16).map(|number| digest(255, number)).chain((17..=19).map(|number| digest(0, number))).collect()
+}
+
 #[test]
 fn what_is_put_is_found_wherever_it_had_to_stand() {
-    // All of them belong at the last slot, so the others stand from the first on.
-    let digests: Vec<_> = (1..=9).map(|number| digest(255, number)).collect();
+    let digests = crowded();
     let table = table_of(&digests);
+    assert!(digests.iter().any(|digest| digest.as_bytes()[7] == 255 && place_of(&table, *digest) < BUCKET));
     assert!(digests.iter().all(|digest| finds(&table, *digest) == Some(fake::stamp(1))));
-    assert_eq!(finds(&table, digest(255, 10)), None);
+    assert_eq!(finds(&table, digest(255, 20)), None);
+    assert_eq!(finds(&table, digest(0, 20)), None);
 }
 
 #[test]
 fn what_is_left_is_found_after_any_of_them_went() {
-    // Two runs that touch, the second of which stands where the first has pushed it.
-    let digests: Vec<_> = [(248, 1), (248, 2), (248, 3), (250, 4), (250, 5), (255, 6), (255, 7), (0, 8), (8, 9)]
-        .map(|(place, number)| digest(place, number))
-        .into();
+    let digests = crowded();
     for gone in &digests {
         let table = table_of(&digests);
-        let place = place_of(&table, *gone);
-        table.remove(place);
+        table.remove(place_of(&table, *gone));
         for digest in &digests {
             assert_eq!(finds(&table, *digest).is_some(), digest != gone);
         }
+        table.put(&contents(&table, *gone, 2), LastUse::NEVER, NEVER);
+        assert_eq!(finds(&table, *gone), Some(fake::stamp(2)));
+    }
+}
+
+#[test]
+fn a_search_goes_no_further_when_what_went_on_is_gone() {
+    let digests = crowded();
+    let table = table_of(&digests);
+    assert!(table.index.hint(1).goes_on());
+    let went_on: Vec<_> = digests[..16].iter().filter(|digest| place_of(&table, **digest) < BUCKET).collect();
+    went_on.iter().for_each(|digest| table.remove(place_of(&table, **digest)));
+    assert!(!went_on.is_empty() && !table.index.hint(1).goes_on());
+}
+
+#[test]
+fn marks_move_with_an_entry_that_makes_room() {
+    let table = Table::new(0, Arc::default());
+    let digests: Vec<_> = (1..=13).map(|number| digest(0, number)).collect();
+    for (second, digest) in digests.iter().enumerate() {
+        table.put(&contents(&table, *digest, 1), LastUse::before(at(second as i64), 0), second as i64);
+    }
+    for (second, digest) in digests.iter().enumerate() {
+        let slot = table.slot(place_of(&table, *digest));
+        assert_eq!((slot.last_use().time(), slot.late_reported()), (at(second as i64), second as i64));
     }
 }
 
@@ -91,5 +118,5 @@ fn growing_and_renaming_keep_what_there_is() {
             assert_eq!(other.slot(place).last_use().time(), at(i64::from(digest.as_bytes()[0]) - 1));
         }
     }
-    assert!(table.is_full_with(20) && !table.is_full_with(19) && !table.grown().is_full_with(20));
+    assert!(table.is_full_with(21) && !table.is_full_with(20) && !table.grown().is_full_with(21));
 }
