@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 /// So many slots share a hint.
 pub(super) const BUCKET: usize = 16;
-/// A bucket with more entries hardly has a salt for all of them: one salt in 3,000 serves twelve, one in 30,000 fifteen.
+/// With more entries a bucket hardly has a salt for all: one salt in 1,300 parts thirteen, one in 6,900 fourteen.
 const ENTRIES_MAX: u32 = 13;
 const SALTS: u16 = 1 << SALT_BITS;
 const SALT_BITS: u32 = 12;
@@ -171,7 +171,7 @@ mod tests {
     fn a_bucket_that_is_not_full_has_a_salt_that_parts_its_entries() {
         for bucket in 0..300 {
             let spreads = spreads(bucket, 12);
-            let hint = Hint(0).that_parts(&spreads).expect("one in 3,000 does");
+            let hint = Hint(0).that_parts(&spreads).expect("one in 320 does");
             let places: std::collections::BTreeSet<_> = spreads.iter().map(|spread| hint.place(*spread)).collect();
             assert_eq!(places.len(), 12);
         }

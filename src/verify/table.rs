@@ -12,7 +12,7 @@ use super::{
     slot::{Contents, LastUse, Slot, Sought},
 };
 
-/// A table that is fuller grows: of its entries, one in thirty then stands in a later bucket than its own.
+/// A table that is fuller grows: more of its entries would stand in a later bucket than their own.
 const FULL_PER_MILLE: usize = 640;
 /// By a sixteenth, so that the slack never takes more than that.
 const GROWTH_DIVISOR: usize = 16;
@@ -30,7 +30,6 @@ pub(super) struct Table {
 }
 
 /// An entry on its way to a place.
-#[derive(Clone)]
 struct Moved {
     contents: Contents,
     last_use: LastUse,
@@ -144,15 +143,15 @@ impl Table {
         let spreads: Vec<_> = entries.iter().map(|entry| entry.contents.spread()).chain([spread]).collect();
         let parting = hint.that_parts(&spreads)?;
         self.index.set_hint(bucket, parting);
-        let mut left = taken;
+        let mut moved_to = Taken::NONE;
         for entry in &entries {
             let place = parting.place(entry.contents.spread());
             self.slots[bucket * BUCKET + place].fill(&entry.contents, entry.last_use, entry.late_reported);
-            left = left.without(place);
+            moved_to = moved_to.with(place);
         }
-        left.places().for_each(|place| self.slots[bucket * BUCKET + place].clear());
-        let places = entries.iter().map(|entry| parting.place(entry.contents.spread()));
-        self.index.set_taken(bucket, places.fold(Taken::NONE, Taken::with));
+        let left = taken.places().filter(|place| !moved_to.holds(*place));
+        left.for_each(|place| self.slots[bucket * BUCKET + place].clear());
+        self.index.set_taken(bucket, moved_to);
         Some(self.place_in(bucket, parting, spread))
     }
 
