@@ -34,7 +34,7 @@ pub use self::{
 };
 use self::{looks::Looks, mint::Minter, ports::Store, watch::Watches};
 use crate::verify::Verifier;
-pub use crate::verify::{Answer, Cached, Level, NamedSet, Question, Room, Verification};
+pub use crate::verify::{Answer, Cached, Level, NamedSet, Question, Recall, Room, Verification};
 
 /// Bounds that a deployment chooses.
 #[derive(Clone, Debug)]

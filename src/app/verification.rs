@@ -13,7 +13,7 @@ use crate::{
         revision::Revision,
         verification::{Outcome, Requirement},
     },
-    verify::{Memory, Question, Room, Verification, Verifier},
+    verify::{Memory, Recall, Room, Verification, Verifier},
 };
 
 /// How long a verification waits at most for its `min_revision`.
@@ -49,13 +49,19 @@ fn allows_verifying(account_permissions: &PermissionSet) -> bool {
 }
 
 impl App {
+    /// What memory holds, for whoever has tokens to send for before their caller is looked at.
+    #[must_use]
+    pub fn recall(&self) -> Recall<'_> {
+        self.verifier().recall()
+    }
+
     /// What memory says to a bearer who may verify; `None` if that is not known from memory, or not so.
     #[must_use]
-    pub fn verify_from_memory(&self, bearer: &[u8]) -> Option<FromMemory<'_>> {
+    pub fn verify_from_memory<'a>(&'a self, recall: Recall<'a>, bearer: &[u8]) -> Option<FromMemory<'a>> {
         let verifier = self.verifier();
-        let memory = verifier.memory()?;
-        let mut room = Room::default();
-        let caller = memory.verify(Question { token: bearer, requirement: None::<&Requirement> }, &mut room)?;
+        let bearer = recall.send_for(bearer);
+        let (memory, mut room) = (recall.now()?, Room::default());
+        let caller = memory.answer(&bearer, None::<&Requirement>, &mut room)?;
         let holds = caller.cached().is_some_and(|cached| allows_verifying(cached.account_permissions().permissions()));
         let may = caller.outcome() == Outcome::Valid && holds;
         may.then_some(FromMemory { verifier, memory })

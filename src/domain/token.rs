@@ -89,31 +89,67 @@ impl fmt::Debug for PlainToken {
     }
 }
 
+/// What someone presented, if it has a token's form. Its checksum was not looked at yet.
+#[derive(Clone, Copy)]
+pub struct FormedToken<'a>(&'a [u8]);
+
 /// A token that someone presented, well-formed and with the right checksum. Not yet known to exist.
 #[derive(Clone, Copy)]
 pub struct ParsedToken<'a>(&'a [u8]);
 
-impl<'a> ParsedToken<'a> {
-    /// Parses what was presented; `None` means MALFORMED. Any valid prefix parses (T1).
+impl<'a> FormedToken<'a> {
+    /// Looks at everything but the checksum; `None` means MALFORMED. Any valid prefix will do (T1).
+    #[inline]
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let prefix_len = bytes.len().checked_sub(1 + SECRET_CHARS + CHECKSUM_CHARS)?;
         if !prefix_ok(&bytes[..prefix_len.min(PREFIX_BYTES_MAX + 1)]) || bytes[prefix_len] != b'_' {
             return None;
         }
-        let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM_CHARS);
         // No way out in the middle: so the compiler looks at many characters at once.
-        let secret = &body[prefix_len + 1..];
-        if !secret.iter().fold(true, |good, byte| good & byte.is_ascii_alphanumeric()) {
-            return None;
-        }
-        (decode_base62_u32(checksum)? == crc32fast::hash(body)).then_some(Self(bytes))
+        let rest = &bytes[prefix_len + 1..];
+        rest.iter().fold(true, |good, byte| good & byte.is_ascii_alphanumeric()).then_some(Self(bytes))
+    }
+
+    /// Looks at the checksum too; `None` means MALFORMED.
+    #[inline]
+    #[must_use]
+    pub fn checked(self) -> Option<ParsedToken<'a>> {
+        let (body, checksum) = self.0.split_at(self.0.len() - CHECKSUM_CHARS);
+        (decode_base62_u32(checksum)? == crc32fast::hash(body)).then_some(ParsedToken(self.0))
+    }
+
+    /// The digest that it has if it is a token: to be on the way to its entry while the checksum is computed. What is
+    /// found there is no answer before that ([`Self::checked`]).
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, pepper: &Pepper) -> HashedToken {
+        hash(self.0, pepper)
+    }
+}
+
+impl<'a> ParsedToken<'a> {
+    /// Parses what was presented; `None` means MALFORMED. Any valid prefix parses (T1).
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        FormedToken::parse(bytes)?.checked()
     }
 
     /// The digest under a pepper (T2).
     #[must_use]
     pub fn hash(&self, pepper: &Pepper) -> HashedToken {
-        HashedToken(*blake3::keyed_hash(&pepper.secret, self.0).as_bytes())
+        hash(self.0, pepper)
+    }
+}
+
+#[inline]
+fn hash(token: &[u8], pepper: &Pepper) -> HashedToken {
+    HashedToken(*blake3::keyed_hash(&pepper.secret, token).as_bytes())
+}
+
+impl fmt::Debug for FormedToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FormedToken(redacted)")
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! No lock, no database, no allocation. The order of its steps is V1's: the token's bytes are in hand, then the lease is
 //! loaded, then the clock read, then the applied revision, then the entry, and last the fences.
+//!
+//! An entry among millions is far away. So the processor is told to send for it as soon as the digest says where it is,
+//! which reads nothing of it, and lease, clock and revision are loaded while it comes.
 
 use std::borrow::Borrow;
 
@@ -18,7 +21,7 @@ use super::{
 use crate::domain::{
     revision::RevisionStamp,
     time::Timestamp,
-    token::{HashedToken, ParsedToken},
+    token::{FormedToken, HashedToken, ParsedToken},
     verification::{Outcome, Requirement},
 };
 
@@ -34,29 +37,45 @@ pub struct Question<'a, A, T> {
     pub requirement: Option<&'a Requirement<A, T>>,
 }
 
-/// What memory says, on the lease, the clock and the applied revision of one moment: for one request, or one message of
-/// a stream, that was in hand by then. Never for a later one.
-pub struct Memory<'a> {
+/// What memory holds, before anything is asked: tokens are sent for ([`Self::send_for`]), and then the moment comes
+/// that answers are true of ([`Self::now`]).
+pub struct Recall<'a> {
     verifier: &'a Verifier,
-    basis: Basis,
     tables: InHand,
 }
 
-/// Tokens of a batch that are answered together. What is none has no digest of its own.
-struct Group<'t> {
-    parsed: [Option<ParsedToken<'t>>; TOGETHER],
-    digests: [HashedToken; TOGETHER],
+/// A token that was hashed, and whose entry is on its way to the processor.
+#[derive(Clone, Copy)]
+pub struct Awaited<'t> {
+    /// `None` for what is no token. Its checksum is looked at while the entry comes.
+    formed: Option<FormedToken<'t>>,
+    /// Under the first pepper.
+    digest: HashedToken,
 }
 
-const NO_DIGEST: HashedToken = HashedToken::from_bytes([0; 32]);
+/// What memory says, on the lease, the clock and the applied revision of one moment: for one request, or one message of
+/// a stream, that was in hand by then. Never for a later one.
+pub struct Memory<'a> {
+    recall: Recall<'a>,
+    basis: Basis,
+}
+
+/// What is none has no digest of its own.
+const NO_TOKEN: Awaited<'static> = Awaited { formed: None, digest: HashedToken::from_bytes([0; 32]) };
 
 impl Verifier {
+    /// What memory holds.
+    #[inline]
+    #[must_use]
+    pub fn recall(&self) -> Recall<'_> {
+        Recall { verifier: self, tables: self.loader.cache.tables() }
+    }
+
     /// What memory says now. `None` if nothing may be answered from it: then the database decides.
     #[inline]
     #[must_use]
     pub fn memory(&self) -> Option<Memory<'_>> {
-        let basis = self.basis()?;
-        Some(Memory { verifier: self, basis, tables: self.loader.cache.tables() })
+        self.recall().now()
     }
 
     /// The lease, the clock, then `applied`: in this order, before any entry and any fence. `None` if
@@ -91,6 +110,40 @@ impl Verifier {
     }
 }
 
+impl<'a> Recall<'a> {
+    /// Hashes a token, and sends for its entry.
+    #[inline]
+    #[must_use]
+    pub fn send_for<'t>(&self, token: &'t [u8]) -> Awaited<'t> {
+        let awaited = self.hashed(token);
+        self.tables.prefetch(&awaited.digest);
+        awaited
+    }
+
+    /// Hashes some tokens and only then sends for their entries: so not one of the hints that say where those are is
+    /// waited for alone.
+    #[inline(never)]
+    fn send_for_all<'t>(&self, tokens: &[&'t [u8]; TOGETHER]) -> [Awaited<'t>; TOGETHER] {
+        let awaited = tokens.map(|token| self.hashed(token));
+        awaited.iter().for_each(|awaited| self.tables.prefetch(&awaited.digest));
+        awaited
+    }
+
+    #[inline]
+    fn hashed<'t>(&self, token: &'t [u8]) -> Awaited<'t> {
+        let formed = FormedToken::parse(token);
+        formed.map_or(NO_TOKEN, |token| Awaited { formed, digest: token.hash(&self.verifier.peppers[0]) })
+    }
+
+    /// What memory says now: of tokens that are in hand. `None` if nothing may be answered from it.
+    #[inline]
+    #[must_use]
+    pub fn now(self) -> Option<Memory<'a>> {
+        let basis = self.verifier.basis()?;
+        Some(Memory { recall: self, basis })
+    }
+}
+
 impl Memory<'_> {
     /// One answer. `None` if the database must be asked, by [`Verifier::verify`].
     #[inline]
@@ -100,11 +153,24 @@ impl Memory<'_> {
         A: Borrow<str>,
         T: Borrow<str>,
     {
-        let answer = match ParsedToken::parse(question.token) {
-            None => self.verifier.malformed(),
-            Some(parsed) => self.answer(&parsed, &self.first_digest(&parsed), question.requirement, room)?,
-        };
-        self.verifier.counters().answered_from_memory(answer.outcome);
+        self.answer(&self.recall.send_for(question.token), question.requirement, room)
+    }
+
+    /// The same for a token that was sent for.
+    #[inline]
+    #[must_use]
+    pub fn answer<'m, A, T>(
+        &'m self,
+        token: &Awaited<'_>,
+        requirement: Option<&Requirement<A, T>>,
+        room: &'m mut Room,
+    ) -> Option<Answer<'m>>
+    where
+        A: Borrow<str>,
+        T: Borrow<str>,
+    {
+        let answer = self.uncounted(token, requirement, room)?;
+        self.verifier().counters().answered_from_memory(answer.outcome);
         Some(answer)
     }
 
@@ -119,63 +185,41 @@ impl Memory<'_> {
         for (number, questions) in questions.chunks(TOGETHER).enumerate() {
             let mut tokens = [&[][..]; TOGETHER];
             tokens.iter_mut().zip(questions).for_each(|(token, question)| *token = question.token);
-            let group = self.gather(&tokens);
-            for (i, question) in questions.iter().enumerate() {
-                let answer = match &group.parsed[i] {
-                    None => Some(self.verifier.malformed()),
-                    Some(parsed) => self.answer(parsed, &group.digests[i], question.requirement, &mut room),
-                };
+            let awaited = self.recall.send_for_all(&tokens);
+            for (i, (token, question)) in awaited.iter().zip(questions).enumerate() {
+                let answer = self.uncounted(token, question.requirement, &mut room);
                 if let Some(answer) = &answer {
                     counts[answer.outcome as usize] += 1;
                 }
                 each(number * TOGETHER + i, answer.as_ref());
             }
         }
-        self.verifier.counters().many_from_memory(&counts);
-    }
-
-    /// Parses and hashes some tokens, and asks memory for all of their entries before the first is looked at: so their
-    /// ways overlap, and a batch pays for one rather than for each.
-    #[inline(never)]
-    fn gather<'t>(&self, tokens: &[&'t [u8]; TOGETHER]) -> Group<'t> {
-        let mut group = Group { parsed: [None; TOGETHER], digests: [NO_DIGEST; TOGETHER] };
-        for ((parsed, digest), token) in group.parsed.iter_mut().zip(&mut group.digests).zip(tokens) {
-            *parsed = ParsedToken::parse(token);
-            if let Some(parsed) = parsed {
-                *digest = self.first_digest(parsed);
-            }
-        }
-        let touched = group.digests.iter().fold(0, |all, digest| all ^ self.tables.touch(digest));
-        // Nobody needs it, and the compiler must not find out.
-        std::hint::black_box(touched);
-        group
+        self.verifier().counters().many_from_memory(&counts);
     }
 
     /// A token that was verified before, by its digest.
     pub(super) fn verify_again<'m>(&'m self, digest: &HashedToken, room: &'m mut Room) -> Option<Answer<'m>> {
-        let spot = self.tables.find(digest, room).filter(|_| self.serves(room))?;
+        let spot = self.recall.tables.find(digest, room).filter(|_| self.serves(room))?;
         let answer = self.judged(spot.cached(room), None::<&Requirement>);
-        self.verifier.counters().answered_from_memory(answer.outcome);
+        self.verifier().counters().answered_from_memory(answer.outcome);
         Some(answer)
     }
 
     /// As [`Verifier::still_good`].
     #[must_use]
     pub fn still_good(&self, entry: &Entry) -> bool {
-        self.verifier.still_good_at(self.basis, entry)
+        self.verifier().still_good_at(self.basis, entry)
     }
 
     #[inline]
-    fn first_digest(&self, parsed: &ParsedToken<'_>) -> HashedToken {
-        parsed.hash(&self.verifier.peppers[0])
+    fn verifier(&self) -> &Verifier {
+        self.recall.verifier
     }
 
-    /// An answer that is not counted yet. `first` is the digest under the first pepper.
     #[inline]
-    fn answer<'m, A, T>(
+    fn uncounted<'m, A, T>(
         &'m self,
-        parsed: &ParsedToken<'_>,
-        first: &HashedToken,
+        token: &Awaited<'_>,
         requirement: Option<&Requirement<A, T>>,
         room: &'m mut Room,
     ) -> Option<Answer<'m>>
@@ -183,9 +227,12 @@ impl Memory<'_> {
         A: Borrow<str>,
         T: Borrow<str>,
     {
-        match self.tables.find(first, room) {
+        let Some(parsed) = token.formed.and_then(FormedToken::checked) else {
+            return Some(self.verifier().malformed());
+        };
+        match self.recall.tables.find(&token.digest, room) {
             Some(spot) if self.serves(room) => Some(self.judged(spot.cached(room), requirement)),
-            _ => self.answer_otherwise(parsed, first, requirement, room),
+            _ => self.answer_otherwise(&parsed, &token.digest, requirement, room),
         }
     }
 
@@ -202,28 +249,28 @@ impl Memory<'_> {
         A: Borrow<str>,
         T: Borrow<str>,
     {
-        for pepper in &self.verifier.peppers[1..] {
-            if let Some(spot) = self.tables.find(&parsed.hash(pepper), room)
+        for pepper in &self.verifier().peppers[1..] {
+            if let Some(spot) = self.recall.tables.find(&parsed.hash(pepper), room)
                 && self.serves(room)
             {
                 return Some(self.judged(spot.cached(room), requirement));
             }
         }
-        let absent_at = self.verifier.loader.negative.absent_at(first)?;
-        if self.verifier.replica.fences.serves_absence(absent_at) {
+        let absent_at = self.verifier().loader.negative.absent_at(first)?;
+        if self.verifier().replica.fences.serves_absence(absent_at) {
             self.note_stale();
             return Some(Answer::unknown(self.basis.at_least(absent_at)));
         }
-        Counters::bump(&self.verifier.counters().fence_refusals);
+        Counters::bump(&self.verifier().counters().fence_refusals);
         None
     }
 
     #[inline]
     fn serves(&self, found: &Room) -> bool {
         let (buckets, revision) = found.covered();
-        let serves = self.verifier.replica.fences.serves(buckets, revision);
+        let serves = self.verifier().replica.fences.serves(buckets, revision);
         if !serves {
-            Counters::bump(&self.verifier.counters().fence_refusals);
+            Counters::bump(&self.verifier().counters().fence_refusals);
         }
         serves
     }
@@ -237,7 +284,7 @@ impl Memory<'_> {
     {
         let Basis { revision, now, stale } = self.basis.at_least(cached.revision());
         let outcome = cached.standing().outcome(now, || requirement.is_none_or(|needed| cached.meets(needed)));
-        self.verifier.mark(&cached, outcome, now);
+        self.verifier().mark(&cached, outcome, now);
         self.note_stale();
         Answer { outcome, revision: revision.revision(), stale, cached: Some(cached) }
     }
@@ -245,7 +292,7 @@ impl Memory<'_> {
     #[inline]
     fn note_stale(&self) {
         if self.basis.stale {
-            Counters::bump(&self.verifier.counters().stale);
+            Counters::bump(&self.verifier().counters().stale);
         }
     }
 }

@@ -5,9 +5,10 @@
 //!
 //! # The life of a verification
 //!
-//! 1. The token's bytes are parsed; what is not of the format is MALFORMED at once (T1).
+//! 1. What has not a token's form is MALFORMED at once (T1). The rest is hashed, and its entry is sent for: nothing of
+//!    it is read yet, but among millions it is far away, and the next steps need not wait ([`Recall`]).
 //! 2. The lease is loaded, then the clock is read, then the applied revision: per request and per stream
-//!    message, after its bytes are in hand.
+//!    message, after its bytes are in hand. What has not the right checksum is MALFORMED too.
 //! 3. Its digest, under each pepper, is looked up in the [`cache`]. A candidate that every [`fence`]
 //!    covering it lets pass is judged at the [`deadline`]'s estimate of database time, and that is the
 //!    answer ([`Memory`]). No lock, no database, no allocation.
@@ -85,7 +86,7 @@ pub use entry::Entry;
 pub use follower::Follower;
 pub use interned::{Level, NamedSet};
 pub use limits::Limits;
-pub use look_up::{Memory, Question};
+pub use look_up::{Awaited, Memory, Question, Recall};
 pub use membership::{Identity, RandomIncarnations};
 pub use replica::FollowerState;
 pub use tables::let_go;

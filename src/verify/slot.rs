@@ -3,8 +3,12 @@
 //! It knows how facts become words and nothing of where slots are. What many keys share (accounts, sets of
 //! permissions, teams) stands in [`super::interned`], and here only by number.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    slice,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
+use prefetch_index::prefetch_index;
 use subtle::ConstantTimeEq;
 
 use super::{
@@ -256,10 +260,11 @@ impl Slot {
         Self { late_reported: AtomicI64::new(NEVER), facts: Versioned::zeroed(), last_use: LastUse::word() }
     }
 
-    /// Something of both lines, to have them on their way.
+    /// Sends for both lines. Nothing of them is read.
     #[inline]
-    pub fn touch(&self) -> i64 {
-        self.late_reported.load(Ordering::Relaxed) ^ self.last_use.load(Ordering::Relaxed)
+    pub fn prefetch(&self) {
+        prefetch_index(slice::from_ref(&self.late_reported), 0);
+        prefetch_index(slice::from_ref(&self.last_use), 0);
     }
 
     #[inline]

@@ -89,11 +89,11 @@ impl Table {
         bucket * BUCKET + hint.place(spread)
     }
 
-    /// Asks memory for the slot that a search most likely ends at, and waits for nothing if the result is only kept.
+    /// Sends for the slot that a search most likely ends at, and waits for nothing.
     #[inline]
-    pub fn touch(&self, sought: &Sought) -> i64 {
+    pub fn prefetch(&self, sought: &Sought) {
         let bucket = self.home(sought.hash());
-        self.slots[self.place_in(bucket, self.index.hint(bucket), sought.spread())].touch()
+        self.slots[self.place_in(bucket, self.index.hint(bucket), sought.spread())].prefetch();
     }
 
     /// The place of a digest's slot, whose contents are then in `contents`.

@@ -78,11 +78,11 @@ impl Tables {
         Spot::find(self.of(&sought), &sought, room)
     }
 
-    /// Asks memory for a digest's entry, for whoever asks for several: the next look-ups then find them near.
+    /// Sends for a digest's entry, for whoever has other things to do before looking it up. Nothing of it is read yet.
     #[inline]
-    pub fn touch(&self, digest: &HashedToken) -> i64 {
+    pub fn prefetch(&self, digest: &HashedToken) {
         let sought = Sought::new(digest);
-        self.of(&sought).touch(&sought)
+        self.of(&sought).prefetch(&sought);
     }
 
     fn with(&self, place: usize, table: &Arc<Table>) -> Self {

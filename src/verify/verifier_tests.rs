@@ -4,12 +4,13 @@ use super::*;
 use crate::{
     domain::{
         id::{AccountId, TeamId},
-        token::PlainToken,
+        token::{FormedToken, PlainToken},
         verification::TokenFacts,
     },
     verify::{
-        fake::{FakePrimary, LEASE, World, bit, facts, pepper, token},
+        fake::{self, FakePrimary, LEASE, World, bit, facts, pepper, token},
         fence::KeyBucket,
+        slot::LastUse,
     },
 };
 
@@ -49,6 +50,35 @@ async fn malformed_is_answered_without_a_look_up() {
     let world = World::new();
     assert_eq!(world.verifier.cached(b"lk_nonsense", None).map(|a| a.outcome()), Some(Outcome::Malformed));
     assert_eq!(world.primary.fills(), 0);
+}
+
+/// Its entry is sent for before the checksum is looked at: what comes is no answer.
+#[tokio::test]
+async fn t1_a_typo_is_malformed_even_if_something_is_remembered_where_it_leads() {
+    let mut world = World::new();
+    let token = world.primary.mint(1, facts(1));
+    world.round().await;
+    assert_eq!(outcome(&world, &token).await, Outcome::Valid);
+    let mut typo = token.reveal().as_bytes().to_vec();
+    let last = typo.last_mut().expect("not empty");
+    *last = if *last == b'0' { b'1' } else { b'0' };
+    let digest = FormedToken::parse(&typo).expect("of a token's form").hash(&pepper(1));
+    let entry = Entry::new(digest, facts(1), fake::no_catalogue(), fake::stamp(1));
+    world.verifier.loader.cache.insert(&entry, LastUse::NEVER);
+    assert!(world.verifier.loader.cache.contains(&digest));
+    for requirement in
+        [None, Some(&Requirement { account_id: AccountId::from_stored("acme"), permission: bit(0), team_ids: vec![] })]
+    {
+        let found = world.verifier.cached(&typo, requirement).expect("from memory");
+        assert_eq!((found.outcome(), found.entry().is_none()), (Outcome::Malformed, true));
+    }
+    let questions =
+        [token.reveal().as_bytes(), &typo].map(|token| Question { token, requirement: None::<&Requirement> });
+    let mut outcomes = vec![];
+    let memory = world.verifier.memory().expect("leased");
+    memory.verify_many(&questions, |_, answer| outcomes.push(answer.expect("from memory").outcome()));
+    assert_eq!(outcomes, [Outcome::Valid, Outcome::Malformed]);
+    assert_eq!(world.primary.fills(), 1);
 }
 
 #[tokio::test]

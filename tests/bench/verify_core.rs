@@ -97,8 +97,10 @@ impl Bench {
         let Self { keys, verifier, pepper, .. } = self;
         let requirements = Self::requirements();
         let ask = |(token, account): (&[u8], usize)| {
-            let question = Question { token: black_box(token), requirement: Some(&requirements[account]) };
-            _ = black_box(verifier.memory().unwrap().verify(question, &mut Room::default()));
+            let recall = verifier.recall();
+            let token = recall.send_for(black_box(token));
+            let memory = recall.now().unwrap();
+            _ = black_box(memory.answer(&token, Some(&requirements[account]), &mut Room::default()));
         };
         let hot_token = keys.token(0);
         (0..KEYS).for_each(|place| {

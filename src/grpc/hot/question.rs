@@ -20,7 +20,7 @@ pub type Needed<'a> = Requirement<&'a str, &'a str>;
 /// The one question of a VerifyTokenRequest.
 pub struct Single<'a> {
     pub token: &'a [u8],
-    pub requirement: Option<Needed<'a>>,
+    requirement: Option<&'a [u8]>,
 }
 
 /// The questions of a VerifyTokensRequest, or of a message of a stream.
@@ -79,13 +79,17 @@ fn once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8]) -> Option<()> {
 
 impl<'a> Single<'a> {
     /// Reads a VerifyTokenRequest.
-    pub fn read(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
+    pub fn read(message: &'a [u8]) -> Option<Self> {
         let (token, requirement) = read_check(message)?;
-        let requirement = match requirement {
-            Some(requirement) => Some(read_requirement(requirement, memory)?),
-            None => None,
-        };
         Some(Self { token, requirement })
+    }
+
+    /// What the token must be good for, if anything; `None` if that cannot be read.
+    pub fn requirement(&self, memory: &FromMemory<'_>) -> Option<Option<Needed<'a>>> {
+        match self.requirement {
+            Some(requirement) => read_requirement(requirement, memory).map(Some),
+            None => Some(None),
+        }
     }
 }
 

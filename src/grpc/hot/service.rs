@@ -18,7 +18,7 @@ use super::{
     question::{Batch, Single},
 };
 use crate::{
-    app::{App, Question, Room},
+    app::{App, Room},
     grpc::metadata::{OnBehalf, credentials},
 };
 
@@ -92,14 +92,18 @@ impl<S> HotPath<S> {
     fn answer(&self, call: Call, headers: &HeaderMap, frame: &[u8]) -> Option<Bytes> {
         let message = message(frame)?;
         let credentials = credentials(headers, OnBehalf::Refused).ok()?;
-        let memory = self.app.verify_from_memory(credentials.bearer)?;
+        let recall = self.app.recall();
         match call {
             Call::VerifyToken => {
-                let Single { token, requirement } = Single::read(message, &memory)?;
-                let question = Question { token, requirement: requirement.as_ref() };
-                answer::single(&memory.memory().verify(question, &mut Room::default())?)
+                let single = Single::read(message)?;
+                // Its entry comes while the caller is looked at.
+                let token = recall.send_for(single.token);
+                let memory = self.app.verify_from_memory(recall, credentials.bearer)?;
+                let requirement = single.requirement(&memory)?;
+                answer::single(&memory.memory().answer(&token, requirement.as_ref(), &mut Room::default())?)
             }
             Call::VerifyTokens => {
+                let memory = self.app.verify_from_memory(recall, credentials.bearer)?;
                 let batch = Batch::read(message, &memory)?;
                 let questions = batch.questions();
                 let mut many = Many::new(questions.len());
