@@ -252,19 +252,23 @@ fn push_base62_u32(out: &mut String, value: u32) {
     (0..CHECKSUM_CHARS as u32).rev().for_each(|i| out.push(char::from(digit(i))));
 }
 
+/// `None` if it is more than 32 bits, or no digit.
 fn decode_base62_u32(digits: &[u8]) -> Option<u32> {
-    let value = digits.iter().try_fold(0u64, |value, &digit| Some(value * 62 + u64::from(base62_value(digit)?)))?;
+    // Without a branch: what digits come next is random, and the processor would guess wrong.
+    let value = digits.iter().fold(0, |value, &digit| value * 62 + DIGIT_VALUES[usize::from(digit)]);
     u32::try_from(value).ok()
 }
 
-fn base62_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'A'..=b'Z' => Some(digit - b'A' + 10),
-        b'a'..=b'z' => Some(digit - b'a' + 36),
-        _ => None,
+/// Of each byte; what is no digit makes any number too large.
+const DIGIT_VALUES: [u64; 256] = {
+    let mut values = [1 << 32; 256];
+    let mut value = 0;
+    while value < BASE62.len() {
+        values[BASE62[value] as usize] = value as u64;
+        value += 1;
     }
-}
+    values
+};
 
 #[cfg(test)]
 #[path = "token_tests.rs"]

@@ -73,13 +73,19 @@ pub struct TokenFacts {
 
 /// What the token must be good for, its permission looked up. The names are owned, or those of a request.
 #[derive(Clone, Debug)]
-pub struct Requirement<A = AccountId, T = TeamId> {
+pub struct Requirement<A = AccountId, T = Vec<TeamId>> {
     /// The account that owns the resource.
     pub account_id: A,
     /// The permission needed.
     pub permission: Bit,
     /// The teams that own the resource; empty: only an account-level holding satisfies.
-    pub team_ids: Vec<T>,
+    pub team_ids: T,
+}
+
+/// Teams that own a resource: in a list, or as a request names them.
+pub trait Owners {
+    /// Whether one of them is such, by the bytes of its id.
+    fn any(&self, is: impl FnMut(&[u8]) -> bool) -> bool;
 }
 
 /// Whether a token is live, apart from what it holds.
@@ -128,7 +134,13 @@ impl Standing {
     }
 }
 
-impl<A: Borrow<str>, T: Borrow<str>> Requirement<A, T> {
+impl Owners for Vec<TeamId> {
+    fn any(&self, mut is: impl FnMut(&[u8]) -> bool) -> bool {
+        self.iter().any(|team| is(team.as_str().as_bytes()))
+    }
+}
+
+impl<A: Borrow<str>, T: Owners> Requirement<A, T> {
     /// Whether it is met by a key of an account, with what it holds: closed sets, the second on each team that
     /// `in_scope` knows.
     #[must_use]
@@ -137,12 +149,11 @@ impl<A: Borrow<str>, T: Borrow<str>> Requirement<A, T> {
         account_id: &str,
         account_permissions: &PermissionSet,
         team_permissions: &PermissionSet,
-        in_scope: impl Fn(&str) -> bool,
+        in_scope: impl Fn(&[u8]) -> bool,
     ) -> bool {
         self.account_id.borrow() == account_id
             && (account_permissions.contains(self.permission)
-                || team_permissions.contains(self.permission)
-                    && self.team_ids.iter().any(|team| in_scope(team.borrow())))
+                || team_permissions.contains(self.permission) && self.team_ids.any(in_scope))
     }
 }
 
@@ -157,7 +168,7 @@ impl TokenFacts {
     /// The outcome at a moment of database time.
     #[must_use]
     pub fn outcome(&self, now: Timestamp, requirement: Option<&Requirement>) -> Outcome {
-        let in_scope = |team: &str| self.team_ids.binary_search_by(|held| held.as_str().cmp(team)).is_ok();
+        let in_scope = |team: &[u8]| self.team_ids.binary_search_by(|held| held.as_str().as_bytes().cmp(team)).is_ok();
         let (account, team) = (&self.account_permissions, &self.team_permissions);
         let met = |needed: &Requirement| needed.met_by(self.account_id.as_str(), account, team, in_scope);
         self.standing().outcome(now, || requirement.is_none_or(met))

@@ -42,6 +42,15 @@ pub(super) struct Teams {
     numbers: [u32; TEAMS_INLINE],
 }
 
+/// The teams of an entry, one after the other: those that stand in it, or those of its list.
+#[derive(Clone)]
+pub(super) struct TeamIds<'a> {
+    listed: std::slice::Iter<'a, TeamId>,
+    inline: std::ops::Range<u8>,
+    numbers: [u32; TEAMS_INLINE],
+    arena: &'a Arena<TeamId>,
+}
+
 /// Where keys hold a set: the same set is written differently in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
@@ -124,6 +133,20 @@ impl Teams {
     }
 }
 
+// === impl TeamIds ===
+
+impl<'a> Iterator for TeamIds<'a> {
+    type Item = &'a TeamId;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a TeamId> {
+        match self.inline.next() {
+            Some(place) => Some(self.arena.get(self.numbers[usize::from(place)])),
+            None => self.listed.next(),
+        }
+    }
+}
+
 // === impl Interned ===
 
 impl Interned {
@@ -141,13 +164,13 @@ impl Interned {
     }
 
     /// An entry's teams, in their order.
-    pub fn teams(&self, teams: Teams) -> impl Iterator<Item = &TeamId> + Clone + use<'_> {
-        let (listed, inline): (&[TeamId], &[u32]) = match teams.count {
-            LISTED => (self.team_lists.get(teams.numbers[0]), &[]),
-            count => (&[], &[0, 1, 2][..usize::from(count)]),
+    #[inline]
+    pub fn teams(&self, teams: Teams) -> TeamIds<'_> {
+        let (listed, inline): (&[TeamId], _) = match teams.count {
+            LISTED => (self.team_lists.get(teams.numbers[0]), 0),
+            count => (&[], count),
         };
-        let numbers = teams.numbers;
-        listed.iter().chain(inline.iter().map(move |place| self.teams.get(numbers[*place as usize])))
+        TeamIds { listed: listed.iter(), inline: 0..inline, numbers: teams.numbers, arena: &self.teams }
     }
 
     /// Keeps what an entry shares.

@@ -22,7 +22,7 @@ use crate::domain::{
     revision::RevisionStamp,
     time::Timestamp,
     token::{FormedToken, HashedToken, ParsedToken},
-    verification::{Outcome, Requirement},
+    verification::{Outcome, Owners, Requirement},
 };
 
 /// So many tokens of a batch are asked for together: their entries come from memory at the same time.
@@ -120,13 +120,14 @@ impl<'a> Recall<'a> {
         awaited
     }
 
-    /// Hashes some tokens and only then sends for their entries: so not one of the hints that say where those are is
-    /// waited for alone.
+    /// Hashes the tokens of some questions and only then sends for their entries: so not one of the hints that say where
+    /// those are is waited for alone.
     #[inline(never)]
-    fn send_for_all<'t>(&self, tokens: &[&'t [u8]; TOGETHER]) -> [Awaited<'t>; TOGETHER] {
-        let awaited = tokens.map(|token| self.hashed(token));
-        awaited.iter().for_each(|awaited| self.tables.prefetch(&awaited.digest));
-        awaited
+    fn send_for_all<'t, A, T>(&self, questions: &[Question<'t, A, T>], awaited: &mut [Awaited<'t>; TOGETHER]) {
+        for (awaited, question) in awaited.iter_mut().zip(questions) {
+            *awaited = self.hashed(question.token);
+        }
+        awaited[..questions.len()].iter().for_each(|awaited| self.tables.prefetch(&awaited.digest));
     }
 
     #[inline]
@@ -151,7 +152,7 @@ impl Memory<'_> {
     pub fn verify<'m, A, T>(&'m self, question: Question<'_, A, T>, room: &'m mut Room) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
-        T: Borrow<str>,
+        T: Owners,
     {
         self.answer(&self.recall.send_for(question.token), question.requirement, room)
     }
@@ -167,7 +168,7 @@ impl Memory<'_> {
     ) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
-        T: Borrow<str>,
+        T: Owners,
     {
         let answer = self.uncounted(token, requirement, room)?;
         self.verifier().counters().answered_from_memory(answer.outcome);
@@ -179,13 +180,11 @@ impl Memory<'_> {
     pub fn verify_many<A, T>(&self, questions: &[Question<'_, A, T>], mut each: impl FnMut(usize, Option<&Answer<'_>>))
     where
         A: Borrow<str>,
-        T: Borrow<str>,
+        T: Owners,
     {
-        let (mut counts, mut room) = (ByOutcome::default(), Room::default());
+        let (mut counts, mut room, mut awaited) = (ByOutcome::default(), Room::default(), [NO_TOKEN; TOGETHER]);
         for (number, questions) in questions.chunks(TOGETHER).enumerate() {
-            let mut tokens = [&[][..]; TOGETHER];
-            tokens.iter_mut().zip(questions).for_each(|(token, question)| *token = question.token);
-            let awaited = self.recall.send_for_all(&tokens);
+            self.recall.send_for_all(questions, &mut awaited);
             for (i, (token, question)) in awaited.iter().zip(questions).enumerate() {
                 let answer = self.uncounted(token, question.requirement, &mut room);
                 if let Some(answer) = &answer {
@@ -225,7 +224,7 @@ impl Memory<'_> {
     ) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
-        T: Borrow<str>,
+        T: Owners,
     {
         let Some(parsed) = token.formed.and_then(FormedToken::checked) else {
             return Some(self.verifier().malformed());
@@ -247,7 +246,7 @@ impl Memory<'_> {
     ) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
-        T: Borrow<str>,
+        T: Owners,
     {
         for pepper in &self.verifier().peppers[1..] {
             if let Some(spot) = self.recall.tables.find(&parsed.hash(pepper), room)
@@ -280,7 +279,7 @@ impl Memory<'_> {
     fn judged<'m, A, T>(&'m self, cached: Cached<'m>, requirement: Option<&Requirement<A, T>>) -> Answer<'m>
     where
         A: Borrow<str>,
-        T: Borrow<str>,
+        T: Owners,
     {
         let Basis { revision, now, stale } = self.basis.at_least(cached.revision());
         let outcome = cached.standing().outcome(now, || requirement.is_none_or(|needed| cached.meets(needed)));

@@ -193,7 +193,7 @@ impl Presented {
         (&self.bytes[place * self.each..][..self.each], usize::from(self.accounts[place]))
     }
 
-    fn questions<'a>(&'a mut self, requirements: &'a [Requirement]) -> Vec<Question<'a, AccountId, TeamId>> {
+    fn questions<'a>(&'a mut self, requirements: &'a [Requirement]) -> Vec<Question<'a, AccountId, Vec<TeamId>>> {
         let start = if self.at + BATCH > KEYS { 0 } else { self.at };
         self.at = start + BATCH;
         let question =

@@ -3,21 +3,23 @@
 
 use prost::{
     bytes::{BufMut, Bytes},
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
+    encoding::{WireType, encode_varint, encoded_len_varint},
 };
 
 use super::body::PREFIX_BYTES;
 use crate::{
     app::{self, Cached, Level, NamedSet},
-    domain::{id::TYPE_ID_BYTES, revision::Revision, time::Timestamp, verification::Outcome},
+    domain::verification::Outcome,
     grpc::convert::{time::to_timestamp, token::to_outcome},
 };
 
 /// An answer of a few permissions and teams, to make room for.
 const ANSWER_BYTES: usize = 512;
-const CORRELATION_BYTES_MAX: usize = KEY_BYTES + 10;
-/// A message's fields, or an answer's, all have numbers below 16: one byte each.
-const KEY_BYTES: usize = 1;
+const CORRELATION_BYTES_MAX: usize = 11;
+/// What the length of a good answer takes, from 128 bytes to 16 KiB.
+const ANSWER_LEN_BYTES: usize = 2;
+/// What that of fewer than 128 bytes takes.
+const SHORT_LEN_BYTES: usize = 1;
 
 mod field {
     pub const OUTCOME: u32 = 1;
@@ -38,27 +40,6 @@ mod field {
     pub const CORRELATION_ID: u32 = 1;
     /// `results` of StreamVerifyTokensResponse.
     pub const STREAMED_ANSWER: u32 = 2;
-}
-
-/// What is written of a verification.
-struct Answer<'a> {
-    outcome: u64,
-    known: Option<Known<'a>>,
-    revision: Revision,
-    stale: bool,
-}
-
-struct Known<'a> {
-    cached: &'a Cached<'a>,
-    /// Only of what is VALID.
-    held: Option<Held<'a>>,
-}
-
-struct Held<'a> {
-    account_permissions: &'a [u8],
-    /// Team ids are written one by one after their length.
-    team_scope: Option<(usize, &'a [u8])>,
-    expire_time: Option<(i64, i32)>,
 }
 
 /// A VerifyTokenResponse with gRPC's prefix: a VerifyTokensResponse of one answer, byte for byte.
@@ -91,13 +72,12 @@ impl Many {
 
     /// Adds the next answer, if it is from memory; else there is no message.
     pub fn add(&mut self, answer: Option<&app::Answer<'_>>) {
-        let (Some(message), Some(answer)) = (&mut self.message, answer.map(Answer::of)) else {
-            self.message = None;
-            return;
-        };
-        encode_key(self.field, WireType::LengthDelimited, message);
-        encode_varint(answer.len() as u64, message);
-        answer.write(message);
+        match (&mut self.message, answer) {
+            (Some(message), Some(answer)) => {
+                put_message(self.field, ANSWER_LEN_BYTES, message, |out| put_answer(answer, out))
+            }
+            _ => self.message = None,
+        }
     }
 
     /// The VerifyTokensResponse.
@@ -114,74 +94,41 @@ impl Many {
     }
 }
 
-impl<'a> Answer<'a> {
-    fn of(answer: &'a app::Answer<'a>) -> Self {
-        let outcome = answer.outcome();
-        let known = answer.cached().map(|cached| {
-            let held = (outcome == Outcome::Valid).then(|| Held::of(cached));
-            Known { cached, held }
-        });
-        let outcome = i32::from(to_outcome(outcome)).unsigned_abs().into();
-        Self { outcome, known, revision: answer.revision(), stale: answer.stale() }
-    }
-
-    fn len(&self) -> usize {
-        let known = self.known.as_ref().map_or(0, |known| {
-            let ids = text_len(TYPE_ID_BYTES) + text_len(known.cached.account_id().as_str().len());
-            ids + known.held.as_ref().map_or(0, Held::len)
-        });
-        let revision = revision_len(self.revision);
-        number_len(self.outcome) + known + text_len(revision) + if self.stale { number_len(1) } else { 0 }
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        put_number(field::OUTCOME, self.outcome, out);
-        if let Some(known) = &self.known {
-            put_text(field::KEY_ID, &known.cached.key_id().to_ascii(), out);
-            put_text(field::ACCOUNT_ID, known.cached.account_id().as_str().as_bytes(), out);
-            if let Some(held) = &known.held {
-                held.write(known.cached, out);
-            }
+fn put_answer(answer: &app::Answer<'_>, out: &mut Vec<u8>) {
+    let outcome = answer.outcome();
+    put_number(field::OUTCOME, i32::from(to_outcome(outcome)).unsigned_abs().into(), out);
+    if let Some(cached) = answer.cached() {
+        put_text(field::KEY_ID, &cached.key_id().to_ascii(), out);
+        put_text(field::ACCOUNT_ID, cached.account_id().as_str().as_bytes(), out);
+        if outcome == Outcome::Valid {
+            put_held(cached, out);
         }
-        put_length(field::REVISION, revision_len(self.revision), out);
-        put_number_unless_zero(1, self.revision.epoch as u64, out);
-        put_number_unless_zero(2, self.revision.number as u64, out);
-        put_number_unless_zero(field::STALE, u64::from(self.stale), out);
     }
+    let revision = answer.revision();
+    put_message(field::REVISION, SHORT_LEN_BYTES, out, |out| {
+        put_number_unless_zero(1, revision.epoch as u64, out);
+        put_number_unless_zero(2, revision.number as u64, out);
+    });
+    put_number_unless_zero(field::STALE, u64::from(answer.stale()), out);
 }
 
-impl<'a> Held<'a> {
-    fn of(cached: &'a Cached<'a>) -> Self {
-        let account_permissions = cached.account_permissions().written(write_names);
-        let team_permissions = cached.team_permissions().written(write_names);
-        let teams_len = cached.team_ids().map(|team| text_len(team.as_str().len())).sum();
-        // Both lists are non-empty or there is no team scope (K2); retiring permissions can empty one.
-        let scoped = teams_len > 0 && !team_permissions.is_empty();
-        let team_scope = scoped.then_some((teams_len, team_permissions));
-        let expire_time = cached.standing().end_time().map(seconds_and_nanos);
-        Self { account_permissions, team_scope, expire_time }
+/// What a key that is VALID holds, and until when.
+fn put_held(cached: &Cached<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(cached.account_permissions().written(write_names));
+    let team_permissions = cached.team_permissions().written(write_names);
+    let mut teams = cached.team_ids().peekable();
+    // Both lists are non-empty or there is no team scope (K2); retiring permissions can empty one.
+    if teams.peek().is_some() && !team_permissions.is_empty() {
+        put_message(field::TEAM_SCOPE, SHORT_LEN_BYTES, out, |out| {
+            teams.for_each(|team| put_text(field::TEAM_IDS, team.as_str().as_bytes(), out));
+            out.extend_from_slice(team_permissions);
+        });
     }
-
-    fn len(&self) -> usize {
-        let scope = self.team_scope.map_or(0, |(teams, permissions)| text_len(teams + permissions.len()));
-        let expire_time = self.expire_time.map_or(0, |end| text_len(timestamp_len(end)));
-        self.account_permissions.len() + scope + expire_time
-    }
-
-    fn write(&self, cached: &Cached<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.account_permissions);
-        if let Some((teams, permissions)) = self.team_scope {
-            put_length(field::TEAM_SCOPE, teams + permissions.len(), out);
-            for team in cached.team_ids() {
-                put_text(field::TEAM_IDS, team.as_str().as_bytes(), out);
-            }
-            out.extend_from_slice(permissions);
-        }
-        if let Some(end) = self.expire_time {
-            put_length(field::EXPIRE_TIME, timestamp_len(end), out);
-            put_number_unless_zero(1, end.0 as u64, out);
-            put_number_unless_zero(2, end.1 as u64, out);
-        }
+    if let Some(end) = cached.standing().end_time().map(to_timestamp) {
+        put_message(field::EXPIRE_TIME, SHORT_LEN_BYTES, out, |out| {
+            put_number_unless_zero(1, end.seconds as u64, out);
+            put_number_unless_zero(2, u64::from(end.nanos.unsigned_abs()), out);
+        });
     }
 }
 
@@ -198,48 +145,68 @@ fn write_names(set: &NamedSet) -> Box<[u8]> {
     out.into()
 }
 
-fn seconds_and_nanos(time: Timestamp) -> (i64, i32) {
-    let time = to_timestamp(time);
-    (time.seconds, time.nanos)
-}
-
-fn timestamp_len((seconds, nanos): (i64, i32)) -> usize {
-    number_len_unless_zero(seconds as u64) + number_len_unless_zero(nanos as u64)
-}
-
-fn revision_len(revision: Revision) -> usize {
-    number_len_unless_zero(revision.epoch as u64) + number_len_unless_zero(revision.number as u64)
-}
-
-fn text_len(bytes: usize) -> usize {
-    KEY_BYTES + encoded_len_varint(bytes as u64) + bytes
-}
-
-fn number_len(number: u64) -> usize {
-    KEY_BYTES + encoded_len_varint(number)
-}
-
-fn number_len_unless_zero(number: u64) -> usize {
-    if number == 0 { 0 } else { number_len(number) }
-}
-
-fn put_length(field: u32, len: usize, out: &mut Vec<u8>) {
-    encode_key(field, WireType::LengthDelimited, out);
-    encode_varint(len as u64, out);
+/// A message as a field. Its length stands before it and is known after it: `room` is how many bytes it mostly takes.
+#[inline]
+fn put_message(field: u32, room: usize, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    put_key(field, WireType::LengthDelimited, out);
+    let start = out.len();
+    out.put_bytes(0, room);
+    write(out);
+    let len = out.len() - start - room;
+    let needed = encoded_len_varint(len as u64);
+    if needed != room {
+        out.resize(start + room.max(needed) + len, 0);
+        out.copy_within(start + room..start + room + len, start + needed);
+        out.truncate(start + needed + len);
+    }
+    encode_varint(len as u64, &mut &mut out[start..start + needed]);
 }
 
 fn put_text(field: u32, text: &[u8], out: &mut Vec<u8>) {
-    put_length(field, text.len(), out);
+    put_key(field, WireType::LengthDelimited, out);
+    put_varint(text.len() as u64, out);
     out.extend_from_slice(text);
 }
 
 fn put_number(field: u32, number: u64, out: &mut Vec<u8>) {
-    encode_key(field, WireType::Varint, out);
-    encode_varint(number, out);
+    put_key(field, WireType::Varint, out);
+    put_varint(number, out);
 }
 
 fn put_number_unless_zero(field: u32, number: u64, out: &mut Vec<u8>) {
     if number != 0 {
         put_number(field, number, out);
+    }
+}
+
+/// Of a field whose number is below 16: one byte.
+#[inline]
+fn put_key(field: u32, wire_type: WireType, out: &mut Vec<u8>) {
+    out.push((field << 3) as u8 | wire_type as u8);
+}
+
+#[inline]
+fn put_varint(number: u64, out: &mut Vec<u8>) {
+    // Most are short, and the library's loop is longer than they are.
+    if number < 0x80 { out.push(number as u8) } else { encode_varint(number, out) }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::encoding::bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_message_stands_behind_its_length_whatever_room_was_left_for_that() {
+        for len in [0, 1, 127, 128, 300, 16_383, 16_384, 70_000] {
+            let (content, mut expected) = (vec![7; len], vec![1]);
+            bytes::encode(5, &content, &mut expected);
+            for room in [1, 2, 3] {
+                let mut out = vec![1];
+                put_message(5, room, &mut out, |out| out.extend_from_slice(&content));
+                assert_eq!(out, expected, "{len} bytes, room for {room}");
+            }
+        }
     }
 }

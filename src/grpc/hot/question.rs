@@ -5,17 +5,34 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 
 use crate::{
     app::{FromMemory, Question},
-    domain::{grants::TEAMS_MAX, id::is_external_id, verification::Requirement},
+    domain::{
+        grants::TEAMS_MAX,
+        id::is_external_id,
+        permission::Bit,
+        verification::{Owners, Requirement},
+    },
 };
 
 /// Questions that one message may ask.
 const CHECKS_MAX: usize = 1_000;
 
-/// How many of the latest different requirements one is compared with before it is read.
-const REQUIREMENTS_REMEMBERED: usize = 8;
+/// A requirement is compared with one of the earlier ones before it is read: with the latest of its kind, of so many.
+const REQUIREMENT_KINDS: usize = 64;
+/// 2^64 over the golden ratio: spreads every bit of a word into the top ones.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Of a Requirement, the field.
+const TEAM_IDS: u32 = 3;
+/// What a check has at least, its requirement included: room is made for no more than a message can hold.
+const CHECK_BYTES_MIN: usize = 64;
 
 /// What a token must be good for, in the request's own words.
-pub type Needed<'a> = Requirement<&'a str, &'a str>;
+pub type Needed<'a> = Requirement<&'a str, NamedTeams<'a>>;
+
+/// The team ids of a Requirement that was read: they stay in its bytes.
+#[derive(Clone, Copy)]
+pub struct NamedTeams<'a> {
+    requirement: &'a [u8],
+}
 
 /// The one question of a VerifyTokenRequest.
 pub struct Single<'a> {
@@ -24,13 +41,16 @@ pub struct Single<'a> {
 }
 
 /// The questions of a VerifyTokensRequest, or of a message of a stream.
-#[derive(Default)]
 pub struct Batch<'a> {
     /// Of a message of a stream.
     pub correlation_id: u64,
     checks: Vec<(&'a [u8], Option<usize>)>,
     /// With the bytes that it was read from: the same again need not be read again.
     requirements: Vec<(&'a [u8], Needed<'a>)>,
+    /// By kind, the place of the latest requirement.
+    latest: [u16; REQUIREMENT_KINDS],
+    /// The latest permission that was looked up.
+    permission: Option<(&'a [u8], Bit)>,
 }
 
 /// A message's fields, by their numbers.
@@ -77,6 +97,18 @@ fn once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8]) -> Option<()> {
     place.replace(value).is_none().then_some(())
 }
 
+impl Owners for NamedTeams<'_> {
+    fn any(&self, mut is: impl FnMut(&[u8]) -> bool) -> bool {
+        let mut fields = Fields(self.requirement);
+        while let Some(Some((field, value))) = fields.next_bytes() {
+            if field == TEAM_IDS && is(value) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
 impl<'a> Single<'a> {
     /// Reads a VerifyTokenRequest.
     pub fn read(message: &'a [u8]) -> Option<Self> {
@@ -87,16 +119,21 @@ impl<'a> Single<'a> {
     /// What the token must be good for, if anything; `None` if that cannot be read.
     pub fn requirement(&self, memory: &FromMemory<'_>) -> Option<Option<Needed<'a>>> {
         match self.requirement {
-            Some(requirement) => read_requirement(requirement, memory).map(Some),
+            Some(requirement) => read_requirement(requirement, |name| known_permission(name, memory)).map(Some),
             None => Some(None),
         }
     }
 }
 
 impl<'a> Batch<'a> {
+    fn of_message(message: &[u8]) -> Self {
+        let checks = Vec::with_capacity((message.len() / CHECK_BYTES_MIN).min(CHECKS_MAX));
+        Self { correlation_id: 0, checks, requirements: vec![], latest: [0; REQUIREMENT_KINDS], permission: None }
+    }
+
     /// Reads a VerifyTokensRequest.
     pub fn read(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
-        let (mut batch, mut fields) = (Self::default(), Fields(message));
+        let (mut batch, mut fields) = (Self::of_message(message), Fields(message));
         while let Some(field) = fields.next() {
             let (1, Value::Bytes(check)) = field? else { return None };
             batch.add(check, memory)?;
@@ -106,7 +143,7 @@ impl<'a> Batch<'a> {
 
     /// Reads a StreamVerifyTokensRequest.
     pub fn read_message(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
-        let (mut batch, mut fields) = (Self::default(), Fields(message));
+        let (mut batch, mut fields) = (Self::of_message(message), Fields(message));
         while let Some(field) = fields.next() {
             match field? {
                 (1, Value::Number(correlation_id)) => batch.correlation_id = correlation_id,
@@ -129,22 +166,43 @@ impl<'a> Batch<'a> {
 
     /// The place of a requirement. Most batches need a few things of many tokens.
     fn requirement(&mut self, bytes: &'a [u8], memory: &FromMemory<'_>) -> Option<usize> {
-        let latest = self.requirements.len().saturating_sub(REQUIREMENTS_REMEMBERED);
-        if let Some(place) = self.requirements[latest..].iter().rposition(|(known, _)| *known == bytes) {
-            return Some(latest + place);
+        let kind = kind(bytes);
+        let latest = usize::from(self.latest[kind]);
+        if self.requirements.get(latest).is_some_and(|(known, _)| *known == bytes) {
+            return Some(latest);
         }
-        self.requirements.push((bytes, read_requirement(bytes, memory)?));
-        Some(self.requirements.len() - 1)
+        let place = self.requirements.len();
+        let permission = &mut self.permission;
+        let known = |name: &'a [u8]| match permission {
+            Some((last, bit)) if *last == name => Some(*bit),
+            _ => Some(permission.insert((name, known_permission(name, memory)?)).1),
+        };
+        self.requirements.push((bytes, read_requirement(bytes, known)?));
+        self.latest[kind] = u16::try_from(place).ok()?;
+        Some(place)
     }
 
     fn of_a_good_size(self) -> Option<Self> {
         (1..=CHECKS_MAX).contains(&self.checks.len()).then_some(self)
     }
 
-    pub fn questions(&self) -> Vec<Question<'_, &'a str, &'a str>> {
+    pub fn questions(&self) -> Vec<Question<'_, &'a str, NamedTeams<'a>>> {
         let requirement = |place: Option<usize>| place.map(|place| &self.requirements[place].1);
         self.checks.iter().map(|(token, place)| Question { token, requirement: requirement(*place) }).collect()
     }
+}
+
+/// What is alike is of one kind, what is not most likely of two. By the beginning, the middle and the end: where an
+/// account, a permission and a team stand.
+fn kind(requirement: &[u8]) -> usize {
+    let word = |start: usize| {
+        let bytes = requirement.get(start..start + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
+    };
+    let len = requirement.len();
+    let words = [word(2), word(len / 2), word(len.saturating_sub(8))];
+    let mixed = words.iter().fold(len as u64, |mixed, word| (mixed ^ word).wrapping_mul(SPREAD).rotate_right(29));
+    (mixed.wrapping_mul(SPREAD) >> (64 - REQUIREMENT_KINDS.ilog2())) as usize
 }
 
 /// A token and what it must be good for: the same fields in a VerifyTokenRequest and a TokenCheck.
@@ -164,22 +222,31 @@ fn read_check(message: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     (token.is_ascii() || str::from_utf8(token).is_ok()).then_some((token, requirement))
 }
 
-fn read_requirement<'a>(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Needed<'a>> {
+/// `known` gives the bit of a permission's name.
+fn read_requirement<'a>(message: &'a [u8], known: impl FnOnce(&'a [u8]) -> Option<Bit>) -> Option<Needed<'a>> {
     let (mut account, mut permission) = (None, None);
-    let mut team_ids = Vec::new();
+    let mut teams = 0;
     let mut fields = Fields(message);
     while let Some(field) = fields.next_bytes() {
         match field? {
             (1, value) => once(&mut account, value)?,
             (2, value) => once(&mut permission, value)?,
-            (3, value) => team_ids.push(read_id(value)?),
+            (TEAM_IDS, value) => {
+                read_id(value)?;
+                teams += 1;
+            }
             _ => return None,
         }
     }
     let account_id = read_id(account?)?;
-    // A name that is known is of the right form.
-    let permission = memory.permission(str::from_utf8(permission?).ok()?)?;
-    (team_ids.len() <= TEAMS_MAX).then_some(Requirement { account_id, permission, team_ids })
+    let permission = known(permission?)?;
+    let team_ids = NamedTeams { requirement: message };
+    (teams <= TEAMS_MAX).then_some(Requirement { account_id, permission, team_ids })
+}
+
+/// The bit of a permission that is known: then its name is of the right form.
+fn known_permission(name: &[u8], memory: &FromMemory<'_>) -> Option<Bit> {
+    memory.permission(str::from_utf8(name).ok()?)
 }
 
 fn read_id(value: &[u8]) -> Option<&str> {
