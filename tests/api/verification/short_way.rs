@@ -1,7 +1,8 @@
 //! Hot verifications are answered on a way of their own: it must give the answers that the long one gives.
 
 use latchkey::proto::{
-    ApiKey, Requirement, TokenCheck, TokenVerification, VerifyTokenRequest, VerifyTokensRequest, api_key::Expiry,
+    ApiKey, Requirement, TokenCheck, TokenVerification, VerificationOutcome, VerifyTokenRequest, VerifyTokensRequest,
+    api_key::Expiry,
 };
 use tonic::{Request, Status, metadata::MetadataValue};
 
@@ -101,6 +102,35 @@ async fn both_ways_give_the_same_answers_to_a_batch() {
             tokens.iter().map(move |token| TokenCheck { token: token.clone(), requirement: requirement.clone() })
         })
         .collect();
+    assert_both_ways_agree(&world, checks).await;
+}
+
+/// A requirement that is met again is not read again: so there are more than are remembered, and many that are alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ways_give_the_same_answers_to_a_batch_of_many_requirements() {
+    let world = World::start().await;
+    let tokens = tokens(&world).await;
+    let permissions = ["secrets.use", "schedules.view", "catalog.view", "incidents.view"];
+    let requirement_of = |number: usize| {
+        let permission = permissions[number % permissions.len()];
+        let others = [format!("team-{}", number % 90), format!("team-{}", number % 7)];
+        let teams = [&["red"][..], &["green", &others[0]], &[&others[0], &others[1]], &[&others[0], "red"], &[]];
+        let account = if number.is_multiple_of(11) { "elsewhere" } else { ACME };
+        requirement(account, permission, teams[number % 5])
+    };
+    let checks = |count: usize| {
+        let check = |number: usize| TokenCheck {
+            token: tokens[number % tokens.len()].clone(),
+            requirement: Some(requirement_of(number / 3)),
+        };
+        (0..count).map(check).collect()
+    };
+    for count in [1, 15, 16, 17, 33, 1_000] {
+        assert_both_ways_agree(&world, checks(count)).await;
+    }
+}
+
+async fn assert_both_ways_agree(world: &World, checks: Vec<TokenCheck>) {
     let ask = async |long: bool| {
         let message = VerifyTokensRequest { checks: checks.clone(), min_revision: None };
         let request = if long { the_long_way(message) } else { Request::new(message) };
@@ -109,4 +139,8 @@ async fn both_ways_give_the_same_answers_to_a_batch() {
     let long = ask(true).await;
     assert_eq!(long.len(), checks.len());
     assert_eq!(ask(false).await, long);
+    let outcomes: Vec<_> = long.iter().map(TokenVerification::outcome).collect();
+    for expected in [VerificationOutcome::Valid, VerificationOutcome::PermissionDenied] {
+        assert!(checks.len() < 100 || outcomes.contains(&expected), "{outcomes:?}");
+    }
 }
