@@ -2,6 +2,7 @@
 
 mod answers;
 mod batches;
+mod flood;
 mod races;
 mod read_your_writes;
 mod requirements;

@@ -1,0 +1,85 @@
+//! A flood of well-formed tokens that nobody minted: it is turned away before it costs the database much, and what is
+//! turned away is never called UNKNOWN, for nobody knows (V2).
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::token::{PlainToken, Prefix},
+    proto::{TokenCheck, TokenVerification, VerificationOutcome as Outcome, VerifyTokensRequest},
+};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::{
+    calls::refused,
+    support::{World, world::*},
+};
+
+const BATCH: u64 = 100;
+/// What a replica asks the database for at once, and every second, of tokens that are not on record: the defaults.
+const AT_ONCE: u64 = 2_000;
+const A_SECOND: u64 = 500;
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The n-th batch of tokens that nobody minted.
+fn invented(batch: u64) -> Vec<TokenCheck> {
+    let prefix = Prefix::parse("prefix", "lk").expect("a prefix");
+    let token = |number: u64| {
+        let mut secret = zeroize::Zeroizing::new([0; 32]);
+        secret[..8].copy_from_slice(&number.to_le_bytes());
+        PlainToken::mint(&prefix, &secret).reveal().to_owned()
+    };
+    let numbers = batch * BATCH..(batch + 1) * BATCH;
+    numbers.map(|number| TokenCheck { token: token(number), requirement: None }).collect()
+}
+
+async fn verify(world: &World, checks: Vec<TokenCheck>) -> Result<Vec<TokenVerification>, Status> {
+    let request = VerifyTokensRequest { checks, min_revision: None };
+    Ok(world.verifier.tokens().verify_tokens(request).await?.into_inner().results)
+}
+
+fn all_unknown(results: &[TokenVerification]) -> bool {
+    results.len() as u64 == BATCH && results.iter().all(|result| result.outcome() == Outcome::Unknown)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v2_a_flood_of_unknown_tokens_is_turned_away_and_leaves_good_ones_alone() {
+    let world = World::start().await;
+    let good = create(&world.user("owner"), ACME, &key("k", &[])).await.unwrap().token;
+    assert_eq!(world.verify(&good, None).await.outcome(), Outcome::Valid);
+
+    let started = Instant::now();
+    let mut batch = 0;
+    let refused = loop {
+        match verify(&world, invented(batch)).await {
+            Ok(results) => assert!(all_unknown(&results), "{results:?}"),
+            Err(refused) => break refused,
+        }
+        batch += 1;
+        let most = AT_ONCE + A_SECOND * (started.elapsed().as_secs() + 1);
+        assert!(batch * BATCH <= most, "{} of them went on to the database", batch * BATCH);
+    };
+    assert!(batch * BATCH > AT_ONCE / 2, "only {} were asked for", batch * BATCH);
+    assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
+    refused_as_overload(Err(refused));
+
+    // What is in memory is answered all the while: good ones, and absences that are remembered.
+    assert_eq!(world.verify(&good, None).await.outcome(), Outcome::Valid);
+    assert!(all_unknown(&verify(&world, invented(0)).await.unwrap()));
+
+    // And once it is over, the database is asked again.
+    let last = invented(batch);
+    loop {
+        match verify(&world, last.clone()).await {
+            Ok(results) => break assert!(all_unknown(&results)),
+            Err(refused) => refused_as_overload(Err(refused)),
+        }
+        assert!(started.elapsed() < LIMIT, "it is still turned away");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn refused_as_overload(result: Result<(), Status>) {
+    refused(result, Code::ResourceExhausted, "OVERLOADED", "");
+}
