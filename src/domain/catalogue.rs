@@ -166,6 +166,12 @@ pub trait Usage {
     fn held_on_teams(&self, name: &str) -> bool;
 }
 
+/// The names that are team-scopable and would be so no longer: whether they may is a question of usage (P1).
+pub fn losing_team_scope<'a>(current: &Catalogue, next: &'a [PermissionSpec]) -> impl Iterator<Item = &'a str> {
+    let scoped = |name: &str| current.permissions().iter().any(|p| p.spec.name == name && p.spec.team_scopable);
+    next.iter().filter(move |spec| !spec.team_scopable && scoped(&spec.name)).map(|spec| spec.name.as_str())
+}
+
 /// Judges a new catalogue against the current one and gives bits to new names (P1, P5).
 ///
 /// # Errors
@@ -180,12 +186,8 @@ pub fn plan(current: &Catalogue, next: Vec<PermissionSpec>, usage: &dyn Usage) -
         problems.add("catalogue.permissions", format!("`{name}` is missing: keep it, or mark it retired (P1)"));
     }
     problems.finish()?;
-    for spec in &next {
-        let narrowed = current.permissions().iter().any(|p| p.spec.name == spec.name && p.spec.team_scopable);
-        if narrowed && !spec.team_scopable && usage.held_on_teams(&spec.name) {
-            let name = &spec.name;
-            return Err(Error::InUse(format!("`{name}` is held on teams, so it cannot lose team_scopable (P1)")));
-        }
+    if let Some(name) = losing_team_scope(current, &next).find(|name| usage.held_on_teams(name)) {
+        return Err(Error::InUse(format!("`{name}` is held on teams, so it cannot lose team_scopable (P1)")));
     }
     let first_free = current.permissions().iter().map(|p| p.bit.index() + 1).max().unwrap_or(0);
     let mut free = (first_free..).map_while(Bit::catalogue);

@@ -68,6 +68,14 @@ fn p1_losing_team_scopable_is_refused_while_in_use() {
     assert!(plan(&first, next(), &Unused).is_ok());
 }
 
+/// Looking for a name on every key takes long where keys are many, and mostly there is nothing to look for.
+#[test]
+fn p1_only_what_loses_team_scopable_is_looked_for() {
+    let first = applied(vec![spec("a", true, &[]), spec("b", false, &[]), spec("c", true, &[])]);
+    let next = [spec("a", true, &[]), spec("b", false, &[]), spec("c", false, &[]), spec("d", false, &[])];
+    assert_eq!(losing_team_scope(&first, &next).collect::<Vec<_>>(), ["c"]);
+}
+
 #[test]
 fn p1_at_most_256_permissions() {
     let specs = |n: usize| (0..n).map(|i| spec(&format!("p{i}"), false, &[])).collect::<Vec<_>>();

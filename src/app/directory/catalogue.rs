@@ -120,8 +120,10 @@ impl Mutation for ApplyCatalogue {
         let actor = self.maker.actor(tx).await?;
         actor.require(SystemPermission::Operate, None)?;
         let current = actor.catalogue.clone();
-        let names = self.spec.permissions.iter().filter(|spec| !spec.team_scopable).map(|spec| spec.name.clone());
-        let on_teams = OnTeams(tx.held_on_teams(&names.collect()).await?);
+        let names: BTreeSet<_> =
+            catalogue::losing_team_scope(&current, &self.spec.permissions).map(str::to_owned).collect();
+        // Whoever asks looks through every key.
+        let on_teams = OnTeams(if names.is_empty() { names } else { tx.held_on_teams(&names).await? });
         let permissions = catalogue::plan(&current, self.spec.permissions.clone(), &on_teams)?;
         let next = Catalogue::new(current.revision(), permissions.clone());
         let old_roles = tx.default_roles().await?;
