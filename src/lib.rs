@@ -26,8 +26,8 @@
 //!
 //! 1. [`grpc`] takes the caller's bearer token from the metadata and has it verified like any other; the
 //!    caller needs `system.verify`.
-//! 2. [`verify`] looks at the token's form, hashes it and sends for its entry; then it reads lease, clock and applied
-//!    revision, computes the checksum (a typo ends here), and looks the digest up in its cache.
+//! 2. [`verify`] looks at the token's form, hashes it and has the processor send for its entry; it reads lease, clock
+//!    and applied revision, computes the checksum (a typo ends here), and looks the digest up in its cache.
 //! 3. An entry that every fence covering it lets pass is judged by
 //!    [`domain::verification::Standing::outcome`] at the estimate of the database's time. No lock, no
 //!    database, no allocation. If that was all that the request needed, [`grpc`] answers it from the bytes that the

@@ -167,7 +167,7 @@ pub trait Usage {
 }
 
 /// The names that are team-scopable and would be so no longer: whether they may is a question of usage (P1).
-pub fn losing_team_scope<'a>(current: &Catalogue, next: &'a [PermissionSpec]) -> impl Iterator<Item = &'a str> {
+pub fn losing_team_scopable<'a>(current: &Catalogue, next: &'a [PermissionSpec]) -> impl Iterator<Item = &'a str> {
     let scoped = |name: &str| current.permissions().iter().any(|p| p.spec.name == name && p.spec.team_scopable);
     next.iter().filter(move |spec| !spec.team_scopable && scoped(&spec.name)).map(|spec| spec.name.as_str())
 }
@@ -186,7 +186,7 @@ pub fn plan(current: &Catalogue, next: Vec<PermissionSpec>, usage: &dyn Usage) -
         problems.add("catalogue.permissions", format!("`{name}` is missing: keep it, or mark it retired (P1)"));
     }
     problems.finish()?;
-    if let Some(name) = losing_team_scope(current, &next).find(|name| usage.held_on_teams(name)) {
+    if let Some(name) = losing_team_scopable(current, &next).find(|name| usage.held_on_teams(name)) {
         return Err(Error::InUse(format!("`{name}` is held on teams, so it cannot lose team_scopable (P1)")));
     }
     let first_free = current.permissions().iter().map(|p| p.bit.index() + 1).max().unwrap_or(0);

@@ -73,7 +73,7 @@ fn p1_losing_team_scopable_is_refused_while_in_use() {
 fn p1_only_what_loses_team_scopable_is_looked_for() {
     let first = applied(vec![spec("a", true, &[]), spec("b", false, &[]), spec("c", true, &[])]);
     let next = [spec("a", true, &[]), spec("b", false, &[]), spec("c", false, &[]), spec("d", false, &[])];
-    assert_eq!(losing_team_scope(&first, &next).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(losing_team_scopable(&first, &next).collect::<Vec<_>>(), ["c"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Tokens (T1, T2): plaintext, parsed and hashed are three types, and only the hashed one is storable.
+//! Tokens (T1, T2): plaintext, parsed and hashed are three types, and only the hashed one is storable. What is presented
+//! may be hashed before it is parsed to its end ([`FormedToken`]), by whoever then parses it before he answers.
 //!
 //! `<prefix>_<43 base62><6 base62>`: 256 random bits and the CRC-32 of all that stands before it. The
 //! vectors in `tests/token_vectors.json` pin the format.

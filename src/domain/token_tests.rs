@@ -76,6 +76,18 @@ fn t2_nothing_secret_is_debug_printed() {
     let pepper = pepper(0xab);
     let printed = format!("{token:?} {:?} {:?} {pepper:?}", token.parsed(), token.parsed().hash(&pepper));
     assert_eq!(printed, "PlainToken(redacted) ParsedToken(redacted) HashedToken(redacted) Pepper(p1, redacted)");
+    assert_eq!(format!("{:?}", FormedToken::parse(token.reveal().as_bytes())), "Some(FormedToken(redacted))");
+}
+
+#[test]
+fn t1_a_checksum_is_six_digits_of_at_most_32_bits() {
+    assert_eq!(decode_base62_u32(b"000000"), Some(0));
+    assert_eq!(decode_base62_u32(b"0000z1"), Some(61 * 62 + 1));
+    // 2^32 - 1, and one more.
+    assert_eq!(decode_base62_u32(b"4gfFC3"), Some(u32::MAX));
+    for bad in [b"4gfFC4", b"zzzzzz", b"00000-", b"-00000", b"------", b"0000\xff0", b"000 00"] {
+        assert_eq!(decode_base62_u32(bad), None, "{bad:?}");
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub struct Requirement<A = AccountId, T = Vec<TeamId>> {
 }
 
 /// Teams that own a resource: in a list, or as a request names them.
-pub trait Owners {
+pub trait OwningTeams {
     /// Whether one of them is such, by the bytes of its id.
     fn any(&self, is: impl FnMut(&[u8]) -> bool) -> bool;
 }
@@ -134,13 +134,13 @@ impl Standing {
     }
 }
 
-impl Owners for Vec<TeamId> {
+impl OwningTeams for Vec<TeamId> {
     fn any(&self, mut is: impl FnMut(&[u8]) -> bool) -> bool {
         self.iter().any(|team| is(team.as_str().as_bytes()))
     }
 }
 
-impl<A: Borrow<str>, T: Owners> Requirement<A, T> {
+impl<A: Borrow<str>, T: OwningTeams> Requirement<A, T> {
     /// Whether it is met by a key of an account, with what it holds: closed sets, the second on each team that
     /// `in_scope` knows.
     #[must_use]

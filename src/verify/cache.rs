@@ -28,7 +28,7 @@ use crate::domain::{
     revision::RevisionStamp,
     time::Timestamp,
     token::HashedToken,
-    verification::{Owners, Requirement, Standing, TokenFacts},
+    verification::{OwningTeams, Requirement, Standing, TokenFacts},
 };
 
 /// A table of its own for each of so many parts of the digests: so that growing one holds nobody up for long.
@@ -275,10 +275,10 @@ impl<'a> Cached<'a> {
     pub(super) fn meets<A, T>(&self, requirement: &Requirement<A, T>) -> bool
     where
         A: std::borrow::Borrow<str>,
-        T: Owners,
+        T: OwningTeams,
     {
         let (account, team) = (self.account_permissions().permissions(), self.team_permissions().permissions());
-        let in_scope = |team: &[u8]| self.team_ids().any(|held| held.as_str().as_bytes() == team);
+        let in_scope = |team: &[u8]| self.table.interned.holds_team(self.contents.names().teams, team);
         requirement.met_by(self.account_id().as_str(), account, team, in_scope)
     }
 

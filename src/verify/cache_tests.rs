@@ -59,6 +59,23 @@ fn what_was_remembered_comes_back_whole() {
 }
 
 #[test]
+fn a_team_is_found_in_a_scope_of_any_length() {
+    for count in [0, 1, 3, 4, 300] {
+        let (cache, team) = (EntryCache::new(100), |i: usize| TeamId::from_stored(&format!("team-{i:03}")));
+        let facts = TokenFacts { team_ids: (0..count).map(team).collect(), ..fake::facts(1) };
+        cache.insert(&Entry::new(digest(1), facts, fake::no_catalogue(), fake::stamp(3)), LastUse::NEVER);
+        let (tables, mut room) = (cache.tables(), Room::default());
+        let found = tables.get(&digest(1), &mut room).expect("remembered");
+        let meets = |team_ids: Vec<TeamId>| {
+            found.meets(&Requirement { account_id: AccountId::from_stored("acme"), permission: fake::bit(1), team_ids })
+        };
+        let others = ["team", "team-0000", "team-300", "a", "z"].map(TeamId::from_stored);
+        assert!(!meets(vec![]) && !meets(others.to_vec()), "{count}");
+        assert!((0..count).all(|i| meets(vec![others[0].clone(), team(i)])), "{count}");
+    }
+}
+
+#[test]
 fn an_older_fill_that_comes_late_does_not_replace_a_newer_one() {
     let cache = EntryCache::new(100);
     cache.insert(&entry(1, 5), LastUse::NEVER);

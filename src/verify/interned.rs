@@ -173,6 +173,16 @@ impl Interned {
         TeamIds { listed: listed.iter(), inline: 0..inline, numbers: teams.numbers, arena: &self.teams }
     }
 
+    /// Whether a team is among an entry's, by the bytes of its id. A long list is in order, and searched.
+    #[inline]
+    pub fn holds_team(&self, teams: Teams, team: &[u8]) -> bool {
+        if teams.count == LISTED {
+            let list = self.team_lists.get(teams.numbers[0]);
+            return list.binary_search_by(|held| held.as_str().as_bytes().cmp(team)).is_ok();
+        }
+        self.teams(teams).any(|held| held.as_str().as_bytes() == team)
+    }
+
     /// Keeps what an entry shares.
     pub fn intern(&self, facts: &TokenFacts, catalogue: &Arc<Catalogue>) -> Names {
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);

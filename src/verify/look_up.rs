@@ -4,7 +4,8 @@
 //! loaded, then the clock read, then the applied revision, then the entry, and last the fences.
 //!
 //! An entry among millions is far away. So the processor is told to send for it as soon as the digest says where it is,
-//! which reads nothing of it, and lease, clock and revision are loaded while it comes.
+//! which reads nothing of it. Whoever asks about one token does that first, and lease, clock and revision are loaded
+//! while it comes ([`Recall`]); of many tokens, some are sent for together, and answered when the first has come.
 
 use std::borrow::Borrow;
 
@@ -22,7 +23,7 @@ use crate::domain::{
     revision::RevisionStamp,
     time::Timestamp,
     token::{FormedToken, HashedToken, ParsedToken},
-    verification::{Outcome, Owners, Requirement},
+    verification::{Outcome, OwningTeams, Requirement},
 };
 
 /// So many tokens of a batch are asked for together: their entries come from memory at the same time.
@@ -152,7 +153,7 @@ impl Memory<'_> {
     pub fn verify<'m, A, T>(&'m self, question: Question<'_, A, T>, room: &'m mut Room) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
-        T: Owners,
+        T: OwningTeams,
     {
         self.answer(&self.recall.send_for(question.token), question.requirement, room)
     }
@@ -168,7 +169,7 @@ impl Memory<'_> {
     ) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
-        T: Owners,
+        T: OwningTeams,
     {
         let answer = self.uncounted(token, requirement, room)?;
         self.verifier().counters().answered_from_memory(answer.outcome);
@@ -180,7 +181,7 @@ impl Memory<'_> {
     pub fn verify_many<A, T>(&self, questions: &[Question<'_, A, T>], mut each: impl FnMut(usize, Option<&Answer<'_>>))
     where
         A: Borrow<str>,
-        T: Owners,
+        T: OwningTeams,
     {
         let (mut counts, mut room, mut awaited) = (ByOutcome::default(), Room::default(), [NO_TOKEN; TOGETHER]);
         for (number, questions) in questions.chunks(TOGETHER).enumerate() {
@@ -224,7 +225,7 @@ impl Memory<'_> {
     ) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
-        T: Owners,
+        T: OwningTeams,
     {
         let Some(parsed) = token.formed.and_then(FormedToken::checked) else {
             return Some(self.verifier().malformed());
@@ -246,7 +247,7 @@ impl Memory<'_> {
     ) -> Option<Answer<'m>>
     where
         A: Borrow<str>,
-        T: Owners,
+        T: OwningTeams,
     {
         for pepper in &self.verifier().peppers[1..] {
             if let Some(spot) = self.recall.tables.find(&parsed.hash(pepper), room)
@@ -279,7 +280,7 @@ impl Memory<'_> {
     fn judged<'m, A, T>(&'m self, cached: Cached<'m>, requirement: Option<&Requirement<A, T>>) -> Answer<'m>
     where
         A: Borrow<str>,
-        T: Owners,
+        T: OwningTeams,
     {
         let Basis { revision, now, stale } = self.basis.at_least(cached.revision());
         let outcome = cached.standing().outcome(now, || requirement.is_none_or(|needed| cached.meets(needed)));
@@ -295,3 +296,7 @@ impl Memory<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "look_up_tests.rs"]
+mod tests;

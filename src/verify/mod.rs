@@ -5,10 +5,11 @@
 //!
 //! # The life of a verification
 //!
-//! 1. What has not a token's form is MALFORMED at once (T1). The rest is hashed, and its entry is sent for: nothing of
-//!    it is read yet, but among millions it is far away, and the next steps need not wait ([`Recall`]).
+//! 1. What has a token's form is hashed, and its entry is sent for: nothing of it is read yet, but among millions it is
+//!    far away ([`Recall`]). A request of one token does so before the next step, which then need not be waited for;
+//!    one of many does after it, some tokens at a time.
 //! 2. The lease is loaded, then the clock is read, then the applied revision: per request and per stream
-//!    message, after its bytes are in hand. What has not the right checksum is MALFORMED too.
+//!    message, after its bytes are in hand. What has not the form or not the right checksum is MALFORMED (T1).
 //! 3. Its digest, under each pepper, is looked up in the [`cache`]. A candidate that every [`fence`]
 //!    covering it lets pass is judged at the [`deadline`]'s estimate of database time, and that is the
 //!    answer ([`Memory`]). No lock, no database, no allocation.

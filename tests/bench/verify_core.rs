@@ -112,6 +112,8 @@ impl Bench {
         let mut batch = Presented::new(keys, pieces::Order::uniform);
         let mut general_order = Presented::new(keys, pieces::Order::uniform);
         let unknown = database::invented();
+        let mut typo = hot_token.to_vec();
+        typo.iter_mut().last().into_iter().for_each(|last| *last = if *last == b'0' { b'1' } else { b'0' });
         let chase = pieces::Chase::new(KEYS * self.bytes_per_key);
         let mut at = 0;
         let general: Cache<[u8; 32], Arc<[u8; 192]>> = Cache::new(KEYS + KEYS / 8);
@@ -139,7 +141,8 @@ impl Bench {
                 _ = black_box(general.get(digest.as_bytes()));
             }),
             Measured::new("unknown", |_| ask((unknown.as_bytes(), 0))),
-            Measured::new("malformed", |_| ask((b"lk_nonsense", 0))),
+            Measured::new("a typo", |_| ask((&typo, 0))),
+            Measured::new("no token at all", |_| ask((b"lk_nonsense", 0))),
         ];
         for _ in 0..ROUNDS {
             all.iter_mut().for_each(Measured::round);

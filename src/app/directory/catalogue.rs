@@ -121,8 +121,8 @@ impl Mutation for ApplyCatalogue {
         actor.require(SystemPermission::Operate, None)?;
         let current = actor.catalogue.clone();
         let names: BTreeSet<_> =
-            catalogue::losing_team_scope(&current, &self.spec.permissions).map(str::to_owned).collect();
-        // Whoever asks looks through every key.
+            catalogue::losing_team_scopable(&current, &self.spec.permissions).map(str::to_owned).collect();
+        // The query looks through every key: it is sent only if there is something to look for.
         let on_teams = OnTeams(if names.is_empty() { names } else { tx.held_on_teams(&names).await? });
         let permissions = catalogue::plan(&current, self.spec.permissions.clone(), &on_teams)?;
         let next = Catalogue::new(current.revision(), permissions.clone());

@@ -182,6 +182,7 @@ fn put_number_unless_zero(field: u32, number: u64, out: &mut Vec<u8>) {
 /// Of a field whose number is below 16: one byte.
 #[inline]
 fn put_key(field: u32, wire_type: WireType, out: &mut Vec<u8>) {
+    debug_assert!(field < 16, "its key takes more than one byte");
     out.push((field << 3) as u8 | wire_type as u8);
 }
 

@@ -4,16 +4,16 @@
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 use crate::{
-    app::{FromMemory, Question},
+    app::Question,
     domain::{
         grants::TEAMS_MAX,
         id::is_external_id,
         permission::Bit,
-        verification::{Owners, Requirement},
+        verification::{OwningTeams, Requirement},
     },
 };
 
-/// Questions that one message may ask.
+/// Questions that one message may ask: the next is left to whoever says that.
 const CHECKS_MAX: usize = 1_000;
 
 /// A requirement is compared with one of the earlier ones before it is read: with the latest of its kind, of so many.
@@ -22,8 +22,8 @@ const REQUIREMENT_KINDS: usize = 64;
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Of a Requirement, the field.
 const TEAM_IDS: u32 = 3;
-/// What a check has at least, its requirement included: room is made for no more than a message can hold.
-const CHECK_BYTES_MIN: usize = 64;
+/// What a check with a requirement mostly has at least: room is made for so many as a message may hold.
+const CHECK_BYTES_USUAL: usize = 64;
 
 /// What a token must be good for, in the request's own words.
 pub type Needed<'a> = Requirement<&'a str, NamedTeams<'a>>;
@@ -97,7 +97,7 @@ fn once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8]) -> Option<()> {
     place.replace(value).is_none().then_some(())
 }
 
-impl Owners for NamedTeams<'_> {
+impl OwningTeams for NamedTeams<'_> {
     fn any(&self, mut is: impl FnMut(&[u8]) -> bool) -> bool {
         let mut fields = Fields(self.requirement);
         while let Some(Some((field, value))) = fields.next_bytes() {
@@ -117,9 +117,9 @@ impl<'a> Single<'a> {
     }
 
     /// What the token must be good for, if anything; `None` if that cannot be read.
-    pub fn requirement(&self, memory: &FromMemory<'_>) -> Option<Option<Needed<'a>>> {
+    pub fn requirement(&self, known: impl Fn(&str) -> Option<Bit>) -> Option<Option<Needed<'a>>> {
         match self.requirement {
-            Some(requirement) => read_requirement(requirement, |name| known_permission(name, memory)).map(Some),
+            Some(requirement) => read_requirement(requirement, |name| known(str::from_utf8(name).ok()?)).map(Some),
             None => Some(None),
         }
     }
@@ -127,63 +127,66 @@ impl<'a> Single<'a> {
 
 impl<'a> Batch<'a> {
     fn of_message(message: &[u8]) -> Self {
-        let checks = Vec::with_capacity((message.len() / CHECK_BYTES_MIN).min(CHECKS_MAX));
+        let checks = Vec::with_capacity((message.len() / CHECK_BYTES_USUAL).min(CHECKS_MAX));
         Self { correlation_id: 0, checks, requirements: vec![], latest: [0; REQUIREMENT_KINDS], permission: None }
     }
 
     /// Reads a VerifyTokensRequest.
-    pub fn read(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
+    pub fn read(message: &'a [u8], known: impl Fn(&str) -> Option<Bit>) -> Option<Self> {
         let (mut batch, mut fields) = (Self::of_message(message), Fields(message));
         while let Some(field) = fields.next() {
             let (1, Value::Bytes(check)) = field? else { return None };
-            batch.add(check, memory)?;
+            batch.add(check, &known)?;
         }
-        batch.of_a_good_size()
+        batch.if_any()
     }
 
     /// Reads a StreamVerifyTokensRequest.
-    pub fn read_message(message: &'a [u8], memory: &FromMemory<'_>) -> Option<Self> {
+    pub fn read_message(message: &'a [u8], known: impl Fn(&str) -> Option<Bit>) -> Option<Self> {
         let (mut batch, mut fields) = (Self::of_message(message), Fields(message));
         while let Some(field) = fields.next() {
             match field? {
                 (1, Value::Number(correlation_id)) => batch.correlation_id = correlation_id,
-                (2, Value::Bytes(check)) => batch.add(check, memory)?,
+                (2, Value::Bytes(check)) => batch.add(check, &known)?,
                 _ => return None,
             }
         }
-        batch.of_a_good_size()
+        batch.if_any()
     }
 
-    fn add(&mut self, check: &'a [u8], memory: &FromMemory<'_>) -> Option<()> {
+    fn add(&mut self, check: &'a [u8], known: impl Fn(&str) -> Option<Bit>) -> Option<()> {
+        if self.checks.len() == CHECKS_MAX {
+            return None;
+        }
         let (token, requirement) = read_check(check)?;
         let requirement = match requirement {
             None => None,
-            Some(requirement) => Some(self.requirement(requirement, memory)?),
+            Some(requirement) => Some(self.requirement(requirement, known)?),
         };
         self.checks.push((token, requirement));
         Some(())
     }
 
     /// The place of a requirement. Most batches need a few things of many tokens.
-    fn requirement(&mut self, bytes: &'a [u8], memory: &FromMemory<'_>) -> Option<usize> {
+    fn requirement(&mut self, bytes: &'a [u8], known: impl Fn(&str) -> Option<Bit>) -> Option<usize> {
         let kind = kind(bytes);
         let latest = usize::from(self.latest[kind]);
-        if self.requirements.get(latest).is_some_and(|(known, _)| *known == bytes) {
+        if self.requirements.get(latest).is_some_and(|(same, _)| *same == bytes) {
             return Some(latest);
         }
         let place = self.requirements.len();
-        let permission = &mut self.permission;
-        let known = |name: &'a [u8]| match permission {
+        let remembered = &mut self.permission;
+        let bit = |name: &'a [u8]| match remembered {
             Some((last, bit)) if *last == name => Some(*bit),
-            _ => Some(permission.insert((name, known_permission(name, memory)?)).1),
+            _ => Some(remembered.insert((name, known(str::from_utf8(name).ok()?)?)).1),
         };
-        self.requirements.push((bytes, read_requirement(bytes, known)?));
+        self.requirements.push((bytes, read_requirement(bytes, bit)?));
         self.latest[kind] = u16::try_from(place).ok()?;
         Some(place)
     }
 
-    fn of_a_good_size(self) -> Option<Self> {
-        (1..=CHECKS_MAX).contains(&self.checks.len()).then_some(self)
+    fn if_any(self) -> Option<Self> {
+        (!self.checks.is_empty()).then_some(self)
     }
 
     pub fn questions(&self) -> Vec<Question<'_, &'a str, NamedTeams<'a>>> {
@@ -222,7 +225,7 @@ fn read_check(message: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     (token.is_ascii() || str::from_utf8(token).is_ok()).then_some((token, requirement))
 }
 
-/// `known` gives the bit of a permission's name.
+/// `known` gives the bit of a permission, if there is one of that name: then the name is of the right form.
 fn read_requirement<'a>(message: &'a [u8], known: impl FnOnce(&'a [u8]) -> Option<Bit>) -> Option<Needed<'a>> {
     let (mut account, mut permission) = (None, None);
     let mut teams = 0;
@@ -244,11 +247,10 @@ fn read_requirement<'a>(message: &'a [u8], known: impl FnOnce(&'a [u8]) -> Optio
     (teams <= TEAMS_MAX).then_some(Requirement { account_id, permission, team_ids })
 }
 
-/// The bit of a permission that is known: then its name is of the right form.
-fn known_permission(name: &[u8], memory: &FromMemory<'_>) -> Option<Bit> {
-    memory.permission(str::from_utf8(name).ok()?)
-}
-
 fn read_id(value: &[u8]) -> Option<&str> {
     str::from_utf8(value).ok().filter(|id| is_external_id(id))
 }
+
+#[cfg(test)]
+#[path = "question_tests.rs"]
+mod tests;
