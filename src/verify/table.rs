@@ -17,16 +17,25 @@ const FULL_PER_MILLE: usize = 640;
 /// By a sixteenth, so that the slack never takes more than that.
 const GROWTH_DIVISOR: usize = 16;
 const BUCKETS_MIN: usize = 2;
+/// Slots in a piece of memory: 64 KiB.
+const PIECE: usize = 512;
 /// Of so many tokens the one that was used least lately goes.
 const VICTIMS: usize = 8;
 
 /// A table, and what its entries name by number.
 pub(super) struct Table {
     index: Index,
-    slots: Box<[Slot]>,
+    slots: Slots,
     /// So many of a hash's first bits are the same for all its entries: they chose the table.
     shard_bits: u32,
     pub interned: Arc<Interned>,
+}
+
+/// Slots by their places. In pieces of one size, so that what a table leaves behind when it has grown fits the next that
+/// grows: tables of every size would leave gaps of every size.
+struct Slots {
+    pieces: Box<[Box<[Slot]>]>,
+    len: usize,
 }
 
 /// An entry on its way to a place.
@@ -36,14 +45,29 @@ struct Moved {
     late_reported: i64,
 }
 
+// === impl Slots ===
+
+impl Slots {
+    fn empty(len: usize) -> Self {
+        let piece = |from: usize| (from..len.min(from + PIECE)).map(|_| Slot::empty()).collect();
+        Self { pieces: (0..len).step_by(PIECE).map(piece).collect(), len }
+    }
+
+    #[inline]
+    fn at(&self, place: usize) -> &Slot {
+        &self.pieces[place / PIECE][place % PIECE]
+    }
+}
+
+// === impl Table ===
+
 impl Table {
     pub fn new(shard_bits: u32, interned: Arc<Interned>) -> Self {
         Self::of(BUCKETS_MIN, shard_bits, interned)
     }
 
     fn of(buckets: usize, shard_bits: u32, interned: Arc<Interned>) -> Self {
-        let slots = (0..buckets * BUCKET).map(|_| Slot::empty()).collect();
-        Self { index: Index::new(buckets), slots, shard_bits, interned }
+        Self { index: Index::new(buckets), slots: Slots::empty(buckets * BUCKET), shard_bits, interned }
     }
 
     /// The bucket that a hash belongs to: in the hashes' own order, so that a table that grows is copied from front
@@ -55,7 +79,7 @@ impl Table {
 
     /// True if so many entries are too many for it.
     pub fn is_full_with(&self, entries: usize) -> bool {
-        entries * 1_000 > self.slots.len() * FULL_PER_MILLE
+        entries * 1_000 > self.slots.len * FULL_PER_MILLE
     }
 
     /// A larger table of the same entries.
@@ -93,7 +117,7 @@ impl Table {
     #[inline]
     pub fn prefetch(&self, sought: &Sought) {
         let bucket = self.home(sought.hash());
-        self.slots[self.place_in(bucket, self.index.hint(bucket), sought.spread())].prefetch();
+        self.slot(self.place_in(bucket, self.index.hint(bucket), sought.spread())).prefetch();
     }
 
     /// The place of a digest's slot, whose contents are then in `contents`.
@@ -102,7 +126,7 @@ impl Table {
         for bucket in self.index.round_from(self.home(sought.hash())) {
             let hint = self.index.hint(bucket);
             let place = self.place_in(bucket, hint, sought.spread());
-            if self.slots[place].read(contents) && contents.is_of(sought) {
+            if self.slot(place).read(contents) && contents.is_of(sought) {
                 return Some(place);
             }
             if !hint.goes_on() {
@@ -114,14 +138,14 @@ impl Table {
 
     #[inline]
     pub fn slot(&self, place: usize) -> &Slot {
-        &self.slots[place]
+        self.slots.at(place)
     }
 
     /// Adds a token that is not in it. The writer's; there is room.
     pub fn put(&self, contents: &Contents, last_use: LastUse, late_reported: i64) {
         for bucket in self.index.round_from(self.home(contents.hash())) {
             if let Some(place) = self.make_room(bucket, contents.spread()) {
-                self.slots[place].fill(contents, last_use, late_reported);
+                self.slot(place).fill(contents, last_use, late_reported);
                 self.index.set_taken(bucket, self.index.taken(bucket).with(place % BUCKET));
                 return;
             }
@@ -146,18 +170,18 @@ impl Table {
         let mut moved_to = Taken::NONE;
         for entry in &entries {
             let place = parting.place(entry.contents.spread());
-            self.slots[bucket * BUCKET + place].fill(&entry.contents, entry.last_use, entry.late_reported);
+            self.slot(bucket * BUCKET + place).fill(&entry.contents, entry.last_use, entry.late_reported);
             moved_to = moved_to.with(place);
         }
         let left = taken.places().filter(|place| !moved_to.holds(*place));
-        left.for_each(|place| self.slots[bucket * BUCKET + place].clear());
+        left.for_each(|place| self.slot(bucket * BUCKET + place).clear());
         self.index.set_taken(bucket, moved_to);
         Some(self.place_in(bucket, parting, spread))
     }
 
     /// What stands in a bucket. The writer's: nothing changes meanwhile.
     fn entries(&self, bucket: usize) -> impl Iterator<Item = Moved> {
-        let slots = self.index.taken(bucket).places().map(move |place| &self.slots[bucket * BUCKET + place]);
+        let slots = self.index.taken(bucket).places().map(move |place| self.slot(bucket * BUCKET + place));
         slots.filter_map(|slot| {
             let mut contents = Contents::default();
             let whole = slot.read(&mut contents);
@@ -168,12 +192,12 @@ impl Table {
     /// Removes the token that was used least lately, of some that stand together from a place on. The writer's.
     /// Returns the place to go on from next time; `None` if there is nothing to remove.
     pub fn evict(&self, from: usize) -> Option<usize> {
-        let len = self.slots.len();
+        let len = self.slots.len;
         let places = (from..from + len).map(|place| place % len);
         let is_taken = |place: &usize| self.index.taken(place / BUCKET).holds(place % BUCKET);
         let (mut victim, mut last) = (None, from);
         for place in places.filter(is_taken).take(VICTIMS) {
-            let used = self.slots[place].last_use();
+            let used = self.slot(place).last_use();
             if victim.is_none_or(|(_, least)| used < least) {
                 victim = Some((place, used));
             }
@@ -186,11 +210,11 @@ impl Table {
     /// Empties a slot.
     fn remove(&self, place: usize) {
         let (bucket, mut contents) = (place / BUCKET, Contents::default());
-        if self.slots[place].read(&mut contents) {
+        if self.slot(place).read(&mut contents) {
             let passed = self.index.round_from(self.home(contents.hash())).take_while(|passed| *passed != bucket);
             passed.for_each(|passed| self.index.pass_no_more(passed));
         }
-        self.slots[place].clear();
+        self.slot(place).clear();
         self.index.set_taken(bucket, self.index.taken(bucket).without(place % BUCKET));
     }
 }

@@ -36,8 +36,8 @@ const STARTS: usize = 5;
 const RESIDENT: u64 = 200_000;
 const RESIDENT_WARM_UP: u64 = 10_000;
 const RESIDENT_LIMIT: f64 = 256.0;
-const BATCH: u64 = 1_000;
-const BATCHES_AT_ONCE: usize = 4;
+const BATCH: u64 = 200;
+const BATCHES_AT_ONCE: usize = 2;
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 struct Bench {
