@@ -14,6 +14,7 @@ use super::{
     cores::{Core, Dealer},
     deadline::Deadlines,
     stage::{Stage, Stages},
+    turn,
 };
 use crate::{
     app::App,
@@ -60,7 +61,7 @@ pub(super) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
     // Each core has an observer of its own: what calls count on it must not be a neighbour's cache line.
     let calls = || {
         let hot = HotPath::new(routes.clone(), app.clone(), bounds.message_bytes_max);
-        Deadlines(GrpcLayer::new(methods.clone(), metrics.clone()).layer(hot))
+        Deadlines(GrpcLayer::with_arrival(methods.clone(), metrics.clone(), turn::arrival).layer(hot))
     };
     let ready = cores.into_iter().map(|core| (core, calls())).unzip();
     let lifetime = Lifetime {

@@ -29,6 +29,11 @@ impl TurnTimer {
     }
 }
 
+/// When what this thread is reading arrived: for calls, which are made in the turn of their connection.
+pub(super) fn arrival() -> Instant {
+    TurnTimer::default().now()
+}
+
 impl Timer for TurnTimer {
     fn now(&self) -> Instant {
         let began = BEGAN.get().unwrap_or_else(|| self.0.now());

@@ -23,7 +23,8 @@ pub(super) const TARGET: &str = "latchkey::rpc";
 /// The target of the spans of RPCs that are not traced, for logs only: whatever filter takes the others takes them.
 pub(super) const UNSAMPLED_TARGET: &str = "latchkey::rpc::unsampled";
 
-const TRACEPARENT: &str = "traceparent";
+const TRACEPARENT_NAME: &str = "traceparent";
+const TRACEPARENT: HeaderName = HeaderName::from_static(TRACEPARENT_NAME);
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A span per the semantic conventions for RPC: `rpc.method` is the whole name.
@@ -63,6 +64,8 @@ pub(super) struct Observer {
     metrics: Arc<Metrics>,
     /// By method and status, once there was one: where its duration is recorded without a look-up of its labels.
     durations: Vec<[OnceLock<BoundHistogram<f64>>; CODES]>,
+    /// When what is being read arrived.
+    arrival: fn() -> Instant,
 }
 
 /// An RPC in progress. If it is dropped before [`finish`](Self::finish), the RPC never had an end: the client went
@@ -79,9 +82,9 @@ pub(super) struct Rpc {
 // === impl Observer ===
 
 impl Observer {
-    pub(super) fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>, arrival: fn() -> Instant) -> Self {
         let durations = (0..methods.labels()).map(|_| Default::default()).collect();
-        Self { methods, metrics, durations }
+        Self { methods, metrics, durations, arrival }
     }
 
     /// Begins to observe an RPC.
@@ -106,7 +109,7 @@ impl Rpc {
     fn start(label: MethodLabel, headers: &HeaderMap, observer: Arc<Observer>) -> Self {
         let span = span_in_trace(label, headers);
         // A clock reading is the dearest thing here: none unless somebody wants the duration.
-        let stopwatch = observer.metrics.is_exported().then(Stopwatch::start);
+        let stopwatch = observer.metrics.is_exported().then(|| Stopwatch((observer.arrival)()));
         Self { span, label, observer, stopwatch, finished: false }
     }
 
@@ -155,7 +158,7 @@ fn span_in_trace(label: MethodLabel, headers: &HeaderMap) -> Span {
         return Span::none();
     }
     let parent =
-        headers.contains_key(TRACEPARENT).then(|| TraceContextPropagator::new().extract(&TraceParent(headers)));
+        headers.contains_key(&TRACEPARENT).then(|| TraceContextPropagator::new().extract(&TraceParent(headers)));
     let parent = parent.filter(|parent: &Context| parent.span().span_context().is_valid());
     if sampling::drops(parent.as_ref()) {
         return span!(UNSAMPLED_TARGET, label);
@@ -174,11 +177,11 @@ struct TraceParent<'a>(&'a HeaderMap);
 
 impl Extractor for TraceParent<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        if key == TRACEPARENT { self.0.get(TRACEPARENT)?.to_str().ok() } else { None }
+        if key == TRACEPARENT_NAME { self.0.get(&TRACEPARENT)?.to_str().ok() } else { None }
     }
 
     fn keys(&self) -> Vec<&str> {
-        vec![TRACEPARENT]
+        vec![TRACEPARENT_NAME]
     }
 }
 
@@ -227,16 +230,17 @@ fn code_name(code: Code) -> &'static str {
     }
 }
 
+/// When what is being read arrived, for whoever does not know better.
+#[expect(clippy::disallowed_methods, reason = "it is only reported: no decision, no test depends on it")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
 /// The one clock here. It times what is reported to people and decides nothing, so no test needs to own it.
 #[derive(Debug)]
 struct Stopwatch(Instant);
 
 impl Stopwatch {
-    #[expect(clippy::disallowed_methods, reason = "it is only reported: no decision, no test depends on it")]
-    fn start() -> Self {
-        Self(Instant::now())
-    }
-
     fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }

@@ -144,7 +144,11 @@ mod tests {
     fn traced(sampler: Sampler, method: &str, traceparent: Option<&str>) -> usize {
         let counting = Counting::default();
         let layer = counting.clone().with_filter(EarlySampling(Arc::new(sampler)));
-        let observer = Arc::new(Observer::new(Arc::new(MethodTable::new([method])), Arc::new(Metrics::new())));
+        let observer = Arc::new(Observer::new(
+            Arc::new(MethodTable::new([method])),
+            Arc::new(Metrics::new()),
+            crate::telemetry::rpc::now,
+        ));
         let mut headers = HeaderMap::new();
         if let Some(traceparent) = traceparent {
             headers.insert("traceparent", traceparent.parse().unwrap());
