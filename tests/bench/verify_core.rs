@@ -141,8 +141,8 @@ impl Bench {
                 _ = black_box(general.get(digest.as_bytes()));
             }),
             Measured::new("unknown", |_| ask((unknown.as_bytes(), 0))),
-            Measured::new("a typo", |_| ask((&typo, 0))),
-            Measured::new("no token at all", |_| ask((b"lk_nonsense", 0))),
+            Measured::new("malformed, a typo", |_| ask((&typo, 0))),
+            Measured::new("malformed, no token", |_| ask((b"lk_nonsense", 0))),
         ];
         for _ in 0..ROUNDS {
             all.iter_mut().for_each(Measured::round);
