@@ -5,6 +5,7 @@
 //! can choose them, so their own bits say where they stand. What is found is copied out whole (`slot`).
 
 use std::{
+    borrow::Borrow,
     hash::{BuildHasherDefault, Hasher},
     sync::{
         Arc, Mutex, PoisonError,
@@ -272,11 +273,7 @@ impl<'a> Cached<'a> {
 
     /// Whether it holds what it must be good for.
     #[inline]
-    pub(super) fn meets<A, T>(&self, requirement: &Requirement<A, T>) -> bool
-    where
-        A: std::borrow::Borrow<str>,
-        T: OwningTeams,
-    {
+    pub(super) fn meets(&self, requirement: &Requirement<impl Borrow<str>, impl OwningTeams>) -> bool {
         let (account, team) = (self.account_permissions().permissions(), self.team_permissions().permissions());
         let in_scope = |team: &[u8]| self.table.interned.holds_team(self.contents.names().teams, team);
         requirement.met_by(self.account_id().as_str(), account, team, in_scope)

@@ -147,30 +147,15 @@ impl<'a> Recall<'a> {
 }
 
 impl Memory<'_> {
-    /// One answer. `None` if the database must be asked, by [`Verifier::verify`].
+    /// The answer about a token that was sent for. `None` if the database must be asked, by [`Verifier::verify`].
     #[inline]
     #[must_use]
-    pub fn verify<'m, A, T>(&'m self, question: Question<'_, A, T>, room: &'m mut Room) -> Option<Answer<'m>>
-    where
-        A: Borrow<str>,
-        T: OwningTeams,
-    {
-        self.answer(&self.recall.send_for(question.token), question.requirement, room)
-    }
-
-    /// The same for a token that was sent for.
-    #[inline]
-    #[must_use]
-    pub fn answer<'m, A, T>(
+    pub fn answer<'m>(
         &'m self,
         token: &Awaited<'_>,
-        requirement: Option<&Requirement<A, T>>,
+        requirement: Option<&Requirement<impl Borrow<str>, impl OwningTeams>>,
         room: &'m mut Room,
-    ) -> Option<Answer<'m>>
-    where
-        A: Borrow<str>,
-        T: OwningTeams,
-    {
+    ) -> Option<Answer<'m>> {
         let answer = self.uncounted(token, requirement, room)?;
         self.verifier().counters().answered_from_memory(answer.outcome);
         Some(answer)
@@ -217,16 +202,12 @@ impl Memory<'_> {
     }
 
     #[inline]
-    fn uncounted<'m, A, T>(
+    fn uncounted<'m>(
         &'m self,
         token: &Awaited<'_>,
-        requirement: Option<&Requirement<A, T>>,
+        requirement: Option<&Requirement<impl Borrow<str>, impl OwningTeams>>,
         room: &'m mut Room,
-    ) -> Option<Answer<'m>>
-    where
-        A: Borrow<str>,
-        T: OwningTeams,
-    {
+    ) -> Option<Answer<'m>> {
         let Some(parsed) = token.formed.and_then(FormedToken::checked) else {
             return Some(self.verifier().malformed());
         };
@@ -238,17 +219,13 @@ impl Memory<'_> {
 
     /// A token that is not served under the first pepper: under another, or known to be unknown.
     #[cold]
-    fn answer_otherwise<'m, A, T>(
+    fn answer_otherwise<'m>(
         &'m self,
         parsed: &ParsedToken<'_>,
         first: &HashedToken,
-        requirement: Option<&Requirement<A, T>>,
+        requirement: Option<&Requirement<impl Borrow<str>, impl OwningTeams>>,
         room: &'m mut Room,
-    ) -> Option<Answer<'m>>
-    where
-        A: Borrow<str>,
-        T: OwningTeams,
-    {
+    ) -> Option<Answer<'m>> {
         for pepper in &self.verifier().peppers[1..] {
             if let Some(spot) = self.recall.tables.find(&parsed.hash(pepper), room)
                 && self.serves(room)
@@ -277,11 +254,11 @@ impl Memory<'_> {
 
     /// A cached token that the fences let pass.
     #[inline]
-    fn judged<'m, A, T>(&'m self, cached: Cached<'m>, requirement: Option<&Requirement<A, T>>) -> Answer<'m>
-    where
-        A: Borrow<str>,
-        T: OwningTeams,
-    {
+    fn judged<'m>(
+        &'m self,
+        cached: Cached<'m>,
+        requirement: Option<&Requirement<impl Borrow<str>, impl OwningTeams>>,
+    ) -> Answer<'m> {
         let Basis { revision, now, stale } = self.basis.at_least(cached.revision());
         let outcome = cached.standing().outcome(now, || requirement.is_none_or(|needed| cached.meets(needed)));
         self.verifier().mark(&cached, outcome, now);

@@ -23,7 +23,6 @@ use super::{
     entry::Entry,
     follower::Follower,
     limits::Limits,
-    look_up::Question,
     membership::Identity,
     miss::{LoadError, Loaded, Loader, Misses},
     primary::{Primary, Unavailable},
@@ -75,14 +74,16 @@ impl Verifier {
         (Self { replica, loader, misses, peppers, refreshes: Refreshes::default() }, follower)
     }
 
-    /// Answers from memory, as [`super::Memory::verify`], to keep. `None` if the database must be asked.
+    /// Answers from memory, to keep. `None` if the database must be asked.
     #[must_use]
     pub fn cached(&self, token: &[u8], requirement: Option<&Requirement>) -> Option<Verification> {
-        let Some(memory) = self.memory() else {
+        let recall = self.recall();
+        let awaited = recall.send_for(token);
+        let Some(memory) = recall.now() else {
             // What is no token needs no memory.
             return ParsedToken::parse(token).is_none().then(|| self.counted(self.malformed()));
         };
-        memory.verify(Question { token, requirement }, &mut Room::default()).map(|answer| answer.to_verification())
+        memory.answer(&awaited, requirement, &mut Room::default()).map(|answer| answer.to_verification())
     }
 
     /// Answers from memory or from the database.

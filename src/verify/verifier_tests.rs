@@ -10,6 +10,7 @@ use crate::{
     verify::{
         fake::{self, FakePrimary, LEASE, World, bit, facts, pepper, token},
         fence::KeyBucket,
+        look_up::Question,
         slot::LastUse,
     },
 };

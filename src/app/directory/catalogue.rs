@@ -122,8 +122,7 @@ impl Mutation for ApplyCatalogue {
         let current = actor.catalogue.clone();
         let names: BTreeSet<_> =
             catalogue::losing_team_scopable(&current, &self.spec.permissions).map(str::to_owned).collect();
-        // The query looks through every key: it is sent only if there is something to look for.
-        let on_teams = OnTeams(if names.is_empty() { names } else { tx.held_on_teams(&names).await? });
+        let on_teams = OnTeams(tx.held_on_teams(&names).await?);
         let permissions = catalogue::plan(&current, self.spec.permissions.clone(), &on_teams)?;
         let next = Catalogue::new(current.revision(), permissions.clone());
         let old_roles = tx.default_roles().await?;
