@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use latchkey::domain::token::{PlainToken, Prefix};
 use latchkey::proto::{
     self, ApiKey, DeleteApiKeyRequest, DisableApiKeyRequest, EnableApiKeyRequest, Event, EventKind, GetApiKeyRequest,
     ListApiKeysRequest, ListEventsRequest, RotateApiKeyRequest, UpdateApiKeyRequest, api_key::Expiry,
@@ -227,9 +228,12 @@ pub fn unauthenticated<T>(result: Result<T, Status>, reason: &str) {
 
 /// A token of the right shape that nobody minted.
 pub fn unknown_token() -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let body = format!("lk_{}", "7".repeat(43));
-    let checksum = crc32fast::hash(body.as_bytes());
-    let digit = |i: u32| char::from(DIGITS[(checksum / 62u32.pow(i) % 62) as usize]);
-    (0..6).rev().map(digit).fold(body, |text, digit| text + &digit.to_string())
+    invented(0)
+}
+
+/// One of many such tokens.
+pub fn invented(number: u64) -> String {
+    let mut secret = zeroize::Zeroizing::new([7; 32]);
+    secret[..8].copy_from_slice(&number.to_le_bytes());
+    PlainToken::mint(&Prefix::parse("prefix", "lk").expect("a prefix"), &secret).reveal().to_owned()
 }

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use latchkey::{
     app::ports::{ReplicaRow, Replicas, Store},
-    domain::{
-        revision::Revision,
-        token::{PlainToken, Prefix},
-    },
+    domain::revision::Revision,
     proto::{DeleteApiKeyRequest, VerificationOutcome, VerifyEventChainRequest, VerifyTokenRequest},
     store::{PostgresStore, StoreOptions},
 };
 use tonic::Code;
 
-use crate::support::{
-    Caller, Server,
-    database::{self, Database},
-    server::{TWO_PEPPERS, settings},
-    sql,
-    world::{self, apply_example_catalogue, create},
+use crate::{
+    calls::unknown_token,
+    support::{
+        Caller, Server,
+        database::{self, Database},
+        server::{TWO_PEPPERS, settings},
+        sql,
+        world::{self, apply_example_catalogue, create},
+    },
 };
 
 /// Two servers on one database. The operator's key of the first is everybody's.
@@ -155,12 +155,6 @@ async fn v2_a_restored_database_is_unavailable_until_its_history_is_accepted_and
     assert_eq!(chain.verified_through.map(|through| (through.epoch, through.number)), Some((2, head + 1)));
 }
 
-/// A well-formed token that nobody minted.
-fn invented() -> String {
-    let prefix = Prefix::parse("prefix", "lk").expect("a prefix");
-    PlainToken::mint(&prefix, &zeroize::Zeroizing::new([7; 32])).reveal().to_owned()
-}
-
 /// A rolling change of peppers: nobody may take a token for an unknown one meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t2_a_new_pepper_is_minted_under_once_every_replica_has_it() {
@@ -177,7 +171,7 @@ async fn t2_a_new_pepper_is_minted_under_once_every_replica_has_it() {
     for caller in [&old.operator, &there] {
         assert_eq!(verify(caller, &token).await.map(|found| found.0), Ok(VerificationOutcome::Valid));
     }
-    assert_eq!(verify(&old.operator, &invented()).await.map(|found| found.0), Ok(VerificationOutcome::Unknown));
+    assert_eq!(verify(&old.operator, &unknown_token()).await.map(|found| found.0), Ok(VerificationOutcome::Unknown));
     old.running.stop().await;
     let (token, pepper) = under().await;
     assert_eq!(pepper, "new");

@@ -11,7 +11,7 @@ fn check(token: &str, requirement: Option<Requirement>) -> TokenCheck {
     TokenCheck { token: token.into(), requirement }
 }
 
-async fn verify(world: &World, checks: Vec<TokenCheck>) -> Result<Vec<TokenVerification>, Status> {
+pub async fn verify(world: &World, checks: Vec<TokenCheck>) -> Result<Vec<TokenVerification>, Status> {
     let request = VerifyTokensRequest { checks, min_revision: None };
     Ok(world.verifier.tokens().verify_tokens(request).await?.into_inner().results)
 }

@@ -4,16 +4,14 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use latchkey::{
-    domain::token::{PlainToken, Prefix},
-    proto::{TokenCheck, TokenVerification, VerificationOutcome as Outcome, VerifyTokensRequest},
-};
+use latchkey::proto::{TokenCheck, TokenVerification, VerificationOutcome as Outcome};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::batches::verify;
 use crate::{
-    calls::refused,
+    calls::{invented, refused},
     support::{World, world::*},
 };
 
@@ -26,20 +24,9 @@ const A_SECOND: u64 = 500;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The n-th batch of tokens that nobody minted.
-fn invented(batch: u64) -> Vec<TokenCheck> {
-    let prefix = Prefix::parse("prefix", "lk").expect("a prefix");
-    let token = |number: u64| {
-        let mut secret = zeroize::Zeroizing::new([0; 32]);
-        secret[..8].copy_from_slice(&number.to_le_bytes());
-        PlainToken::mint(&prefix, &secret).reveal().to_owned()
-    };
+fn invented_batch(batch: u64) -> Vec<TokenCheck> {
     let numbers = batch * BATCH..(batch + 1) * BATCH;
-    numbers.map(|number| TokenCheck { token: token(number), requirement: None }).collect()
-}
-
-async fn verify(world: &World, checks: Vec<TokenCheck>) -> Result<Vec<TokenVerification>, Status> {
-    let request = VerifyTokensRequest { checks, min_revision: None };
-    Ok(world.verifier.tokens().verify_tokens(request).await?.into_inner().results)
+    numbers.map(|number| TokenCheck { token: invented(number), requirement: None }).collect()
 }
 
 fn all_unknown(results: &[TokenVerification]) -> bool {
@@ -56,7 +43,7 @@ async fn v2_a_flood_of_unknown_tokens_is_turned_away_and_leaves_good_ones_alone(
         let started = Instant::now();
         let mut asked = 0;
         for round in 0.. {
-            let batches = (0..BATCHES).map(|batch| verify(&world, invented(round * BATCHES + batch)));
+            let batches = (0..BATCHES).map(|batch| verify(&world, invented_batch(round * BATCHES + batch)));
             let mut refused = None;
             for result in join_all(batches).await {
                 match result {
@@ -86,12 +73,12 @@ async fn v2_a_flood_of_unknown_tokens_is_turned_away_and_leaves_good_ones_alone(
     assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
     refused_as_overload(Err(refused));
     assert_eq!(world.verify(&good, None).await.outcome(), Outcome::Valid);
-    assert!(all_unknown(&verify(&world, invented(0)).await.unwrap()), "an absence that is remembered");
+    assert!(all_unknown(&verify(&world, invented_batch(0)).await.unwrap()), "an absence that is remembered");
 
     // And once it is over, the database is asked again.
     let over = Instant::now();
     loop {
-        match verify(&world, invented(u64::from(u32::MAX))).await {
+        match verify(&world, invented_batch(u64::from(u32::MAX))).await {
             Ok(results) => break assert!(all_unknown(&results)),
             Err(refused) => refused_as_overload(Err(refused)),
         }
