@@ -21,6 +21,9 @@ use latchkey::proto::{VerificationOutcome as Outcome, VerifyTokenRequest};
 use support::{
     Caller, Server, World,
     calls::delete,
+    ground,
+    process::Signal,
+    server::connect,
     world::{ACME, create, key},
 };
 use tonic::{Code, Status};
@@ -192,4 +195,49 @@ async fn with_stale_max_service_goes_on_that_much_longer_and_says_so() {
     let mut postgres = Postgres::start("stale").await;
     goes_and_comes_back(&mut postgres, postgres::Outage::Hang, Duration::from_secs(3)).await;
     postgres.stop().await;
+}
+
+/// How many lines, and how many bytes, a server may log of an outage of some seconds, whatever the load.
+const OUTAGE_LINES_MAX: usize = 150;
+const OUTAGE_BYTES_MAX: usize = 64 * 1024;
+/// Fewer failures than this would show nothing.
+const FAILURES_MIN: usize = 1_000;
+
+/// Verifies as fast as answers come, from several tasks; how many calls failed.
+async fn fails_under_load(caller: &Caller, span: Duration) -> usize {
+    let until = Instant::now() + span;
+    let loops = (0..16).map(|_| async {
+        let mut failed = 0;
+        while Instant::now() < until {
+            failed += usize::from(verify(caller, &caller.token).await.is_err());
+        }
+        failed
+    });
+    futures_util::future::join_all(loops).await.into_iter().sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_logged_as_a_state_and_not_at_every_call() {
+    let mut postgres = Postgres::start("logs").await;
+    let on = |arguments: &[&str]| ground::on(&postgres.database().app_url, arguments);
+    let token = on(&["bootstrap"]).secret_stdout().run(ground::START_LIMIT).success();
+    let serve = on(&["serve", "--listen-address", "127.0.0.1:0", "--lease-ms", "1000", "--poll-interval-ms", "200"]);
+    let mut process = serve.env("LATCHKEY_LOG_FILTER", "info").env("LATCHKEY_DATABASE_TIMEOUT_MS", "300").spawn();
+    let caller = Caller { channel: connect(process.address(ground::START_LIMIT)).await, token, on_behalf_of: None };
+    assert_eq!(verify(&caller, &caller.token).await.unwrap().0, Outcome::Valid);
+    let before = process.stderr().len();
+    postgres.take_away(postgres::Outage::Stop).await;
+    // The first calls after the lease begin the outage.
+    tokio::time::sleep(2 * LEASE).await;
+    let failed = fails_under_load(&caller, Duration::from_secs(5)).await;
+    postgres.bring_back(postgres::Outage::Stop).await;
+    process.logged("the log is followed again", ground::START_LIMIT);
+    process.signal(Signal::TERM);
+    let ended = process.wait(ground::START_LIMIT);
+    let logged = ended.stderr[before..].to_owned();
+    ended.success();
+    postgres.stop().await;
+    assert!(failed > FAILURES_MIN, "{failed} calls failed");
+    assert!(logged.contains("the store is unavailable"), "{logged}");
+    assert!(logged.lines().count() <= OUTAGE_LINES_MAX && logged.len() <= OUTAGE_BYTES_MAX, "{logged}");
 }

@@ -50,8 +50,7 @@ impl Write for Captured {
 /// Everything is logged that can be, to memory.
 fn log_all(captured: &Captured) -> LogOptions {
     let captured = captured.clone();
-    let writer = BoxMakeWriter::new(move || captured.clone());
-    LogOptions { format: LogFormat::Json, filter: "trace".to_owned(), writer, ansi: false }
+    LogOptions::captured(LogFormat::Json, "trace", BoxMakeWriter::new(move || captured.clone()))
 }
 
 /// The health service behind the layer.

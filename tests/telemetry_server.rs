@@ -8,11 +8,11 @@ mod support;
 
 use std::time::Duration;
 
-use latchkey::proto::{ApiKey, CreateApiKeyRequest, Requirement, VerifyTokenRequest};
+use latchkey::proto::{ApiKey, CreateApiKeyRequest, GetIdentityRequest, Requirement, VerifyTokenRequest};
 use otlp_collector::{OtlpCollector, points, texts};
 use support::{
-    Caller, database, logs,
-    process::{Signal, latchkey},
+    Caller, database, ground, logs,
+    process::{Process, Signal, eventually, latchkey},
     server::{connect, pepper},
 };
 use tonic::Request;
@@ -99,4 +99,61 @@ async fn a_server_exports_its_calls_and_counts_and_no_secret() {
     for secret in [operator.as_str(), minted.as_str(), pepper(), password] {
         assert!(!holds(&exported, secret) && !logged.contains(secret), "a secret was exported or logged");
     }
+}
+
+/// More lines than a pipe and the smallest buffer take.
+const CALLS: usize = 2_000;
+const SMALLEST_BUFFER: &str = "65536";
+
+/// A server whose standard error nobody reads, at an address that it need not say.
+async fn unread(database: &database::Database, collector: &OtlpCollector) -> (Process, Caller) {
+    let token = ground::on(&database.app_url, &["bootstrap"]).secret_stdout().run(LIMIT).success();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let start = ground::on(&database.app_url, &["serve", "--listen-address", &free.to_string()]);
+    let start = start.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    let process = start.env("LATCHKEY_LOG_BUFFER_BYTES_MAX", SMALLEST_BUFFER).unread_stderr().spawn();
+    eventually("it listens", LIMIT, || std::net::TcpStream::connect(free).is_ok());
+    (process, Caller { channel: connect(free).await, token, on_behalf_of: None })
+}
+
+/// Calls that are logged with a line each, and more than one: the filter is as loud as can be.
+async fn call(caller: &Caller, calls: usize) {
+    for _ in 0..calls {
+        let call = async { caller.tokens().get_identity(GetIdentityRequest {}).await.unwrap() };
+        tokio::time::timeout(LIMIT, call).await.expect("a log that nobody reads holds no call up");
+    }
+}
+
+fn left_out(collector: &OtlpCollector, reason: &str) -> u64 {
+    let of_reason = |(texts, _): &(std::collections::BTreeMap<String, String>, u64)| {
+        texts.get("latchkey.log.reason").is_some_and(|text| text == reason)
+    };
+    points(&collector.metrics()["latchkey.log.lines.left_out"]).into_iter().find(of_reason).map_or(0, |(_, n)| n)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_log_nobody_reads_keeps_answering_and_stops_in_time() {
+    let (collector, database) = (OtlpCollector::start().await, database::fresh().await);
+    let (process, caller) = unread(&database, &collector).await;
+    call(&caller, CALLS).await;
+    process.signal(Signal::TERM);
+    process.wait(LIMIT).success();
+    assert!(left_out(&collector, "buffer_full") > 0, "what was dropped is counted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_dropped_of_a_log_is_said_when_it_is_read_again() {
+    let (collector, database) = (OtlpCollector::start().await, database::fresh().await);
+    let (mut process, caller) = unread(&database, &collector).await;
+    call(&caller, CALLS).await;
+    process.read_stderr();
+    let line = process.logged("log lines were dropped: they were not read fast enough", LIMIT);
+    assert!(line["left_out"].as_u64().unwrap() > 0 && line["level"] == "WARN", "{line}");
+    call(&caller, 1).await;
+    process.signal(Signal::TERM);
+    let ended = process.wait(LIMIT);
+    let lines = ended.stderr.lines().map(serde_json::from_str::<serde_json::Value>);
+    assert!(lines.into_iter().all(|line| line.is_ok()), "every line is whole");
+    assert!(!ended.stderr.contains(&caller.token) && !ended.stderr.contains(pepper()), "a secret was logged");
+    ended.success();
 }

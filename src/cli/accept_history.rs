@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let settings = load(&args.flags)?;
-    with_telemetry(settings.log_format, &settings.log_filter, async |_| {
+    with_telemetry(settings.log(), async |_| {
         let accepted = offline::open(&settings).await?.accept_history().await?;
         let (before, after) = (accepted.before, accepted.after);
         Ok(say(format_args!("the history is accepted: the revision was {before} and is {after}"))?)

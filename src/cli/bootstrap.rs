@@ -31,7 +31,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     text::check_name("--name", &args.name)?;
     let settings = load(&args.flags)?;
-    with_telemetry(settings.log_format, &settings.log_filter, async |_| {
+    with_telemetry(settings.log(), async |_| {
         let app = offline::open(&settings).await?;
         let hours = |hours: u32| Span::from_secs(hours.saturating_mul(60 * 60));
         let expiry = args.ttl_hours.map_or(Expiry::Never, |ttl| Expiry::In(hours(ttl)));

@@ -38,7 +38,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
     let text = std::fs::read_to_string(&args.file).map_err(|error| format!("{}: {error}", args.file.display()))?;
     let spec = catalogue_file::parse(&text).map_err(|error| format!("{}: {error}", args.file.display()))?;
     let settings = load(&args.flags)?;
-    with_telemetry(settings.log_format, &settings.log_filter, async |_| {
+    with_telemetry(settings.log(), async |_| {
         let app = offline::open(&settings).await?;
         let names: Vec<String> = spec.permissions.iter().map(|permission| permission.name.clone()).collect();
         let applied = app.apply_catalogue_locally(spec, args.validate_only).await;

@@ -22,7 +22,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let settings = settings::load_database(&args.flags, settings::process_environment())?;
-    with_telemetry(settings.log_format, &settings.log_filter, async |_| {
+    with_telemetry(settings.log(), async |_| {
         // Nobody may be reading: no reason to leave a migration half run.
         let progress = |name: &str| drop(say(format_args!("running {name}")));
         let applied = migrate::migrate(settings.database_url.expose(), &args.app_role, progress).await?;

@@ -75,7 +75,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{}", process::report(failure.as_ref()));
+            process::last_word(failure.as_ref());
             ExitCode::FAILURE
         }
     }

@@ -1,18 +1,22 @@
 //! What every command shares with the process it runs in: signals, standard output, telemetry, the last word.
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     error::Error,
     fmt::Display,
     io::{self, ErrorKind, Write},
-    sync::Arc,
+    panic,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use crate::{
-    settings::{LogFilter, LogFormat},
-    telemetry::{self, LogOptions, Metrics, Otlp},
+    settings::LogSettings,
+    telemetry::{self, LogOptions, LogSink, Metrics, Otlp},
 };
 
 /// The signals that ask this process to stop: Ctrl-C and SIGTERM. From the moment this is made, they no longer end
@@ -44,19 +48,51 @@ impl StopSignals {
     }
 }
 
-/// Runs a command's work with logs on standard error and, where the standard variables say so, OTLP export; what is
-/// left to export is exported however the work ends.
+/// How long the last word of a command waits for whoever reads standard error.
+const LAST_WORD_WAIT: Duration = Duration::from_secs(1);
+
+/// Runs a command's work with logs and, where the standard variables say so, OTLP export; what is left to export is
+/// exported however the work ends. A panic is logged like anything else: written to standard error by the thread that
+/// panics, it would hold that thread up for as long as nobody reads.
 pub(super) async fn with_telemetry(
-    format: LogFormat,
-    filter: &LogFilter,
+    log: LogSettings<'_>,
     work: impl AsyncFnOnce(Arc<Metrics>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new());
-    let log = LogOptions::to_stderr(format, filter.as_str());
+    let log = LogOptions {
+        sink: LogSink::StandardError { buffer_bytes_max: log.buffer_bytes_max },
+        repeats_per_second_max: log.repeats_per_second_max,
+        ..LogOptions::to_stderr(log.format, log.filter.as_str())
+    };
     let guard = telemetry::init(log, &Otlp::from_environment(), &metrics)?;
+    panic::set_hook(Box::new(|panicked| {
+        let payload = panicked.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let reason = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        let location = panicked.location().map(ToString::to_string);
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(reason, location, backtrace, "a thread panicked");
+    }));
     let result = work(metrics).await;
     guard.shutdown().await;
+    // What panics from here on could not be logged.
+    drop(panic::take_hook());
     result
+}
+
+/// Says on standard error why a command failed, unless nobody reads there.
+pub(super) fn last_word(failure: &(dyn Error + 'static)) {
+    let text = report(failure);
+    let (said, heard) = mpsc::channel();
+    let speaker = thread::Builder::new().spawn(move || {
+        eprintln!("{text}");
+        // The process may have ended by now.
+        let _ = said.send(());
+    });
+    if speaker.is_ok() {
+        let _ = heard.recv_timeout(LAST_WORD_WAIT);
+    }
 }
 
 /// Prints on standard output. A reader that went away (`| head`) has seen all that it wanted.
@@ -70,7 +106,7 @@ pub(super) fn say(text: impl Display) -> io::Result<()> {
 
 /// Tells the person at the terminal why a command failed, with its causes. Some errors of libraries repeat their
 /// cause in their own text: that is said once.
-pub(super) fn report(failure: &(dyn Error + 'static)) -> String {
+fn report(failure: &(dyn Error + 'static)) -> String {
     let mut last = failure.to_string();
     let mut text = format!("latchkey: {last}");
     let mut cause = failure.source();

@@ -25,10 +25,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let settings = load(&args.flags)?;
-    with_telemetry(settings.log_format, &settings.log_filter, async |metrics| {
-        serve(&settings, metrics, &mut signals).await
-    })
-    .await
+    with_telemetry(settings.log(), async |metrics| serve(&settings, metrics, &mut signals).await).await
 }
 
 async fn serve(settings: &Settings, metrics: Arc<Metrics>, signals: &mut StopSignals) -> Result<(), Failure> {

@@ -5,7 +5,12 @@
 //! chain of sources — is logged here, once, and goes nowhere else. Everything a client reads is
 //! bounded, because it travels in HTTP/2 trailers, and many clients take no more than 8 KiB of those.
 
-use std::{collections::HashMap, error::Error as StdError, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error as StdError,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -15,6 +20,7 @@ use crate::{
     app::error::{Error, StoreError},
     domain::{self, FieldViolation, verification::Outcome},
     proto::{self, ErrorReason},
+    verify::clock::{BootClock, Clock as _},
 };
 
 const DOMAIN: &str = "latchkey";
@@ -22,6 +28,9 @@ const INTERNAL: &str = "internal error: the server's log has the details";
 
 /// When to come back after the store was unreachable or the server overloaded.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// An outage is over when no call has failed for it for so long.
+const OUTAGE_GAP_MICROS: i64 = 10_000_000;
 
 const MESSAGE_BYTES_MAX: usize = 512;
 const VIOLATIONS_MAX: usize = 8;
@@ -252,7 +261,7 @@ impl From<StoreError> for Refusal {
         let error_chain = chain(&error);
         match error {
             StoreError::Unavailable(_) => {
-                tracing::warn!(error = error_chain, "the store is unavailable");
+                note_outage(&error_chain);
                 store_unavailable("the store cannot be reached: nothing was changed")
             }
             // The use-cases run these again; here they gave up.
@@ -271,6 +280,30 @@ impl From<StoreError> for Refusal {
                 Self::new(Code::Internal, ErrorReason::Internal, INTERNAL)
             }
         }
+    }
+}
+
+/// Logs that calls fail because the store is away: once as that begins, and again only after it was over for a while.
+/// How often calls fail, and that they do no longer, is in the metrics and in what the follower logs.
+fn note_outage(error_chain: &str) {
+    static OUTAGE: Outage = Outage::new();
+    if OUTAGE.begins(BootClock.boot_micros()) {
+        tracing::warn!(error = error_chain, "the store is unavailable: calls that need it fail until it is back");
+    }
+}
+
+/// When calls last failed for want of the store.
+struct Outage(AtomicI64);
+
+impl Outage {
+    const fn new() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+
+    /// Notes a call that failed; true for the first of an outage.
+    fn begins(&self, now_micros: i64) -> bool {
+        let last = self.0.fetch_max(now_micros, Ordering::Relaxed);
+        now_micros.saturating_sub(last) > OUTAGE_GAP_MICROS
     }
 }
 

@@ -121,6 +121,10 @@ settings! {
         "How log lines look: pretty or json";
     log_filter: LogFilter, "FILTER", Value("info"),
         "Which events are logged, such as `info,latchkey=debug`";
+    log_buffer_bytes_max: usize, "BYTES" [65_536, 1_073_741_824], Value("1048576"),
+        "Most bytes of log lines that wait to be written when standard error is not read fast enough; lines beyond it are dropped and counted, so that calls never wait for a log";
+    log_repeats_per_second_max: u32, "LINES" [0, 1_000_000], Value("5"),
+        "Most warnings and errors a second that one place in the code logs with one message; the others are folded into one line that counts them; 0 folds none";
 }
 
 /// Variables that start with `LATCHKEY_` and are no settings, with what they are for. `*` stands for any ending.
@@ -144,7 +148,36 @@ pub struct Effective {
     pub source: String,
 }
 
+/// How to log: settings that every command has.
+#[derive(Debug, Clone, Copy)]
+pub struct LogSettings<'a> {
+    /// As [`Settings::log_format`].
+    pub format: LogFormat,
+    /// As [`Settings::log_filter`].
+    pub filter: &'a LogFilter,
+    /// As [`Settings::log_buffer_bytes_max`].
+    pub buffer_bytes_max: usize,
+    /// As [`Settings::log_repeats_per_second_max`].
+    pub repeats_per_second_max: u32,
+}
+
+macro_rules! log_settings {
+    ($settings:ident) => {
+        LogSettings {
+            format: $settings.log_format,
+            filter: &$settings.log_filter,
+            buffer_bytes_max: $settings.log_buffer_bytes_max,
+            repeats_per_second_max: $settings.log_repeats_per_second_max,
+        }
+    };
+}
+
 impl Settings {
+    /// How to log.
+    pub fn log(&self) -> LogSettings<'_> {
+        log_settings!(self)
+    }
+
     /// Every setting as it is in force, in the table's order, secrets redacted.
     pub fn effective(&self) -> &[Effective] {
         &self.effective
@@ -182,6 +215,17 @@ pub struct DatabaseSettings {
     pub log_filter: LogFilter,
     /// As [`Settings::log_format`].
     pub log_format: LogFormat,
+    /// As [`Settings::log_buffer_bytes_max`].
+    pub log_buffer_bytes_max: usize,
+    /// As [`Settings::log_repeats_per_second_max`].
+    pub log_repeats_per_second_max: u32,
+}
+
+impl DatabaseSettings {
+    /// How to log.
+    pub fn log(&self) -> LogSettings<'_> {
+        log_settings!(self)
+    }
 }
 
 /// As [`load`], for a command that needs the database only: other settings are checked for their names alone.
@@ -199,11 +243,20 @@ pub fn load_database(
     let database_url = reader.read("database_url");
     let log_filter = reader.read("log_filter");
     let log_format = reader.read("log_format");
-    match (database_url, log_filter, log_format, Problems::of(reader.problems)) {
-        (Some(database_url), Some(log_filter), Some(log_format), None) => {
-            Ok(DatabaseSettings { database_url, log_filter, log_format })
-        }
-        (.., problems) => Err(problems.expect("a setting that cannot be read leaves a problem")),
+    let log_buffer_bytes_max = reader.read("log_buffer_bytes_max");
+    let log_repeats_per_second_max = reader.read("log_repeats_per_second_max");
+    let settings = (|| {
+        Some(DatabaseSettings {
+            database_url: database_url?,
+            log_filter: log_filter?,
+            log_format: log_format?,
+            log_buffer_bytes_max: log_buffer_bytes_max?,
+            log_repeats_per_second_max: log_repeats_per_second_max?,
+        })
+    })();
+    match (settings, Problems::of(reader.problems)) {
+        (Some(settings), None) => Ok(settings),
+        (_, problems) => Err(problems.expect("a setting that cannot be read leaves a problem")),
     }
 }
 

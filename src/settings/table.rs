@@ -104,6 +104,17 @@ impl Parse for usize {
     }
 }
 
+impl Parse for u32 {
+    fn parse(text: &str, setting: &Setting, environment: &HashMap<String, String>) -> Result<Self, Vec<String>> {
+        let value = u64::parse(text, setting, environment)?;
+        Self::try_from(value).map_err(|_| vec![format!("{value} is above the greatest value, {}", Self::MAX)])
+    }
+
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Parse for SocketAddr {
     fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
         let wrong = || vec![format!("{text:?} is not an IP address and port, such as 127.0.0.1:50051 or [::]:50051")];

@@ -1,14 +1,28 @@
-//! Log lines.
+//! Log lines: which, how, and where to.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
-use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber, dispatcher};
+use tracing_subscriber::filter::{EnvFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::{Layer, Registry, fmt};
 
-use super::InitError;
+use super::folding::{self, Folding, LeftOutLines};
+use super::log_thread::{LogBuffer, LogThread};
+use super::rpc::now;
+use super::{InitError, LeftOut, Metrics};
 use crate::settings::LogFormat;
+
+/// Bytes of lines that may wait to be written, unless a setting says otherwise.
+pub const LOG_BUFFER_BYTES_MAX: usize = 1 << 20;
+/// Lines a second that say the same, unless a setting says otherwise.
+pub const LOG_REPEATS_PER_SECOND_MAX: u32 = 5;
 
 /// How and where to log.
 #[derive(Debug)]
@@ -17,30 +31,211 @@ pub struct LogOptions {
     pub format: LogFormat,
     /// Which events, in the syntax of `EnvFilter`.
     pub filter: String,
-    /// Where to: standard error, unless a test captures it.
-    pub writer: BoxMakeWriter,
+    /// Where to.
+    pub sink: LogSink,
     /// Whether pretty lines are coloured.
     pub ansi: bool,
+    /// Warnings and errors a second of one place in the code with one message; the others are folded into a count. 0:
+    /// none is folded.
+    pub repeats_per_second_max: u32,
 }
+
+pub(super) type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Where log lines go.
+#[derive(Debug)]
+pub enum LogSink {
+    /// To standard error, by a thread of its own: logging never waits, and what does not fit is dropped and counted.
+    StandardError {
+        /// Bytes of lines that may wait to be written.
+        buffer_bytes_max: usize,
+    },
+    /// To where a test keeps them, at once and all.
+    Direct(BoxMakeWriter),
+}
+
+/// What writes and tells of lines beside those who log them.
+#[derive(Debug)]
+pub(super) struct Logs {
+    buffer: Option<LogBuffer>,
+    folding: Arc<Folding>,
+}
+
+/// Lets pass what the filter names, and of what repeats itself a few a second.
+struct LineFilter {
+    named: EnvFilter,
+    ceiling: Targets,
+    folding: Arc<Folding>,
+    metrics: Arc<Metrics>,
+}
+
+// === impl LogOptions ===
 
 impl LogOptions {
     /// Logs to standard error, coloured if that is a terminal.
     pub fn to_stderr(format: LogFormat, filter: impl Into<String>) -> Self {
-        let ansi = std::io::stderr().is_terminal();
-        Self { format, filter: filter.into(), writer: BoxMakeWriter::new(std::io::stderr), ansi }
+        Self {
+            format,
+            filter: filter.into(),
+            sink: LogSink::StandardError { buffer_bytes_max: LOG_BUFFER_BYTES_MAX },
+            ansi: io::stderr().is_terminal(),
+            repeats_per_second_max: LOG_REPEATS_PER_SECOND_MAX,
+        }
+    }
+
+    /// Logs all there is to where a test keeps it, in plain text.
+    pub fn captured(format: LogFormat, filter: impl Into<String>, writer: BoxMakeWriter) -> Self {
+        let sink = LogSink::Direct(writer);
+        Self { format, filter: filter.into(), sink, ansi: false, repeats_per_second_max: 0 }
     }
 }
 
-pub(super) fn layer(options: LogOptions) -> Result<Box<dyn Layer<Registry> + Send + Sync>, InitError> {
-    let filter = EnvFilter::builder().parse(&options.filter)?.and(ceiling());
-    // A line as each span ends: of a call its method, status and time, which is the access log.
-    let layer = fmt::layer().with_writer(options.writer).with_span_events(FmtSpan::CLOSE);
-    Ok(match options.format {
-        LogFormat::Pretty => layer.with_ansi(options.ansi).with_filter(filter).boxed(),
-        LogFormat::Json => {
-            layer.json().flatten_event(true).with_current_span(true).with_span_list(false).with_filter(filter).boxed()
+// === impl Logs ===
+
+impl Logs {
+    /// The layer that makes lines of events.
+    pub(super) fn new(options: LogOptions, metrics: &Arc<Metrics>) -> Result<(Self, LogLayer), InitError> {
+        let folding = Arc::new(Folding::new(options.repeats_per_second_max));
+        let named = EnvFilter::builder().parse(&options.filter)?;
+        let filter = LineFilter { named, ceiling: ceiling(), folding: folding.clone(), metrics: metrics.clone() };
+        let (buffer, writer) = match options.sink {
+            LogSink::Direct(writer) => (None, writer),
+            LogSink::StandardError { buffer_bytes_max } => {
+                let buffer = LogBuffer::new(buffer_bytes_max, metrics.clone());
+                (Some(buffer.clone()), BoxMakeWriter::new(buffer))
+            }
+        };
+        // A line as each span ends: of a call its method, status and time, which is the access log.
+        let layer = fmt::layer().with_writer(writer).with_span_events(FmtSpan::CLOSE);
+        let layer = match options.format {
+            LogFormat::Pretty => layer.with_ansi(options.ansi).with_filter(filter).boxed(),
+            LogFormat::Json => layer
+                .json()
+                .flatten_event(true)
+                .with_current_span(true)
+                .with_span_list(false)
+                .with_filter(filter)
+                .boxed(),
+        };
+        Ok((Self { buffer, folding }, layer))
+    }
+
+    /// Starts the thread that writes them, if they are not written at once.
+    pub(super) fn start(&self, dispatch: &Dispatch) -> Result<Option<LogThread>, InitError> {
+        let Some(buffer) = &self.buffer else { return Ok(None) };
+        let (folding, buffer, subscriber) = (self.folding.clone(), buffer.clone(), dispatch.downgrade());
+        let own = buffer.clone();
+        let report = move || {
+            if let Some(subscriber) = subscriber.upgrade() {
+                Self { buffer: Some(own.clone()), folding: folding.clone() }.report_to(&subscriber, false);
+            }
+        };
+        Ok(Some(LogThread::start(buffer, io::stderr(), report)?))
+    }
+
+    /// Logs how many lines were left out since this was last done, of what repeats itself no more or of all.
+    pub(super) fn report_to(&self, subscriber: &Dispatch, all: bool) {
+        let dropped = self.buffer.as_ref().map_or(0, LogBuffer::take_dropped);
+        let folded = self.folding.take_left_out(now(), all);
+        if dropped > 0 || !folded.is_empty() {
+            dispatcher::with_default(subscriber, || {
+                if dropped > 0 {
+                    tracing::warn!(target: folding::TARGET, left_out = dropped, "log lines were dropped: they were not read fast enough");
+                }
+                folded.iter().for_each(report);
+            });
         }
-    })
+    }
+}
+
+/// One line for many, at their level: so it passes where they would have.
+fn report(left_out: &LeftOutLines) {
+    macro_rules! report {
+        ($level:expr) => {
+            tracing::event!(
+                target: folding::TARGET,
+                $level,
+                left_out = left_out.count,
+                of = left_out.message,
+                module = left_out.module,
+                line = left_out.line,
+                "log lines that repeat themselves were left out"
+            )
+        };
+    }
+    match left_out.level {
+        Level::ERROR => report!(Level::ERROR),
+        Level::WARN => report!(Level::WARN),
+        _ => report!(Level::INFO),
+    }
+}
+
+// === impl LineFilter ===
+
+impl LineFilter {
+    fn is_report(metadata: &Metadata<'_>) -> bool {
+        metadata.target() == folding::TARGET
+    }
+}
+
+/// Everything but `event_enabled` is the filter's own; it looks at spans too, so it is told of all of them.
+impl<S: Subscriber> Filter<S> for LineFilter
+where
+    EnvFilter: Filter<S>,
+    Targets: Filter<S>,
+{
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        let named = || Filter::<S>::enabled(&self.named, metadata, context);
+        Self::is_report(metadata) || (Filter::<S>::enabled(&self.ceiling, metadata, context) && named())
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if Self::is_report(metadata) {
+            return Interest::always();
+        }
+        // Asked either way: it keeps what it is asked of spans.
+        let named = Filter::<S>::callsite_enabled(&self.named, metadata);
+        let below = Filter::<S>::callsite_enabled(&self.ceiling, metadata);
+        match (below.is_never() || named.is_never(), metadata.is_event()) {
+            (true, _) => Interest::never(),
+            // What `event_enabled` may refuse has to be asked about each time: the registry takes it to be so.
+            (false, true) => Interest::sometimes(),
+            (false, false) => named,
+        }
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let passes = self.folding.passes(event, now());
+        if !passes {
+            self.metrics.log_lines_left_out(LeftOut::Repeated, 1);
+        }
+        passes
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let hints = [Filter::<S>::max_level_hint(&self.named), Filter::<S>::max_level_hint(&self.ceiling)];
+        hints.into_iter().flatten().min()
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        Filter::<S>::on_new_span(&self.named, attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        Filter::<S>::on_record(&self.named, id, values, context);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        Filter::<S>::on_enter(&self.named, id, context);
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        Filter::<S>::on_exit(&self.named, id, context);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        Filter::<S>::on_close(&self.named, id, context);
+    }
 }
 
 /// The most that a filter can ask for. Below INFO, h2 and hyper print header values and the database driver prints
@@ -64,8 +259,7 @@ pub(super) mod captured {
         /// Options to log here, without colour.
         pub(in super::super) fn options(&self, format: LogFormat, filter: &str) -> LogOptions {
             let captured = self.clone();
-            let writer = BoxMakeWriter::new(move || captured.clone());
-            LogOptions { format, filter: filter.to_owned(), writer, ansi: false }
+            LogOptions::captured(format, filter, BoxMakeWriter::new(move || captured.clone()))
         }
 
         /// What was logged so far.
@@ -144,6 +338,61 @@ mod tests {
     #[test]
     fn a_filter_that_does_not_parse_is_an_error() {
         let options = LogOptions::to_stderr(LogFormat::Json, "a=b=c");
-        assert!(matches!(layer(options), Err(InitError::Filter(_))));
+        assert!(matches!(Logs::new(options, &Arc::default()), Err(InitError::Filter(_))));
+    }
+
+    /// Everything as JSON, with so many repeats a second, and what was left out at the end.
+    fn folded(repeats_per_second_max: u32, log: impl FnOnce()) -> (Vec<serde_json::Value>, Arc<Metrics>) {
+        let (captured, metrics) = (Captured::default(), Arc::new(Metrics::new()));
+        let options = LogOptions { repeats_per_second_max, ..captured.options(LogFormat::Json, "trace") };
+        let (dispatch, guard) = build(options, &Otlp::off(), &metrics).unwrap();
+        tracing::dispatcher::with_default(&dispatch, log);
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(guard.shutdown());
+        (captured.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect(), metrics)
+    }
+
+    fn count(lines: &[serde_json::Value], message: &str) -> usize {
+        lines.iter().filter(|line| line["message"] == message).count()
+    }
+
+    #[test]
+    fn what_repeats_itself_is_folded_into_a_count() {
+        const FLOOD: u64 = 20_000;
+        let before = now();
+        let (lines, metrics) = folded(5, || {
+            for number in 0..FLOOD {
+                tracing::warn!(number, "the same");
+                if number % 5_000 == 0 {
+                    tracing::error!("seldom");
+                }
+            }
+        });
+        let seconds = before.elapsed().as_secs() as usize + 1;
+        let logged = count(&lines, "the same");
+        assert!((5..=5 * seconds).contains(&logged), "{logged} lines in {seconds} s");
+        assert_eq!(count(&lines, "seldom"), 4, "what is not repeated is all there");
+        let reports: Vec<_> = lines.iter().filter(|line| line["of"] == "the same").collect();
+        assert!((1..=seconds).contains(&reports.len()) && reports.iter().all(|line| line["level"] == "WARN"));
+        let told: u64 = reports.iter().map(|line| line["left_out"].as_u64().unwrap()).sum();
+        assert_eq!(told + logged as u64, FLOOD);
+        assert_eq!(metrics.log_lines_left_out_count(LeftOut::Repeated), told);
+    }
+
+    #[test]
+    fn a_place_whose_messages_differ_is_bounded_too() {
+        let before = now();
+        let (lines, _) = folded(5, || (0..20_000).for_each(|number| tracing::error!("failure {number}")));
+        let seconds = before.elapsed().as_secs() as usize + 1;
+        let logged = lines.iter().filter(|line| line.get("of").is_none()).count();
+        assert!((20..=20 * seconds).contains(&logged), "{logged} lines in {seconds} s");
+    }
+
+    #[test]
+    fn what_somebody_asked_for_is_not_folded() {
+        let all = |lines: &[serde_json::Value]| lines.len() == 300;
+        let span = || drop(tracing::info_span!("call").entered());
+        assert!(all(&folded(5, || (0..300).for_each(|_| tracing::debug!("detail"))).0));
+        assert!(all(&folded(5, || (0..300).for_each(|_| span())).0), "a line tells of each call's end");
+        assert!(all(&folded(0, || (0..300).for_each(|_| tracing::warn!("all"))).0));
     }
 }

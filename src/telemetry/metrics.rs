@@ -17,6 +17,7 @@ pub struct Metrics {
     cache_lookups: [Count; CACHE_RESULTS.len()],
     invariants_broken: [Count; INVARIANTS.len()],
     dropped: [Count; DROPPED_KINDS.len()],
+    log_lines_left_out: [Count; LEFT_OUT_REASONS.len()],
     mutation_retries: Count,
     rpcs_unfinished: Count,
     epoch: Count,
@@ -44,6 +45,15 @@ pub enum DroppedRecord {
     LateToken,
 }
 
+/// Why a log line was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// Too much waited to be written, or nobody reads any more.
+    BufferFull,
+    /// It said what others had said within the second.
+    Repeated,
+}
+
 /// The outcomes of a verification, as the API names them. Any other text counts as the last.
 const OUTCOMES: [&str; 10] = [
     "VALID",
@@ -61,6 +71,8 @@ const OUTCOMES: [&str; 10] = [
 const CACHE_RESULTS: [&str; 3] = ["hit", "miss", "fence_refused"];
 /// In the order of [`DroppedRecord`].
 const DROPPED_KINDS: [&str; 2] = ["usage", "late_token"];
+/// In the order of [`LeftOut`].
+const LEFT_OUT_REASONS: [&str; 2] = ["buffer_full", "repeated"];
 /// Any other text counts as the last.
 const INVARIANTS: [&str; 7] = ["V1", "V2", "V3", "V4", "V5", "V6", "OTHER"];
 
@@ -160,6 +172,16 @@ impl Metrics {
         self.dropped[kind as usize].get()
     }
 
+    /// So many log lines were left out.
+    pub(super) fn log_lines_left_out(&self, reason: LeftOut, count: u64) {
+        self.log_lines_left_out[reason as usize].add(count);
+    }
+
+    /// How many log lines were left out for this reason.
+    pub fn log_lines_left_out_count(&self, reason: LeftOut) -> u64 {
+        self.log_lines_left_out[reason as usize].get()
+    }
+
     /// An invariant, `V1` to `V6`, was seen broken. Should stay at zero for ever: alert on it.
     pub fn invariant_broken(&self, id: &'static str) {
         self.invariants_broken[index(&INVARIANTS, id)].add(1);
@@ -225,6 +247,7 @@ impl Metrics {
         family.counters("latchkey.verifications", "Verifications", "latchkey.outcome", &OUTCOMES, |metrics| &metrics.verifications);
         family.counters("latchkey.cache.lookups", "Cache look-ups", "latchkey.cache.result", &CACHE_RESULTS, |metrics| &metrics.cache_lookups);
         family.counters("latchkey.records.dropped", "Records given up", "latchkey.record.kind", &DROPPED_KINDS, |metrics| &metrics.dropped);
+        family.counters("latchkey.log.lines.left_out", "Log lines left out", "latchkey.log.reason", &LEFT_OUT_REASONS, |metrics| &metrics.log_lines_left_out);
         family.counters("latchkey.invariants.broken", "Invariants seen broken", "latchkey.invariant", &INVARIANTS, |metrics| &metrics.invariants_broken);
         family.counter("latchkey.mutation.retries", "Mutations tried again", |metrics| &metrics.mutation_retries);
         family.gauge("latchkey.revision.epoch", "Epoch of the applied revision", |metrics| &metrics.epoch);

@@ -11,7 +11,9 @@
 //!   goes through [`Redacted`].
 //! - Names and outcomes given to [`Metrics`] are `&'static str`, so that no value of a request can become a label.
 
+mod folding;
 mod grpc_layer;
+mod log_thread;
 mod logs;
 mod methods;
 mod metrics;
@@ -24,16 +26,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tracing::Dispatch;
+use tracing::dispatcher::WeakDispatch;
+use tracing::{Dispatch, dispatcher};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 pub use self::grpc_layer::{GrpcLayer, GrpcService, ObservedBody, ResponseFuture};
-pub use self::logs::LogOptions;
+pub use self::logs::{LOG_BUFFER_BYTES_MAX, LOG_REPEATS_PER_SECOND_MAX, LogOptions, LogSink};
 pub use self::methods::{MethodLabel, MethodTable};
-pub use self::metrics::{CacheLookup, DroppedRecord, Metrics};
+pub use self::metrics::{CacheLookup, DroppedRecord, LeftOut, Metrics};
 pub use self::otlp::{Otlp, OtlpTarget};
 
+use self::log_thread::LogThread;
+use self::logs::Logs;
 use self::otlp::Exporters;
 
 /// Longest that [`TelemetryGuard::shutdown`] waits for a collector.
@@ -48,19 +53,23 @@ pub enum InitError {
     /// An exporter refuses its endpoint or its `OTEL_…` variables.
     #[error("the OTLP exporter cannot be set up")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// The thread that exports cannot be started.
-    #[error("the thread that exports telemetry cannot be started")]
+    /// The thread that exports, or the one that writes log lines, cannot be started.
+    #[error("the threads of telemetry cannot be started")]
     Thread(#[from] std::io::Error),
     /// Somebody has installed a subscriber already.
     #[error("telemetry is already initialised in this process")]
     AlreadyInitialised,
 }
 
-/// Keeps telemetry going. Dropping it without [`shutdown`](Self::shutdown) loses what was not exported yet.
+/// Keeps telemetry going. Dropping it without [`shutdown`](Self::shutdown) loses what was not exported yet; log lines
+/// that wait are written either way, as far as somebody reads them.
 #[derive(Debug)]
 #[must_use = "telemetry that is not exported yet is lost unless `shutdown` is awaited"]
 pub struct TelemetryGuard {
     exporters: Option<Exporters>,
+    logs: Logs,
+    log_thread: Option<LogThread>,
+    subscriber: WeakDispatch,
     /// The exporters observe it weakly: kept until the last export, whoever else lets go of it before.
     _metrics: Arc<Metrics>,
 }
@@ -74,7 +83,7 @@ pub struct TelemetryGuard {
 /// On mistakes of configuration only; see [`InitError`].
 pub fn init(log: LogOptions, otlp: &Otlp, metrics: &Arc<Metrics>) -> Result<TelemetryGuard, InitError> {
     let (dispatch, guard) = build(log, otlp, metrics)?;
-    tracing::dispatcher::set_global_default(dispatch).map_err(|_| InitError::AlreadyInitialised)?;
+    dispatcher::set_global_default(dispatch).map_err(|_| InitError::AlreadyInitialised)?;
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     Ok(guard)
 }
@@ -84,21 +93,29 @@ pub fn init(log: LogOptions, otlp: &Otlp, metrics: &Arc<Metrics>) -> Result<Tele
 /// # Errors
 /// As [`init`].
 pub fn build(log: LogOptions, otlp: &Otlp, metrics: &Arc<Metrics>) -> Result<(Dispatch, TelemetryGuard), InitError> {
-    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![logs::layer(log)?];
+    let (logs, layer) = Logs::new(log, metrics)?;
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![layer];
     let exporters = Exporters::start(otlp, metrics)?;
     layers.extend(exporters.as_ref().and_then(Exporters::trace_layer));
-    let subscriber = tracing_subscriber::registry().with(layers);
-    Ok((Dispatch::new(subscriber), TelemetryGuard { exporters, _metrics: metrics.clone() }))
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(layers));
+    let log_thread = logs.start(&dispatch)?;
+    let (subscriber, _metrics) = (dispatch.downgrade(), metrics.clone());
+    Ok((dispatch, TelemetryGuard { exporters, logs, log_thread, subscriber, _metrics }))
 }
 
 impl TelemetryGuard {
-    /// Exports what there is and stops exporting, within [`SHUTDOWN_TIMEOUT`] whether the collector answers or not.
+    /// Exports what there is and stops exporting, within [`SHUTDOWN_TIMEOUT`] whether the collector answers or not, and
+    /// writes the log lines that wait, within a second whether somebody reads them or not.
     pub async fn shutdown(self) {
+        if let Some(subscriber) = self.subscriber.upgrade() {
+            self.logs.report_to(&subscriber, true);
+        }
         if let Some(exporters) = self.exporters
             && tokio::time::timeout(SHUTDOWN_TIMEOUT, exporters.shutdown()).await.is_err()
         {
             tracing::warn!("the telemetry collector does not answer: the last traces and metrics are lost");
         }
+        drop(self.log_thread);
     }
 }
 

@@ -29,7 +29,7 @@ pub fn start() {
         let path = folder.join(format!("process-{}.log", std::process::id()));
         let file = OpenOptions::new().create(true).append(true).open(path).expect("the log folder is writable");
         let writer = BoxMakeWriter::new(Arc::new(file));
-        let options = LogOptions { format: LogFormat::Json, filter: FILTER.into(), writer, ansi: false };
+        let options = LogOptions::captured(LogFormat::Json, FILTER, writer);
         let guard = telemetry::init(options, &Otlp::off(), &Arc::new(Metrics::new())).expect("logs start once");
         // Nothing is exported: there is nothing to flush.
         std::mem::forget(guard);

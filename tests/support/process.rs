@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Write},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{
         atomic::{AtomicU32, Ordering},
         mpsc::{Receiver, RecvTimeoutError, channel},
@@ -26,6 +26,8 @@ pub struct Process {
     child: Child,
     lines: Receiver<String>,
     stderr: PathBuf,
+    /// Its standard error, if that is a pipe that nobody reads.
+    unread: Option<ChildStderr>,
     /// Kept while the process may write there, if nobody else keeps it.
     _folder: Option<tempfile::TempDir>,
 }
@@ -44,6 +46,8 @@ pub struct Start {
     environment: Vec<(String, String)>,
     /// Whether its standard output legitimately holds a token.
     secret_stdout: bool,
+    /// Whether nobody reads its standard error, a pipe.
+    unread_stderr: bool,
 }
 
 /// `latchkey` with these arguments, and an environment without settings but for logs as loud as can be.
@@ -60,6 +64,12 @@ impl Start {
     /// Its standard output is not kept for the scan: it is where a token is meant to appear.
     pub fn secret_stdout(mut self) -> Self {
         self.secret_stdout = true;
+        self
+    }
+
+    /// Its standard error is a pipe, which nobody reads before [`Process::read_stderr`].
+    pub fn unread_stderr(mut self) -> Self {
+        self.unread_stderr = true;
         self
     }
 
@@ -83,11 +93,13 @@ impl Start {
         }
         command.args(&self.arguments).env("LATCHKEY_LOG_FILTER", "trace").env("LATCHKEY_LOG_FORMAT", "json");
         command.envs(self.environment).stdin(Stdio::null()).stdout(Stdio::piped());
-        command.stderr(File::create(&stderr).expect("the log folder is writable"));
+        let file = File::create(&stderr).expect("the log folder is writable");
+        command.stderr(if self.unread_stderr { Stdio::piped() } else { file.into() });
         let mut child = command.spawn().expect("the program can be started");
+        let unread = child.stderr.take();
         let kept = (!self.secret_stdout).then(|| folder.join(format!("{name}.stdout")));
         let lines = read_lines(child.stdout.take().expect("piped"), kept);
-        Process { child, lines, stderr, _folder: own }
+        Process { child, lines, stderr, unread, _folder: own }
     }
 
     /// Runs it to its end, which comes within the limit.
@@ -124,6 +136,13 @@ impl Process {
             Err(RecvTimeoutError::Timeout) => panic!("no line within {limit:?}; stderr:\n{}", self.stderr()),
             Err(RecvTimeoutError::Disconnected) => panic!("it ended; stderr:\n{}", self.stderr()),
         }
+    }
+
+    /// Reads the pipe of [`Start::unread_stderr`] from now on, to where [`Self::stderr`] looks.
+    pub fn read_stderr(&mut self) {
+        let mut pipe = self.unread.take().expect("nobody has read it yet");
+        let mut kept = File::create(&self.stderr).expect("the log folder is writable");
+        std::thread::spawn(move || std::io::copy(&mut pipe, &mut kept).expect("both stay"));
     }
 
     /// What it wrote to standard error so far.
@@ -174,6 +193,8 @@ impl Process {
     /// Waits for its end, which comes within the limit.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> Ended {
+        // If it is a pipe that nobody reads, it stays one until the process has ended.
+        let _unread = self.unread.take();
         let mut waited = Duration::ZERO;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("our child") {
@@ -209,9 +230,9 @@ impl Ended {
     #[track_caller]
     pub fn failure(self) -> String {
         assert!(self.status.code().is_some_and(|code| code != 0), "{}\n{}", self.status, self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         let told: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with('{')).collect();
         let told = told.join("\n");
-        assert!(!told.contains("panicked"), "{told}");
         assert!(!told.trim().is_empty(), "it said nothing:\n{}", self.stderr);
         told
     }

@@ -63,10 +63,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let data_dir = std::path::absolute(data_dir)?;
     // The rest of the settings needs the data folder, which is not ours before PostgreSQL has taken its lock.
     let logs = settings::load_database(&Flags::default().with("database_url", "postgres://later/"), environment())?;
-    with_telemetry(logs.log_format, &logs.log_filter, async |metrics| {
-        until_stopped(&args, &data_dir, metrics, &mut signals).await
-    })
-    .await
+    with_telemetry(logs.log(), async |metrics| until_stopped(&args, &data_dir, metrics, &mut signals).await).await
 }
 
 async fn until_stopped(

@@ -1,0 +1,217 @@
+//! Folds log lines that say the same again and again.
+//!
+//! Of one place in the code with one message, a few lines a second are logged; how many more there were is said in one
+//! line a second. A place whose messages differ is held to a few times as many in all. So no fault, however often it
+//! strikes, writes more than a reader can take. Lines of DEBUG and TRACE are all logged: whoever asks for them wants
+//! every one. Lines that tell of a call's end are no repetition and not folded.
+
+use std::{
+    collections::HashMap,
+    fmt::{self, Write},
+    hash::{DefaultHasher, Hasher},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tracing::{
+    Event, Level,
+    callsite::Identifier,
+    field::{Field, Visit},
+};
+
+/// The target of the lines that say what was left out: it has to pass whatever filter has passed those.
+pub(super) const TARGET: &str = "latchkey::telemetry::folded";
+
+const PERIOD: Duration = Duration::from_secs(1);
+/// A place with many messages may log so many times as much as one message.
+const MESSAGES_PER_SITE: u32 = 4;
+/// So many places and messages are told apart; what comes beyond counts for its place alone, or for none.
+const KEYS_MAX: usize = 1_024;
+/// So much of a message is quoted where it says how often it was left out.
+const QUOTE_BYTES_MAX: usize = 200;
+
+/// What was logged lately, and what was left out.
+#[derive(Debug)]
+pub(super) struct Folding {
+    /// 0: nothing is folded.
+    per_second_max: u32,
+    windows: Mutex<HashMap<Key, Window>>,
+}
+
+/// What was left out of one message, or of one place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LeftOutLines {
+    pub level: Level,
+    /// The module that logs it.
+    pub module: &'static str,
+    pub line: u32,
+    /// The first that was left out.
+    pub message: String,
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Message(Site, u64),
+    Site(Site),
+    /// All places for which there is no room.
+    Rest,
+}
+
+/// A place in the code. Lines that a library logs by the `log` crate share one place, and say in fields where they are
+/// from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Site(Identifier, u64);
+
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    passed: u32,
+    left_out: Option<LeftOutLines>,
+}
+
+/// What tells a line from others, without keeping it.
+struct Fingerprint {
+    message: Hashed,
+    origin: Hashed,
+}
+
+#[derive(Default)]
+struct Hashed(DefaultHasher);
+
+/// A message, cut.
+struct Quote(String);
+
+// === impl Folding ===
+
+impl Folding {
+    pub(super) fn new(per_second_max: u32) -> Self {
+        Self { per_second_max, windows: Mutex::default() }
+    }
+
+    /// Whether a line is to be logged now.
+    pub(super) fn passes(&self, event: &Event<'_>, now: Instant) -> bool {
+        let level = *event.metadata().level();
+        if self.per_second_max == 0 || level > Level::INFO || event.metadata().target() == TARGET {
+            return true;
+        }
+        let mut fingerprint = Fingerprint { message: Hashed::default(), origin: Hashed::default() };
+        event.record(&mut fingerprint);
+        let site = Site(event.metadata().callsite(), fingerprint.origin.0.finish());
+        let message = Key::Message(site.clone(), fingerprint.message.0.finish());
+        let per_site_max = self.per_second_max.saturating_mul(MESSAGES_PER_SITE);
+        // What is no fault may come in greater numbers: a migration is one line, and there are several.
+        let per_message_max = if level == Level::INFO { per_site_max } else { self.per_second_max };
+
+        let mut windows = self.windows();
+        let site = if has_room(&windows, &Key::Site(site.clone())) { Key::Site(site) } else { Key::Rest };
+        for (key, max) in [(&message, per_message_max), (&site, per_site_max)] {
+            if let Some(window) = windows.get_mut(key)
+                && !window.has_room(now, max)
+            {
+                window.leave_out(event);
+                return false;
+            }
+        }
+        // Without room for the message, the place counts for it.
+        for key in [site, message] {
+            if key == Key::Rest || has_room(&windows, &key) {
+                windows.entry(key).or_insert_with(|| Window::new(now)).passed += 1;
+            }
+        }
+        true
+    }
+
+    /// Takes what was left out, of everything whose second is over, or of all; and forgets what is quiet.
+    pub(super) fn take_left_out(&self, now: Instant, all: bool) -> Vec<LeftOutLines> {
+        let mut left_out = Vec::new();
+        self.windows().retain(|_, window| {
+            if !all && now.saturating_duration_since(window.began) < PERIOD {
+                return true;
+            }
+            left_out.extend(window.left_out.take());
+            now.saturating_duration_since(window.began) < PERIOD
+        });
+        left_out
+    }
+
+    fn windows(&self) -> MutexGuard<'_, HashMap<Key, Window>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn has_room(windows: &HashMap<Key, Window>, key: &Key) -> bool {
+    windows.len() < KEYS_MAX || windows.contains_key(key)
+}
+
+// === impl Window ===
+
+impl Window {
+    fn new(now: Instant) -> Self {
+        Self { began: now, passed: 0, left_out: None }
+    }
+
+    fn has_room(&mut self, now: Instant, max: u32) -> bool {
+        if now.saturating_duration_since(self.began) >= PERIOD {
+            (self.began, self.passed) = (now, 0);
+        }
+        self.passed < max
+    }
+
+    fn leave_out(&mut self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        let first = || {
+            let mut quote = Quote(String::new());
+            event.record(&mut quote);
+            LeftOutLines {
+                level: *metadata.level(),
+                module: metadata.module_path().unwrap_or_else(|| metadata.target()),
+                line: metadata.line().unwrap_or(0),
+                message: quote.0,
+                count: 0,
+            }
+        };
+        self.left_out.get_or_insert_with(first).count += 1;
+    }
+}
+
+// === impl Fingerprint ===
+
+impl Visit for Fingerprint {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let hashed = match field.name() {
+            "message" => &mut self.message,
+            "log.target" | "log.module_path" | "log.file" | "log.line" => &mut self.origin,
+            _ => return,
+        };
+        // Hashing cannot fail, and a value that cannot be formatted has no more to tell.
+        let _ = write!(hashed, "{value:?}");
+    }
+}
+
+impl Write for Hashed {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+// === impl Quote ===
+
+impl Visit for Quote {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            // It ends where there is no more room.
+            let _ = write!(self, "{value:?}");
+        }
+    }
+}
+
+impl Write for Quote {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = QUOTE_BYTES_MAX - self.0.len();
+        let cut = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        self.0.push_str(&text[..cut]);
+        if cut < text.len() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
