@@ -175,6 +175,7 @@ fn live_peppers(settings: &Settings) -> Vec<Pepper> {
 fn verify_limits(settings: &Settings) -> verify::Limits {
     verify::Limits {
         cached_tokens_max: settings.cache_keys_max,
+        shared_bytes_max: settings.cache_shared_bytes_max,
         unknown_tokens_max: settings.negative_entries_max,
         misses_in_flight_max: settings.misses_in_flight_max,
         miss_timeout: Duration::from_millis(settings.database_timeout_ms),

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     app::Observer,
     domain::verification::Outcome,
-    telemetry::{CacheLookup, DroppedRecord, Metrics},
+    telemetry::{CacheLookup, DroppedRecord, Eviction, Metrics},
     verify::Verifier,
 };
 
@@ -51,6 +51,10 @@ fn copy(verifier: &Verifier, metrics: &Metrics) {
         (CacheLookup::FenceRefused, counters.fence_refusals.load(Ordering::Relaxed)),
     ];
     lookups.into_iter().for_each(|(result, total)| metrics.cache_lookup_total(result, total));
+    let cache = verifier.cache();
+    metrics.cache_holds(cache.len() as u64, cache.shared_bytes() as u64);
+    metrics.cache_eviction_total(Eviction::Full, cache.evicted_for_room());
+    metrics.cache_eviction_total(Eviction::SharedBytes, cache.evicted_for_bytes());
     metrics.dropped_total(DroppedRecord::Usage, counters.usage_drops.load(Ordering::Relaxed));
     metrics.dropped_total(DroppedRecord::LateToken, counters.late_drops.load(Ordering::Relaxed));
     if let Some(applied) = verifier.applied() {

@@ -86,6 +86,8 @@ settings! {
         "Prefix of newly minted tokens, 2 to 12 of a-z and 0-9";
     cache_keys_max: usize, "KEYS" [1, 100_000_000], Value("1000000"),
         "Most tokens held in the cache, which takes some 250 bytes each as it fills";
+    cache_shared_bytes_max: usize, "BYTES" [1_048_576, 1_099_511_627_776], Value("268435456"),
+        "Most bytes kept of what cached tokens share (accounts, teams, permission sets and prepared answers), and for a moment half as much again; beyond it, tokens with long lists of teams leave the cache first";
     negative_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
         "Most unknown digests remembered as unknown";
     misses_in_flight_max: usize, "MISSES" [1, 1_000_000], Value("1024"),

@@ -16,6 +16,9 @@ pub struct Metrics {
     verifications: [Count; OUTCOMES.len()],
     cache_lookups: [Count; CACHE_RESULTS.len()],
     invariants_broken: [Count; INVARIANTS.len()],
+    cache_evictions: [Count; EVICTION_REASONS.len()],
+    cache_tokens: Count,
+    cache_shared_bytes: Count,
     dropped: [Count; DROPPED_KINDS.len()],
     log_lines_left_out: [Count; LEFT_OUT_REASONS.len()],
     mutation_retries: Count,
@@ -34,6 +37,15 @@ pub enum CacheLookup {
     Miss,
     /// It had one that a fence refused.
     FenceRefused,
+}
+
+/// Why a cached token was evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eviction {
+    /// The cache held as many as it may.
+    Full,
+    /// What cached tokens share took as many bytes as it may.
+    SharedBytes,
 }
 
 /// A record given up rather than let it slow a verification.
@@ -69,6 +81,8 @@ const OUTCOMES: [&str; 10] = [
 ];
 /// In the order of [`CacheLookup`].
 const CACHE_RESULTS: [&str; 3] = ["hit", "miss", "fence_refused"];
+/// In the order of [`Eviction`].
+const EVICTION_REASONS: [&str; 2] = ["full", "shared_bytes"];
 /// In the order of [`DroppedRecord`].
 const DROPPED_KINDS: [&str; 2] = ["usage", "late_token"];
 /// In the order of [`LeftOut`].
@@ -113,6 +127,17 @@ impl Metrics {
     /// The cache gave this result so often since the process started.
     pub fn cache_lookup_total(&self, result: CacheLookup, total: u64) {
         self.cache_lookups[result as usize].set(total);
+    }
+
+    /// The cache holds so many tokens, which share so many bytes.
+    pub fn cache_holds(&self, tokens: u64, shared_bytes: u64) {
+        self.cache_tokens.set(tokens);
+        self.cache_shared_bytes.set(shared_bytes);
+    }
+
+    /// The cache has evicted so many tokens since the process started.
+    pub fn cache_eviction_total(&self, reason: Eviction, total: u64) {
+        self.cache_evictions[reason as usize].set(total);
     }
 
     /// So many records were given up since the process started.
@@ -246,6 +271,9 @@ impl Metrics {
         let family = Family { metrics: self, meter };
         family.counters("latchkey.verifications", "Verifications", "latchkey.outcome", &OUTCOMES, |metrics| &metrics.verifications);
         family.counters("latchkey.cache.lookups", "Cache look-ups", "latchkey.cache.result", &CACHE_RESULTS, |metrics| &metrics.cache_lookups);
+        family.counters("latchkey.cache.evictions", "Cached tokens evicted", "latchkey.cache.reason", &EVICTION_REASONS, |metrics| &metrics.cache_evictions);
+        family.gauge("latchkey.cache.tokens", "Tokens in the cache", |metrics| &metrics.cache_tokens);
+        family.gauge("latchkey.cache.shared.bytes", "Bytes that cached tokens share", |metrics| &metrics.cache_shared_bytes);
         family.counters("latchkey.records.dropped", "Records given up", "latchkey.record.kind", &DROPPED_KINDS, |metrics| &metrics.dropped);
         family.counters("latchkey.log.lines.left_out", "Log lines left out", "latchkey.log.reason", &LEFT_OUT_REASONS, |metrics| &metrics.log_lines_left_out);
         family.counters("latchkey.invariants.broken", "Invariants seen broken", "latchkey.invariant", &INVARIANTS, |metrics| &metrics.invariants_broken);

@@ -34,7 +34,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 pub use self::grpc_layer::{GrpcLayer, GrpcService, ObservedBody, ResponseFuture};
 pub use self::logs::{LOG_BUFFER_BYTES_MAX, LOG_REPEATS_PER_SECOND_MAX, LogOptions, LogSink};
 pub use self::methods::{MethodLabel, MethodTable};
-pub use self::metrics::{CacheLookup, DroppedRecord, LeftOut, Metrics};
+pub use self::metrics::{CacheLookup, DroppedRecord, Eviction, LeftOut, Metrics};
 pub use self::otlp::{Otlp, OtlpTarget};
 
 use self::log_thread::LogThread;

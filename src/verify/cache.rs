@@ -9,16 +9,15 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-
-use arc_swap::ArcSwap;
 
 use super::{
     entry::Entry,
     fence::Buckets,
-    interned::{Interned, NamedSet},
+    interned::NamedSet,
+    naming::Naming,
     slot::{Contents, LastUse, NEVER, Sought},
     table::Table,
     tables::{Current, InHand},
@@ -36,19 +35,22 @@ use crate::domain::{
 const TABLES_MAX: usize = 64;
 /// A part is not worth a table below so many entries.
 const TABLE_ENTRIES_MIN: usize = 1_024;
-/// What is kept for sharing may be so many times the entries, and so many more, before the cache moves to fresh names.
-/// An entry names six things at most: so what is still named is always well below that.
-const NAMES_PER_ENTRY_MAX: usize = 8;
-const NAMES_SPARE: usize = 65_536;
+
+/// So many entries are moved to other names with each that is written.
+const MOVED_AT_ONCE: usize = 4_096;
 
 /// Tokens on record, by digest.
 pub struct EntryCache {
     tables: Current,
     /// Each keeps its table's other writers out.
     writers: Box<[Mutex<Writer>]>,
-    names: ArcSwap<Interned>,
+    naming: Naming,
+    /// The table to look at next, of those that may have to move to other names.
+    next_to_move: AtomicUsize,
     count: AtomicUsize,
     entries_max: usize,
+    evicted_for_bytes: AtomicU64,
+    evicted_for_room: AtomicU64,
 }
 
 /// What the one writer of a table keeps.
@@ -132,18 +134,23 @@ impl Room {
 // === impl EntryCache ===
 
 impl EntryCache {
-    /// An empty cache of at most `entries_max`. It takes memory as it fills.
+    /// An empty cache of at most `entries_max`, which share no more than about `shared_bytes_max`. It takes memory as it
+    /// fills.
     #[must_use]
-    pub fn new(entries_max: usize) -> Self {
+    pub fn new(entries_max: usize, shared_bytes_max: usize) -> Self {
         let tables = (entries_max / TABLE_ENTRIES_MIN).clamp(1, TABLES_MAX).next_power_of_two();
-        let names: Arc<Interned> = Arc::default();
+        let naming = Naming::new(tables, shared_bytes_max);
+        let names = naming.names(0);
         let table = |_| Table::new(tables.ilog2(), names.clone());
         Self {
             tables: Current::new((0..tables).map(table)),
             writers: (0..tables).map(|_| Mutex::default()).collect(),
-            names: ArcSwap::new(names),
+            naming,
+            next_to_move: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
             entries_max,
+            evicted_for_bytes: AtomicU64::new(0),
+            evicted_for_room: AtomicU64::new(0),
         }
     }
 
@@ -164,9 +171,15 @@ impl EntryCache {
         let sought = Sought::new(entry.digest());
         let shard = self.tables().place_of(&sought);
         let mut writer = self.writers[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        let table = self.renamed(shard);
+        self.put(shard, &mut writer, entry, last_use);
+        drop(writer);
+        self.move_others();
+    }
+
+    fn put(&self, shard: usize, writer: &mut Writer, entry: &Entry, last_use: LastUse) {
+        let table = self.renamed(shard, writer);
         let mut older = Contents::default();
-        if let Some(place) = table.find(&sought, &mut older) {
+        if let Some(place) = table.find(&Sought::new(entry.digest()), &mut older) {
             if older.revision() <= entry.revision() {
                 let names = table.interned.intern(entry.facts(), entry.catalogue());
                 table.slot(place).replace(&Contents::of(entry, &names));
@@ -178,6 +191,7 @@ impl EntryCache {
             writer.hand = hand;
             writer.entries -= 1;
             self.count.fetch_sub(1, Ordering::Relaxed);
+            self.evicted_for_room.fetch_add(1, Ordering::Relaxed);
         }
         let full = table.is_full_with(writer.entries + 1);
         let table = if full { self.tables.put(shard, table.grown()) } else { table };
@@ -187,14 +201,57 @@ impl EntryCache {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A shard's table, moved to fresh names if the cache has moved on.
-    fn renamed(&self, shard: usize) -> Arc<Table> {
-        let limit = self.len() * NAMES_PER_ENTRY_MAX + NAMES_SPARE;
-        if self.names.load().count() > limit {
-            self.names.store(Arc::default());
+    /// A shard's table, moved to fresh names if the cache moves on.
+    fn renamed(&self, shard: usize, writer: &mut Writer) -> Arc<Table> {
+        let (table, names) = (self.tables().table(shard).clone(), self.naming.names(self.len()));
+        if Arc::ptr_eq(&table.interned, &names) {
+            return table;
         }
-        let (table, names) = (self.tables().table(shard).clone(), self.names.load_full());
-        if Arc::ptr_eq(&table.interned, &names) { table } else { self.tables.put(shard, table.renamed(names)) }
+        let (renamed, entries) = table.renamed(names, self.naming.allowance());
+        let renamed = self.tables.put(shard, renamed);
+        let evicted = writer.entries - entries;
+        self.count.fetch_sub(evicted, Ordering::Relaxed);
+        self.evicted_for_bytes.fetch_add(evicted as u64, Ordering::Relaxed);
+        (writer.entries, writer.hand) = (entries, 0);
+        self.naming.moved();
+        renamed
+    }
+
+    /// Has more tables move with each that is written to: else those that nothing is written to would keep the old names
+    /// for good. As many as are small, or one that is large, so that nobody is held up for long.
+    fn move_others(&self) {
+        let (mut moved, mut looked_at) = (0, 0);
+        while moved < MOVED_AT_ONCE && looked_at < self.writers.len() && self.naming.is_moving() {
+            let shard = self.next_to_move.fetch_add(1, Ordering::Relaxed) % self.writers.len();
+            // Whoever writes to it at the moment moves it.
+            if let Ok(mut writer) = self.writers[shard].try_lock() {
+                self.renamed(shard, &mut writer);
+                moved += writer.entries;
+            }
+            looked_at += 1;
+        }
+    }
+
+    /// How many bytes its entries share, and what was shared before.
+    #[must_use]
+    pub fn shared_bytes(&self) -> usize {
+        let tables = self.tables();
+        let mut shared: Vec<_> = (0..self.writers.len()).map(|shard| &tables.table(shard).interned).collect();
+        shared.sort_unstable_by_key(|interned| Arc::as_ptr(interned));
+        shared.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        shared.into_iter().map(|interned| interned.bytes()).sum()
+    }
+
+    /// How many entries were evicted because they shared too many bytes.
+    #[must_use]
+    pub fn evicted_for_bytes(&self) -> u64 {
+        self.evicted_for_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many entries were evicted because it was full.
+    #[must_use]
+    pub fn evicted_for_room(&self) -> u64 {
+        self.evicted_for_room.load(Ordering::Relaxed)
     }
 
     /// How many it holds.

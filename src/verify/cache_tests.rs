@@ -12,6 +12,10 @@ fn entry(number: u64, revision: i64) -> Entry {
     Entry::new(digest(number), fake::facts(u128::from(number)), fake::no_catalogue(), fake::stamp(revision))
 }
 
+fn of(entries_max: usize) -> EntryCache {
+    EntryCache::new(entries_max, 256 << 20)
+}
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_micros(second * 1_000_000)
 }
@@ -28,7 +32,7 @@ fn a_digest_is_its_own_hash() {
 #[test]
 fn what_was_remembered_comes_back_whole() {
     let teams = |count: usize| (0..count).map(|i| TeamId::from_stored(&format!("team-{i}"))).collect();
-    let cache = EntryCache::new(100);
+    let cache = of(100);
     let facts = [
         fake::facts(1),
         TokenFacts { state: ApiKeyState::Disabled, account_suspended: true, ..fake::facts(2) },
@@ -61,7 +65,7 @@ fn what_was_remembered_comes_back_whole() {
 #[test]
 fn a_team_is_found_in_a_scope_of_any_length() {
     for count in [0, 1, 3, 4, 300] {
-        let (cache, team) = (EntryCache::new(100), |i: usize| TeamId::from_stored(&format!("team-{i:03}")));
+        let (cache, team) = (of(100), |i: usize| TeamId::from_stored(&format!("team-{i:03}")));
         let facts = TokenFacts { team_ids: (0..count).map(team).collect(), ..fake::facts(1) };
         cache.insert(&Entry::new(digest(1), facts, fake::no_catalogue(), fake::stamp(3)), LastUse::NEVER);
         let (tables, mut room) = (cache.tables(), Room::default());
@@ -77,7 +81,7 @@ fn a_team_is_found_in_a_scope_of_any_length() {
 
 #[test]
 fn an_older_fill_that_comes_late_does_not_replace_a_newer_one() {
-    let cache = EntryCache::new(100);
+    let cache = of(100);
     cache.insert(&entry(1, 5), LastUse::NEVER);
     cache.insert(&entry(1, 4), LastUse::NEVER);
     assert_eq!(cached(&cache, 1), Some(fake::stamp(5)));
@@ -87,7 +91,7 @@ fn an_older_fill_that_comes_late_does_not_replace_a_newer_one() {
 
 #[test]
 fn it_grows_to_its_bound_and_loses_nothing_before() {
-    let cache = EntryCache::new(20_000);
+    let cache = of(20_000);
     (0..20_000).for_each(|number| cache.insert(&entry(number, 1), LastUse::NEVER));
     assert!((0..20_000).all(|number| cached(&cache, number).is_some()));
     (20_000..30_000).for_each(|number| cache.insert(&entry(number, 1), LastUse::NEVER));
@@ -97,7 +101,7 @@ fn it_grows_to_its_bound_and_loses_nothing_before() {
 
 #[test]
 fn what_is_used_stays_longer_than_what_is_not() {
-    let cache = EntryCache::new(1_000);
+    let cache = of(1_000);
     (0..1_000).for_each(|number| cache.insert(&entry(number, 1), LastUse::NEVER));
     for round in 1..4 {
         (0..100).for_each(|number| {
@@ -110,17 +114,24 @@ fn what_is_used_stays_longer_than_what_is_not() {
     assert!((0..100).all(|number| cached(&cache, number).is_some()));
 }
 
+/// Bytes that are kept where a few entries share little: those that are named, and as much again and some.
+const CHURN_BYTES_MAX: usize = 3 * (4 << 20);
+
 #[test]
 fn names_that_nobody_uses_are_forgotten() {
-    let cache = EntryCache::new(10);
+    let cache = of(10);
     let named = |number: u64| {
         let account_id = AccountId::from_stored(&format!("account-{number}"));
         Entry::new(digest(number), TokenFacts { account_id, ..fake::facts(1) }, fake::no_catalogue(), fake::stamp(1))
     };
-    let bound = NAMES_SPARE + 11 * NAMES_PER_ENTRY_MAX;
-    for number in 0..NAMES_SPARE as u64 * 2 {
-        cache.insert(&named(number), LastUse::NEVER);
-        assert!(cache.names.load().count() <= bound);
+    let catalogue = fake::no_catalogue();
+    for number in 0..100_000 {
+        let entry = named(number);
+        cache.insert(
+            &Entry::new(*entry.digest(), entry.facts().clone(), catalogue.clone(), fake::stamp(1)),
+            LastUse::NEVER,
+        );
+        assert!(cache.shared_bytes() <= CHURN_BYTES_MAX);
         assert_eq!(
             cache.tables().get(&digest(number), &mut Room::default()).expect("cached").account_id(),
             &named(number).facts().account_id
@@ -128,9 +139,73 @@ fn names_that_nobody_uses_are_forgotten() {
     }
 }
 
+/// A scope of many teams, a different one for each edit of a key.
+fn wide(key: u64, edit: i64) -> Entry {
+    let team = |place| TeamId::from_stored(&format!("team-{:04}-of-key-{key}-since-{edit}", place));
+    let facts = TokenFacts { team_ids: (0..1_000).map(team).collect(), ..fake::facts(u128::from(key)) };
+    Entry::new(digest(key), facts, fake::no_catalogue(), fake::stamp(edit))
+}
+
+#[test]
+fn a_key_that_is_edited_again_and_again_takes_no_more_memory_however_many_teams_it_has() {
+    // Many tables, most of which nothing is ever written to.
+    let cache = of(1_000_000);
+    (1_000..3_000).for_each(|number| cache.insert(&entry(number, 1), LastUse::NEVER));
+    let mut most = 0;
+    for edit in 1..2_000 {
+        cache.insert(&wide(1, edit), LastUse::NEVER);
+        most = most.max(cache.shared_bytes());
+    }
+    assert!(most <= CHURN_BYTES_MAX, "{most} bytes");
+    let (tables, mut room) = (cache.tables(), Room::default());
+    assert_eq!(tables.get(&digest(1), &mut room).expect("cached").to_entry().facts(), wide(1, 1_999).facts());
+    assert!((1_000..3_000).all(|number| cached(&cache, number).is_some()) && cache.evicted_for_bytes() == 0);
+}
+
+#[test]
+fn catalogues_that_nobody_uses_are_forgotten_with_their_sets() {
+    let cache = of(1_000);
+    let description = "d".repeat(1_000);
+    for edit in 0..2_000 {
+        let permission = |place: u16| crate::domain::catalogue::Permission {
+            spec: crate::domain::catalogue::PermissionSpec {
+                name: format!("p{place}"),
+                description: description.clone(),
+                team_scopable: true,
+                implies: vec![],
+                retired: false,
+            },
+            bit: fake::bit(place),
+        };
+        let revision = crate::domain::revision::Revision { epoch: 1, number: edit };
+        let catalogue = Arc::new(crate::domain::catalogue::Catalogue::new(revision, (0..50).map(permission).collect()));
+        cache.insert(&Entry::new(digest(1), fake::facts(1), catalogue, fake::stamp(edit)), LastUse::NEVER);
+        let (tables, mut room) = (cache.tables(), Room::default());
+        let found = tables.get(&digest(1), &mut room).expect("cached");
+        found.account_permissions().written(|_| vec![0; 10_000].into());
+        assert!(cache.shared_bytes() <= CHURN_BYTES_MAX, "{} bytes", cache.shared_bytes());
+    }
+}
+
+#[test]
+fn what_is_still_used_is_bounded_too_and_long_lists_leave_first() {
+    const BYTES_MAX: usize = 8 << 20;
+    let cache = EntryCache::new(100_000, BYTES_MAX);
+    (1_000..2_000).for_each(|number| cache.insert(&entry(number, 1), LastUse::NEVER));
+    for number in 0..500 {
+        cache.insert(&wide(number, 1), LastUse::NEVER);
+        // The old names, and half of the bound that has moved over; and what was written meanwhile.
+        assert!(cache.shared_bytes() <= 2 * BYTES_MAX, "{} bytes", cache.shared_bytes());
+        assert!(cached(&cache, number).is_some(), "what was just read is kept");
+    }
+    assert!((1_000..2_000).all(|number| cached(&cache, number).is_some()), "the others stay");
+    let kept = (0..500).filter(|number| cached(&cache, *number).is_some()).count();
+    assert_eq!((cache.len(), cache.evicted_for_bytes()), (1_000 + kept, 500 - kept as u64));
+}
+
 #[test]
 fn k8_a_late_token_is_reported_once_an_hour_even_if_its_entry_is_refreshed() {
-    let cache = EntryCache::new(10);
+    let cache = of(10);
     cache.insert(&entry(1, 1), LastUse::NEVER);
     assert!(cache.tables().get(&digest(1), &mut Room::default()).expect("cached").claim_late_report(at(1)));
     cache.insert(&entry(1, 2), LastUse::NEVER);
@@ -140,7 +215,7 @@ fn k8_a_late_token_is_reported_once_an_hour_even_if_its_entry_is_refreshed() {
 
 #[test]
 fn readers_see_each_token_whole_while_the_cache_grows_replaces_and_evicts() {
-    let cache = EntryCache::new(300);
+    let cache = of(300);
     let facts_of = |number: u64, revision: i64| TokenFacts {
         expire_time: Some(Timestamp::from_micros(revision)),
         ..fake::facts(u128::from(number))

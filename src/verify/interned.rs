@@ -1,10 +1,11 @@
 //! What many cached tokens share, kept once: accounts, teams, sets of permissions. Entries name it by number.
 //!
 //! Numbers are only ever added, so that readers need no lock and what they were given stays. When too much is no
-//! longer named by any entry, the cache starts another of these and moves over ([`super::cache`]).
+//! longer named by any entry, the cache starts another of these and moves over ([`super::naming`]). How much is kept is
+//! counted in bytes: a list of a thousand teams is one thing, and takes as much as a thousand others.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::Hash,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -13,7 +14,7 @@ use std::{
 };
 
 use crate::domain::{
-    catalogue::Catalogue,
+    catalogue::{Catalogue, Permission},
     id::{AccountId, TeamId},
     permission::PermissionSet,
     verification::TokenFacts,
@@ -23,6 +24,10 @@ use crate::domain::{
 pub(super) const TEAMS_INLINE: usize = 3;
 /// In the place of a count: the first number is that of a list.
 const LISTED: u8 = u8::MAX;
+/// Beside its own bytes, each thing takes a place in an arena, of which up to half are free, and one in a table.
+const PLACE_BYTES: usize = 128;
+/// What an allocation of its own takes beside its contents: two counts, and what rounding up loses.
+const ALLOCATION_BYTES: usize = 24;
 const FIRST_CHUNK: usize = 64;
 const CHUNKS: usize = 26;
 
@@ -67,6 +72,8 @@ pub struct NamedSet {
     level: Level,
     catalogue: Arc<Catalogue>,
     written: OnceLock<Box<[u8]>>,
+    /// Of all that is kept with it.
+    bytes: Arc<AtomicUsize>,
 }
 
 /// Everything shared.
@@ -77,7 +84,12 @@ pub(super) struct Interned {
     team_lists: Arena<Arc<[TeamId]>>,
     sets: Arena<NamedSet>,
     numbers: Mutex<Numbers>,
-    count: AtomicUsize,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// What an item takes beside its place.
+trait Weighed {
+    fn bytes(&self) -> usize;
 }
 
 /// For whoever adds.
@@ -88,6 +100,7 @@ struct Numbers {
     team_lists: HashMap<Arc<[TeamId]>, u32>,
     /// The address stands for the catalogue: the set keeps it.
     sets: HashMap<(Level, PermissionSet, usize), u32>,
+    catalogues: HashSet<usize>,
 }
 
 // === impl NamedSet ===
@@ -113,7 +126,11 @@ impl NamedSet {
 
     /// What a layer above writes of it into answers: written once, and kept as long as the set.
     pub fn written(&self, write: impl FnOnce(&Self) -> Box<[u8]>) -> &[u8] {
-        self.written.get_or_init(|| write(self))
+        self.written.get_or_init(|| {
+            let written = write(self);
+            self.bytes.fetch_add(written.len() + ALLOCATION_BYTES, Ordering::Relaxed);
+            written
+        })
     }
 }
 
@@ -130,6 +147,11 @@ impl Teams {
 
     pub fn numbers(self) -> [u32; TEAMS_INLINE] {
         self.numbers
+    }
+
+    /// Whether they are kept as a list.
+    pub fn are_listed(self) -> bool {
+        self.count == LISTED
     }
 }
 
@@ -150,9 +172,9 @@ impl<'a> Iterator for TeamIds<'a> {
 // === impl Interned ===
 
 impl Interned {
-    /// How many things are kept.
-    pub fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+    /// How many bytes all that is kept takes, or little less.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub fn account(&self, number: u32) -> &AccountId {
@@ -228,14 +250,14 @@ impl Interned {
         Names { account, account_permissions, team_permissions, teams }
     }
 
-    fn add<T: Clone + Eq + Hash>(&self, numbers: &mut HashMap<T, u32>, arena: &Arena<T>, item: &T) -> u32 {
+    fn add<T: Clone + Eq + Hash + Weighed>(&self, numbers: &mut HashMap<T, u32>, arena: &Arena<T>, item: &T) -> u32 {
         if let Some(number) = numbers.get(item) {
             return *number;
         }
         let number = number_after(numbers.len());
         arena.put(number, item.clone());
         numbers.insert(item.clone(), number);
-        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(PLACE_BYTES + item.bytes(), Ordering::Relaxed);
         number
     }
 
@@ -246,21 +268,58 @@ impl Interned {
         permissions: PermissionSet,
         catalogue: &Arc<Catalogue>,
     ) -> u32 {
-        let key = (level, permissions, Arc::as_ptr(catalogue) as usize);
+        let address = Arc::as_ptr(catalogue) as usize;
+        let key = (level, permissions, address);
         if let Some(number) = numbers.sets.get(&key) {
             return *number;
         }
         let number = number_after(numbers.sets.len());
-        let catalogue = catalogue.clone();
-        self.sets.put(number, NamedSet { permissions, level, catalogue, written: OnceLock::new() });
+        let mut bytes = 2 * (PLACE_BYTES + size_of::<NamedSet>());
+        if numbers.catalogues.insert(address) {
+            bytes += PLACE_BYTES + catalogue.bytes();
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (catalogue, written, bytes) = (catalogue.clone(), OnceLock::new(), self.bytes.clone());
+        self.sets.put(number, NamedSet { permissions, level, catalogue, written, bytes });
         numbers.sets.insert(key, number);
-        self.count.fetch_add(1, Ordering::Relaxed);
         number
     }
 }
 
 fn number_after(count: usize) -> u32 {
     u32::try_from(count).expect("the cache starts afresh long before")
+}
+
+// === impl Weighed ===
+
+impl Weighed for AccountId {
+    fn bytes(&self) -> usize {
+        self.as_str().len() + ALLOCATION_BYTES
+    }
+}
+
+impl Weighed for TeamId {
+    fn bytes(&self) -> usize {
+        self.as_str().len() + ALLOCATION_BYTES
+    }
+}
+
+impl Weighed for Arc<[TeamId]> {
+    fn bytes(&self) -> usize {
+        self.iter().map(|team| size_of::<TeamId>() + team.bytes()).sum::<usize>() + ALLOCATION_BYTES
+    }
+}
+
+impl Weighed for Catalogue {
+    /// Names stand in it twice, and each permission has its closure.
+    fn bytes(&self) -> usize {
+        let of_permission = |permission: &Permission| {
+            let spec = &permission.spec;
+            let implied: usize = spec.implies.iter().map(|name| PLACE_BYTES + name.len()).sum();
+            2 * (PLACE_BYTES + spec.name.len()) + spec.description.len() + implied + size_of::<PermissionSet>()
+        };
+        size_of::<Self>() + self.permissions().iter().map(of_permission).sum::<usize>()
+    }
 }
 
 /// Things by number, in chunks that never move.

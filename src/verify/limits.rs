@@ -7,6 +7,9 @@ use std::time::Duration;
 pub struct Limits {
     /// Tokens on record kept in memory.
     pub cached_tokens_max: usize,
+    /// Bytes of what those share: accounts, teams, sets of permissions and what is written of them. Beyond it, tokens
+    /// with long lists of teams leave first.
+    pub shared_bytes_max: usize,
     /// Unknown tokens remembered, apart from the known ones so that a flood cannot evict those.
     pub unknown_tokens_max: usize,
     /// Misses that may ask the database at once; a quarter of them is kept for tokens known to exist.
@@ -36,6 +39,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             cached_tokens_max: 1_000_000,
+            shared_bytes_max: 256 << 20,
             unknown_tokens_max: 100_000,
             misses_in_flight_max: 256,
             absences_per_second_max: 500,

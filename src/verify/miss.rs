@@ -124,7 +124,7 @@ impl Misses {
 impl Loader {
     pub fn new(replica: Arc<Replica>) -> Self {
         Self {
-            cache: EntryCache::new(replica.limits.cached_tokens_max),
+            cache: EntryCache::new(replica.limits.cached_tokens_max, replica.limits.shared_bytes_max),
             negative: NegativeCache::new(replica.limits.unknown_tokens_max),
             marks: Marks::new(replica.limits.used_marks_max, replica.limits.late_tokens_max),
             replica,

@@ -68,6 +68,7 @@ pub mod limits;
 mod look_up;
 pub mod membership;
 mod miss;
+mod naming;
 pub mod negative;
 mod ordered;
 mod planted;

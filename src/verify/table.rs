@@ -4,7 +4,7 @@
 //! Readers take no lock. A writer, one at a time, may move entries meanwhile: then a reader may miss one that is
 //! there, which costs a query, or read one that was replaced, which is for the fences to refuse (V1).
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use super::{
     index::{BUCKET, Hint, Index, Taken},
@@ -85,26 +85,40 @@ impl Table {
     /// A larger table of the same entries.
     pub fn grown(&self) -> Self {
         let buckets = self.index.buckets();
-        self.copied(buckets + (buckets / GROWTH_DIVISOR).max(1), self.interned.clone())
+        self.copied(buckets + (buckets / GROWTH_DIVISOR).max(1))
     }
 
-    /// The same entries, naming what they share by the numbers of another.
-    pub fn renamed(&self, interned: Arc<Interned>) -> Self {
-        self.copied(self.index.buckets(), interned)
-    }
-
-    fn copied(&self, buckets: usize, interned: Arc<Interned>) -> Self {
-        let other = Self::of(buckets, self.shard_bits, interned);
-        let same_names = Arc::ptr_eq(&self.interned, &other.interned);
-        for bucket in 0..self.index.buckets() {
-            for mut entry in self.entries(bucket) {
-                if !same_names {
-                    entry.contents.rename(&self.interned, &other.interned);
-                }
+    /// The same entries, naming what they share by the numbers of another, and how many they are: what they share must
+    /// not take more bytes than its allowance there. Those with lists of teams come last, the latest used of them first,
+    /// and go without a place when there is no more room.
+    pub fn renamed(&self, interned: Arc<Interned>, allowance: usize) -> (Self, usize) {
+        let bytes_max = interned.bytes() + allowance;
+        let other = Self::of(self.index.buckets(), self.shard_bits, interned);
+        let (mut entries, mut listed) = (0, Vec::new());
+        let mut take_along = |mut entry: Moved| {
+            if other.interned.bytes() < bytes_max {
+                entry.contents.rename(&self.interned, &other.interned);
                 other.put(&entry.contents, entry.last_use, entry.late_reported);
+                entries += 1;
             }
+        };
+        for entry in self.all() {
+            if entry.contents.names().teams.are_listed() { listed.push(entry) } else { take_along(entry) }
         }
+        listed.sort_unstable_by_key(|entry| Reverse(entry.last_use));
+        listed.into_iter().for_each(take_along);
+        (other, entries)
+    }
+
+    fn copied(&self, buckets: usize) -> Self {
+        let other = Self::of(buckets, self.shard_bits, self.interned.clone());
+        self.all().for_each(|entry| other.put(&entry.contents, entry.last_use, entry.late_reported));
         other
+    }
+
+    /// All that stand in it. The writer's: nothing changes meanwhile.
+    fn all(&self) -> impl Iterator<Item = Moved> {
+        (0..self.index.buckets()).flat_map(|bucket| self.entries(bucket))
     }
 
     /// The slot that a search looks at in a bucket.

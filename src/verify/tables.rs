@@ -178,7 +178,7 @@ mod tests {
         let old = Arc::downgrade(held.0.as_ref().expect("held"));
         current.put(0, Table::new(1, Arc::default()));
         drop(second);
-        assert_eq!(held.table(0).interned.count(), 0);
+        assert_eq!(held.table(0).interned.bytes(), 0);
         drop(held);
         assert!(old.upgrade().is_some(), "it is at hand");
         let_go();

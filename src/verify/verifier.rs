@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     answer::{Answer, Basis, NotApplied, Verification, VerifyError},
-    cache::Room,
+    cache::{EntryCache, Room},
     clock::Clock,
     counters::Counters,
     entry::Entry,
@@ -251,6 +251,12 @@ impl Verifier {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.loader.counters
+    }
+
+    /// What is remembered of tokens, for telemetry.
+    #[must_use]
+    pub fn cache(&self) -> &EntryCache {
+        &self.loader.cache
     }
 
     async fn ask_counted(

@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::{
     domain::{
+        event::EventKind,
         id::{AccountId, TeamId},
         token::{FormedToken, PlainToken},
         verification::TokenFacts,
@@ -165,6 +166,26 @@ async fn a_flood_of_unknown_tokens_evicts_no_good_one() {
 }
 
 #[tokio::test]
+async fn edits_of_a_key_of_a_thousand_teams_leave_nothing_behind() {
+    const BYTES_MAX: usize = 16 << 20;
+    let mut world = World::started().await;
+    let token = world.primary.mint(1, facts(1));
+    let digest = token.parsed().hash(&pepper(1));
+    for edit in 0..3_000 {
+        let team = |place| TeamId::from_stored(&format!("team-{place:04}-as-of-edit-{edit:07}"));
+        let edited = TokenFacts { team_ids: (0..1_000).map(team).collect(), ..facts(1) };
+        world.primary.change(|database| {
+            database.tokens.insert(digest, edited);
+            database.append(Some(EventKind::ApiKeyUpdated), 1);
+        });
+        world.round().await;
+        assert_eq!(outcome(&world, &token).await, Outcome::Valid);
+        let bytes = world.verifier.cache().shared_bytes();
+        assert!(bytes <= BYTES_MAX, "{bytes} bytes after {edit} edits");
+    }
+}
+
+#[tokio::test]
 async fn misses_are_bounded() {
     let limits = Limits { misses_in_flight_max: 4, lease: LEASE, ..Limits::default() };
     let mut world = World::with(vec![pepper(1)], limits);
@@ -236,7 +257,7 @@ async fn k8_a_late_presentation_is_handed_over_once_an_hour() {
     assert_eq!(outcome(&world, &token).await, Outcome::Rotated);
     assert_eq!(world.verifier.drain_late().len(), 1);
     // Its event raises the key's fence, so the entry is read again; that must not report it again.
-    world.primary.database().append(Some(crate::domain::event::EventKind::RotatedTokenPresented), 1);
+    world.primary.database().append(Some(EventKind::RotatedTokenPresented), 1);
     world.round().await;
     assert_eq!(outcome(&world, &token).await, Outcome::Rotated);
     assert!(world.verifier.drain_late().is_empty());
