@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{App, Error, place::Place, session::Session, types::Propagation};
+use super::{App, Error, error::StoreError, place::Place, session::Session, types::Propagation};
 use crate::{domain::revision::Revision, verify::lease::drift_margin};
 
 /// What an answer needs to reach the caller before its deadline.
@@ -75,6 +75,23 @@ impl App {
         }
         // At least one, whoever it is, if nobody could be asked.
         Propagation { complete: false, revision, pending_replicas: pending.unwrap_or(1) }
+    }
+
+    /// The same for the head of the log as it is after the call, for a call that finds nothing left to change: one
+    /// look, shared by all who ask for it at a time, and not a transaction each.
+    ///
+    /// # Errors
+    /// The store cannot be asked in time: then nobody knows what is to be waited for.
+    pub(super) async fn propagate_head(&self, wait: Wait) -> Result<Propagation, Error> {
+        let unknown = || Error::Store(StoreError::Unavailable("the head of the log could not be read".into()));
+        let by = wait.answer_by().unwrap_or_else(|| Instant::now() + without_deadline(self.limits().lease));
+        let look = timeout_at(by, self.looks().after(self.looks().asked())).await.map_err(|_| unknown())?;
+        let revision = look.head().ok_or_else(unknown)?;
+        let pending = look.below(revision).ok_or_else(unknown)?;
+        if pending == 0 || wait.skip {
+            return Ok(Propagation { complete: pending == 0, revision, pending_replicas: pending });
+        }
+        Ok(self.propagate(revision, wait).await)
     }
 
     /// Looks at the replicas although nobody waits, so that one that is lost for long, or was never heard of,

@@ -26,6 +26,15 @@ pub enum StoreError {
     Bug(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// A bound on a share, named where it refuses: by its setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The setting.
+    pub name: &'static str,
+    /// Its value.
+    pub max: usize,
+}
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -53,6 +62,9 @@ pub enum Error {
     /// More work is under way than the configured bound allows.
     #[error("overloaded")]
     Overloaded,
+    /// The caller, its account or all together have as much waiting or open as the bound allows.
+    #[error("`{}` allows {} at once: come back later", .0.name, .0.max)]
+    ShareExceeded(Bound),
     /// This release does not offer it.
     #[error("{0} is not offered by this release")]
     NotImplemented(&'static str),

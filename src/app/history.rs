@@ -10,7 +10,9 @@ use super::{
     barrier::Wait,
     error::Error,
     mutation::{Mutation, Plan},
-    ports::{Append, Locks, Tx},
+    ports::{Append, Lane, Locks, Tx},
+    session::Maker,
+    turns::Payer,
     types::AcceptedHistory,
 };
 use crate::domain::{
@@ -37,6 +39,14 @@ impl App {
 impl Mutation for AcceptHistory {
     type Output = Revision;
     const NAME: &'static str = "accept_history";
+
+    fn payer(&self) -> Payer {
+        Maker::Local.payer()
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Upkeep
+    }
 
     /// Nothing that an authority depends on changes; the head itself is locked by starting the epoch.
     fn locks(&self) -> Locks {

@@ -3,7 +3,12 @@
 
 use std::time::Duration;
 
-use super::{App, api_keys::RecordPresented, error::Error, ports::UsageMark};
+use super::{
+    App,
+    api_keys::RecordPresented,
+    error::Error,
+    ports::{Lane, UsageMark},
+};
 use crate::{
     domain::time::{Span, Timestamp},
     verify::usage::Used,
@@ -61,7 +66,7 @@ impl App {
 
     async fn forget_ended_tokens(&self) -> Result<(), Error> {
         let kept = Span::from_secs(self.limits().ended_token_retention_days.saturating_mul(SECS_PER_DAY));
-        let now = self.store().snapshot().await?.now().await?;
+        let now = self.store().snapshot(Lane::Upkeep).await?.now().await?;
         let before = Timestamp::from_micros(now.as_micros() - kept.as_micros());
         while self.store().forget_ended_tokens(before, FORGET_BATCH).await? == FORGET_BATCH {}
         Ok(())

@@ -19,7 +19,7 @@ use std::{
 use tokio::{sync::Mutex, time::Instant};
 use uuid::Uuid;
 
-use super::ports::{ReplicaRow, Replicas};
+use super::ports::{Registered, ReplicaRow, Replicas};
 use crate::{domain::revision::Revision, verify::lease::drift_margin};
 
 /// The pause after an eviction that failed.
@@ -37,8 +37,8 @@ pub(super) struct Asked(u64);
 #[derive(Clone, Debug)]
 pub(super) struct Look {
     number: u64,
-    /// `None` if the rows could not be read.
-    rows: Option<Arc<[ReplicaRow]>>,
+    /// `None` if it could not be read.
+    found: Option<Arc<Registered>>,
 }
 
 struct Shared {
@@ -71,7 +71,7 @@ struct Unchanged {
 
 impl Looks {
     pub fn new(replicas: Arc<dyn Replicas>) -> Self {
-        let seen = Seen { last: Look { number: 0, rows: None }, renewals: Renewals::default() };
+        let seen = Seen { last: Look { number: 0, found: None }, renewals: Renewals::default() };
         Self(Arc::new(Shared {
             replicas,
             begun: AtomicU64::new(0),
@@ -94,7 +94,7 @@ impl Looks {
         }
         let shared = self.0.clone();
         let look = tokio::spawn(async move { shared.look(&mut seen).await });
-        look.await.unwrap_or(Look { number: asked.0, rows: None })
+        look.await.unwrap_or(Look { number: asked.0, found: None })
     }
 }
 
@@ -103,9 +103,14 @@ impl Looks {
 impl Look {
     /// How many replicas may still serve from before a revision; `None` if that is not known.
     pub fn below(&self, revision: Revision) -> Option<u32> {
-        let rows = self.rows.as_ref()?;
-        let below = rows.iter().filter(|row| row.applied < revision).count();
+        let found = self.found.as_ref()?;
+        let below = found.rows.iter().filter(|row| row.applied < revision).count();
         Some(u32::try_from(below).unwrap_or(u32::MAX))
+    }
+
+    /// The head of the log in the same snapshot; `None` if that is not known.
+    pub fn head(&self) -> Option<Revision> {
+        Some(self.found.as_ref()?.head)
     }
 
     /// The moment of this look, for whoever wants a newer one.
@@ -120,17 +125,17 @@ impl Shared {
     async fn look(self: &Arc<Self>, seen: &mut Seen) -> Look {
         // Before the statement is sent: whoever asks from now on wants a later one.
         let number = self.begun.fetch_add(1, SeqCst) + 1;
-        let rows = match self.replicas.replicas().await {
-            Ok(rows) => {
-                self.evict(seen.renewals.lapsed(&rows, Instant::now()));
-                Some(rows.into())
+        let found = match self.replicas.replicas().await {
+            Ok(found) => {
+                self.evict(seen.renewals.lapsed(&found.rows, Instant::now()));
+                Some(found.into())
             }
             Err(error) => {
                 tracing::debug!(error = %error, "replicas cannot be read");
                 None
             }
         };
-        seen.last = Look { number, rows };
+        seen.last = Look { number, found };
         seen.last.clone()
     }
 

@@ -55,7 +55,7 @@ impl Table {
 
 #[async_trait]
 impl Replicas for Table {
-    async fn replicas(&self) -> StoreResult<Vec<ReplicaRow>> {
+    async fn replicas(&self) -> StoreResult<Registered> {
         self.looks.fetch_add(1, SeqCst);
         self.most_under_way.fetch_max(self.under_way.fetch_add(1, SeqCst) + 1, SeqCst);
         self.looks_allowed.acquire().await.expect("open").forget();
@@ -63,7 +63,8 @@ impl Replicas for Table {
         if self.fails.load(SeqCst) {
             return Err(StoreError::Unavailable("away".into()));
         }
-        Ok(if self.gone.load(SeqCst) { vec![] } else { vec![self.row] })
+        let rows = if self.gone.load(SeqCst) { vec![] } else { vec![self.row] };
+        Ok(Registered { head: REVISION, rows })
     }
 
     async fn evict_replica(&self, incarnation: Uuid, renewal_no: i64) -> StoreResult<bool> {

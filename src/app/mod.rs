@@ -19,9 +19,12 @@ mod mutation;
 mod place;
 pub mod ports;
 mod session;
+mod shares;
+mod turns;
 pub mod types;
 mod verification;
 mod watch;
+mod watches;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,10 +32,12 @@ pub use self::{
     barrier::Wait,
     error::Error,
     session::Session,
+    shares::ShareLimits,
     verification::FromMemory,
     watch::{Warrant, Watched, Watching},
+    watches::WatchLimits,
 };
-use self::{looks::Looks, mint::Minter, ports::Store, watch::Watches};
+use self::{looks::Looks, mint::Minter, ports::Store, shares::Shares, watches::Watches};
 use crate::verify::Verifier;
 pub use crate::verify::{Answer, Cached, Level, NamedSet, Question, Recall, Room, Verification};
 
@@ -50,6 +55,10 @@ pub struct Limits {
     /// How often uses of tokens are written (K9): at most half a minute, so that one missed round still
     /// keeps them less than a minute behind.
     pub usage_flush_interval: Duration,
+    /// How much of the database one account and one caller may ask for at a time.
+    pub shares: ShareLimits,
+    /// How many watches may be open.
+    pub watches: WatchLimits,
 }
 
 /// Who hears of mutations: metrics, without this layer knowing them.
@@ -69,6 +78,7 @@ struct Parts {
     limits: Limits,
     observer: Arc<dyn Observer>,
     looks: Looks,
+    shares: Shares,
     watches: Watches,
 }
 
@@ -82,8 +92,9 @@ impl App {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let (looks, watches) = (Looks::new(store.clone()), Watches::default());
-        Self(Arc::new(Parts { store, verifier, minter, limits, observer, looks, watches }))
+        let looks = Looks::new(store.clone());
+        let (shares, watches) = (Shares::new(&limits.shares), Watches::new(limits.watches));
+        Self(Arc::new(Parts { store, verifier, minter, limits, observer, looks, shares, watches }))
     }
 
     /// The verification of this replica.
@@ -106,6 +117,10 @@ impl App {
 
     fn looks(&self) -> &Looks {
         &self.0.looks
+    }
+
+    fn shares(&self) -> &Shares {
+        &self.0.shares
     }
 
     fn watches(&self) -> &Watches {

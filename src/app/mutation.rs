@@ -10,7 +10,9 @@ use super::{
     App,
     barrier::Wait,
     error::{Error, StoreError},
-    ports::{Append, Locks, Tx},
+    ports::{Append, Lane, Locks, Tx},
+    shares::Admitted,
+    turns::Payer,
     types::Propagation,
 };
 use crate::domain::{Error as RuleError, event::EventKind, revision::Revision};
@@ -29,6 +31,15 @@ pub(super) trait Mutation: Send + Sync + 'static {
     type Output: Send + 'static;
     /// Its name in spans and metrics.
     const NAME: &'static str;
+
+    /// Whose share it is taken from.
+    fn payer(&self) -> Payer;
+
+    /// Whose connections it runs on. [`Lane::Narrowing`] is for what can only take authority away, as is known before
+    /// it runs: it passes whatever waits to give some.
+    fn lane(&self) -> Lane {
+        Lane::Mutations
+    }
 
     /// What it locks before it judges.
     fn locks(&self) -> Locks;
@@ -79,26 +90,36 @@ struct Attempted<T> {
     revision: Revision,
     /// An event among them, or an earlier one that the call repeats, may have taken authority away.
     narrows: bool,
+    /// A replica may have remembered what an event among them changes.
+    remembered: bool,
 }
 
 impl App {
     /// Runs a mutation to its end, then waits for the other replicas if it can have taken authority
-    /// away. A caller that goes away does not stop it half-way: the commit and the wait for this replica
+    /// away. Until its turn comes it waits in the caller's own future: a call that was given up never begins. Once it
+    /// has begun, a caller that goes away does not stop it half-way: the commit and the wait for this replica
     /// happen in a task of their own, on the runtime of the store's connections: a transaction is a dozen
     /// questions and answers, each of which would else wake a thread.
     ///
     /// # Errors
-    /// Whatever the mutation refuses; `Unavailable` and `OutcomeUnknown` from the store.
+    /// Whatever the mutation refuses; `ShareExceeded`; `Unavailable` and `OutcomeUnknown` from the store.
     pub(super) async fn run<M: Mutation>(
         &self,
         mutation: M,
         validate_only: bool,
     ) -> Result<Committed<M::Output>, Error> {
         let (app, wait) = (self.clone(), mutation.wait());
+        // What changes nothing takes nothing away either.
+        let lane = match mutation.lane() {
+            Lane::Narrowing if validate_only => Lane::Mutations,
+            lane => lane,
+        };
+        let admitted = self.admit(lane, &mutation.payer(), &mutation.locks()).await?;
         let span = tracing::debug_span!("mutation", name = M::NAME);
-        let task = tracing::Instrument::instrument(async move { app.retry(&mutation, validate_only).await }, span);
+        let work = async move { app.carry_out(&mutation, lane, validate_only, admitted).await };
+        let task = tracing::Instrument::instrument(work, span);
         let done = self.store().runtime().spawn(task).await.map_err(|_| Error::Internal("a mutation panicked"))??;
-        let Attempted { output, revisions, revision, narrows } = done;
+        let Attempted { output, revisions, revision, narrows, remembered: _ } = done;
         let propagation = if narrows && !validate_only {
             self.propagate(revision, wait).await
         } else {
@@ -108,12 +129,38 @@ impl App {
         Ok(Committed { output, revisions, propagation })
     }
 
-    async fn retry<M: Mutation>(&self, mutation: &M, validate_only: bool) -> Result<Attempted<M::Output>, Error> {
+    async fn carry_out<M: Mutation>(
+        &self,
+        mutation: &M,
+        lane: Lane,
+        validate_only: bool,
+        admitted: Admitted,
+    ) -> Result<Attempted<M::Output>, Error> {
+        let done = self.retry(mutation, lane, validate_only).await;
+        // The transaction is over: what follows waits for no database.
+        drop(admitted);
+        let done = done?;
+        if done.remembered && self.verifier().applied().is_some() {
+            // So that the next verification here sees the change; without a follower there is none. It is woken by
+            // the commit's notification too, but that is only a hint.
+            let wait = mutation.wait();
+            let most = if wait.skip { Duration::ZERO } else { LOCAL_APPLY_WAIT_MAX };
+            self.verifier().await_number(done.revision.number, wait.at_most(most)).await;
+        }
+        Ok(done)
+    }
+
+    async fn retry<M: Mutation>(
+        &self,
+        mutation: &M,
+        lane: Lane,
+        validate_only: bool,
+    ) -> Result<Attempted<M::Output>, Error> {
         let started = Instant::now();
         let mut notify = true;
         let mut attempt = 1;
         loop {
-            let result = self.attempt(mutation, validate_only, notify).await;
+            let result = self.attempt(mutation, lane, validate_only, notify).await;
             match &result {
                 Err(Error::Store(StoreError::Conflict(_))) if attempt < ATTEMPTS_MAX => {}
                 Err(Error::Store(StoreError::NotifyFailed(_))) if notify => notify = false,
@@ -131,10 +178,11 @@ impl App {
     async fn attempt<M: Mutation>(
         &self,
         mutation: &M,
+        lane: Lane,
         validate_only: bool,
         notify: bool,
     ) -> Result<Attempted<M::Output>, Error> {
-        let mut tx = self.store().begin(M::NAME, notify, &mutation.locks()).await?;
+        let mut tx = self.store().begin(lane, M::NAME, notify, &mutation.locks()).await?;
         let plan = match mutation.apply(tx.as_mut()).await {
             Ok(plan) => plan,
             Err(refused) => {
@@ -147,7 +195,8 @@ impl App {
             let revision = tx.head().await?;
             tx.rollback().await?;
             // A repeated delete or disable waits again (K6), for the current head.
-            return Ok(Attempted { output: plan.output, revisions: Vec::new(), revision, narrows: true });
+            let revisions = Vec::new();
+            return Ok(Attempted { output: plan.output, revisions, revision, narrows: true, remembered: false });
         }
         let any = |is: fn(EventKind) -> bool| plan.appends.iter().any(|append| is(append.draft.kind));
         let narrows = plan.repeats || any(EventKind::can_narrow);
@@ -155,14 +204,7 @@ impl App {
         let revisions = tx.append(plan.appends).await?;
         tx.commit().await?;
         let revision = revisions.last().copied().ok_or(Error::Internal("an append without revisions"))?;
-        if remembered && self.verifier().applied().is_some() {
-            // So that the next verification here sees the change; without a follower there is none. It is woken by
-            // the commit's notification too, but that is only a hint.
-            let wait = mutation.wait();
-            let most = if wait.skip { Duration::ZERO } else { LOCAL_APPLY_WAIT_MAX };
-            self.verifier().await_number(revision.number, wait.at_most(most)).await;
-        }
-        Ok(Attempted { output: plan.output, revisions, revision, narrows })
+        Ok(Attempted { output: plan.output, revisions, revision, narrows, remembered })
     }
 }
 

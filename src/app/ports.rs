@@ -26,16 +26,36 @@ use crate::domain::{
 /// The result of asking the store.
 pub type StoreResult<T> = Result<T, StoreError>;
 
+/// A kind of work with connections of its own, so that it never waits for another kind. Verifications that miss the
+/// cache, the follower and the barrier have theirs too, which no use-case chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Mutations that only take authority away.
+    Narrowing,
+    /// Looking up the users that services act for.
+    Callers,
+    /// All other mutations.
+    Mutations,
+    /// Reads.
+    Reads,
+    /// Housekeeping, and an operator's own commands.
+    Upkeep,
+}
+
 /// The store.
 #[async_trait]
 pub trait Store: Replicas {
     /// Opens one snapshot for reading (REPEATABLE READ, read only, on the primary).
-    async fn snapshot(&self) -> StoreResult<Box<dyn Reader>>;
+    async fn snapshot(&self, lane: Lane) -> StoreResult<Box<dyn Reader>>;
 
     /// Opens a mutation's transaction (READ COMMITTED, `synchronous_commit` at least `on`) and takes its locks.
     /// Accounts that do not exist are skipped. With `notify`, its commit wakes the followers. Dropped without
     /// commit, it changes nothing.
-    async fn begin(&self, name: &'static str, notify: bool, locks: &Locks) -> StoreResult<Box<dyn Tx>>;
+    async fn begin(&self, lane: Lane, name: &'static str, notify: bool, locks: &Locks) -> StoreResult<Box<dyn Tx>>;
+
+    /// Completes with the error to answer once the database is known to be away; at once if it is. Until it answers
+    /// again, whatever is asked fails so, without waiting.
+    async fn known_away(&self) -> StoreError;
 
     /// The runtime that drives the connections. What asks many things of a transaction, one after the other, is best
     /// run there: elsewhere each question and each answer is handed from thread to thread.
@@ -51,13 +71,22 @@ pub trait Store: Replicas {
 /// The replicas on record.
 #[async_trait]
 pub trait Replicas: Send + Sync {
-    /// The replicas that may answer from their caches, in order of incarnation: for a barrier, read after
-    /// its commit.
-    async fn replicas(&self) -> StoreResult<Vec<ReplicaRow>>;
+    /// The replicas that may answer from their caches, and the head of the log in the same snapshot: for a barrier,
+    /// read after its commit.
+    async fn replicas(&self) -> StoreResult<Registered>;
 
     /// Deletes a replica's row if it was not renewed since it was seen with this `renewal_no`; false if
     /// it was, or is gone. Waits for a renewal in flight, and is as durable as a mutation.
     async fn evict_replica(&self, incarnation: Uuid, renewal_no: i64) -> StoreResult<bool>;
+}
+
+/// The replicas on record, and the head of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// The head of the log.
+    pub head: Revision,
+    /// The rows in order of incarnation.
+    pub rows: Vec<ReplicaRow>,
 }
 
 /// A row of `replicas`, as a barrier sees it.

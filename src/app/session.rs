@@ -8,7 +8,9 @@ use super::{
     App,
     barrier::Wait,
     error::Error,
-    ports::{Ahead, CallerState, Locks, Reader, UserPrincipal},
+    ports::{Ahead, CallerState, Lane, Locks, Reader, UserPrincipal},
+    shares::Reading,
+    turns::{CallerId, Payer},
     types::OnBehalfOf,
 };
 use crate::{
@@ -114,6 +116,21 @@ impl Session {
         self.entry.load()
     }
 
+    /// Whose share its work is taken from: the user's, if the caller acts for one.
+    pub(super) fn payer(&self) -> Payer {
+        match &self.on_behalf_of {
+            Some(user) => Payer::user(user),
+            None => {
+                Payer { account: self.key_account_id.clone(), caller: CallerId::Key(self.entry.load().facts().key_id) }
+            }
+        }
+    }
+
+    /// True if the caller reads every account's log: an operator's audit.
+    pub(super) fn audits(&self) -> bool {
+        self.holds(SystemPermission::Events)
+    }
+
     /// How long a mutation's answer may wait.
     pub(super) fn wait(&self) -> Wait {
         self.wait
@@ -151,6 +168,14 @@ impl Maker {
         match self {
             Self::Local => Wait::default(),
             Self::Session(session) => session.wait,
+        }
+    }
+
+    /// Whose share this maker's work is taken from.
+    pub fn payer(&self) -> Payer {
+        match self {
+            Self::Local => Payer { account: AccountId::system(), caller: CallerId::Local },
+            Self::Session(session) => session.payer(),
         }
     }
 
@@ -278,13 +303,27 @@ impl App {
     /// # Errors
     /// The token is not VALID now, or it may not act for anybody, or that cannot be known.
     pub async fn authenticate(&self, bearer: &[u8], on_behalf_of: Option<OnBehalfOf>) -> Result<Session, Error> {
+        self.authenticate_in(Lane::Callers, bearer, on_behalf_of).await
+    }
+
+    /// The same, looking the user up in a given lane: a call that can only take authority away waits behind no other
+    /// kind.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`].
+    pub async fn authenticate_in(
+        &self,
+        lane: Lane,
+        bearer: &[u8],
+        on_behalf_of: Option<OnBehalfOf>,
+    ) -> Result<Session, Error> {
         let verification = self.verifier().verify(bearer, None).await?;
         check_live(verification.outcome())?;
         let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
         if let Some(user) = &on_behalf_of {
             check_impersonation(entry.facts())?;
             // Judged again by the use-case: here so that who calls is known before the request is read (M8).
-            live_user(self.store().snapshot().await?.as_mut(), user).await?;
+            live_user(self.read_as(lane, &Payer::user(user)).await?.as_mut(), user).await?;
         }
         let (key_account_id, digest) = (entry.facts().account_id.clone(), *entry.digest());
         Ok(Session {
@@ -323,9 +362,16 @@ impl App {
         self.verifier().stands(&session.entry.load())
     }
 
-    /// Opens a snapshot and judges the caller in it.
-    pub(super) async fn open(&self, session: &Session) -> Result<(Box<dyn Reader>, Actor), Error> {
-        let mut reader = self.store().snapshot().await?;
+    /// Opens a snapshot and judges the caller in it, when its turn to read has come.
+    pub(super) async fn open(&self, session: &Session) -> Result<(Reading, Actor), Error> {
+        let mut reader = self.read_as(Lane::Reads, &session.payer()).await?;
+        let actor = Maker::Session(session.clone()).actor(reader.as_mut()).await?;
+        Ok((reader, actor))
+    }
+
+    /// The same for one of the caller's watches.
+    pub(super) async fn open_watch(&self, session: &Session) -> Result<(Reading, Actor), Error> {
+        let mut reader = self.read_as_watch(&session.payer()).await?;
         let actor = Maker::Session(session.clone()).actor(reader.as_mut()).await?;
         Ok((reader, actor))
     }

@@ -83,6 +83,21 @@ pub struct ApiKeyEdit {
     pub expiry: Option<Expiry>,
 }
 
+impl ApiKeyEdit {
+    /// True if the edit takes authority away whatever the key holds, and does nothing else: of each scope that it
+    /// names, nothing is left.
+    #[must_use]
+    pub fn only_narrows(&self) -> bool {
+        let Self { name, comment, metadata, account_permissions, team_scope, expiry } = self;
+        let others = name.is_some() || comment.is_some() || metadata.is_some() || expiry.is_some();
+        let takes_account = account_permissions.as_ref().map(BTreeSet::is_empty);
+        let takes_teams = team_scope.as_ref().map(|edit| matches!(edit, TeamScopeEdit::Whole(None)));
+        !others
+            && [takes_account, takes_teams].iter().flatten().all(|takes| *takes)
+            && (takes_account.is_some() || takes_teams.is_some())
+    }
+}
+
 /// How a key's state is to change (K6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateChange {

@@ -15,7 +15,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 
@@ -25,16 +25,13 @@ use super::{
     place::Place,
     ports::{EventFilter, Page, StoredEvent},
     session::{Session, key_caller},
+    watches::OpenWatch,
 };
 use crate::{
     domain::{id::AccountId, revision::Revision},
     verify::{FollowerState, VerifyError},
 };
 
-/// Open watches of one process: each reads the log whenever it grows.
-const OPEN_WATCHES_MAX: usize = 1_000;
-/// Of those, how many read at once: the store's connections are for mutations first.
-const READS_AT_ONCE_MAX: usize = 2;
 /// Events read at a time, and so how many of a watcher wait in memory at most.
 const CHUNK: u32 = 32;
 /// A watcher at the head of the log reads, and looks at its warrant, at most once in so long, however
@@ -71,12 +68,6 @@ pub struct Warrant {
     judged: Mutex<Revision>,
 }
 
-/// The bounds on all watches of a process.
-pub(super) struct Watches {
-    open: Arc<Semaphore>,
-    reads: Semaphore,
-}
-
 struct Watch {
     warrant: Arc<Warrant>,
     /// All up to here is in `ready`, or was told.
@@ -88,7 +79,7 @@ struct Watch {
     read_at: Instant,
     told_at: Instant,
     applied: watch::Receiver<Option<Revision>>,
-    _open: OwnedSemaphorePermit,
+    _open: OpenWatch,
 }
 
 // === impl App ===
@@ -97,14 +88,14 @@ impl App {
     /// Opens a watch of the events after a revision, or of all.
     ///
     /// # Errors
-    /// As [`App::list_events`]; [`Error::Overloaded`] if too many watches are open.
+    /// As [`App::list_events`]; [`Error::ShareExceeded`] if too many watches are open.
     pub async fn watch_events(
         &self,
         session: &Session,
         account: Option<AccountId>,
         after: Option<Revision>,
     ) -> Result<Watching, Error> {
-        let open = self.watches().enter()?;
+        let open = self.watches().open(session.payer(), session.audits())?;
         let judged = Mutex::new(Place::START.revision());
         let warrant = Arc::new(Warrant { app: self.clone(), session: session.clone(), account, judged });
         let now = Instant::now();
@@ -146,12 +137,12 @@ impl Warrant {
         if self.is_judged() {
             return Ok(());
         }
-        let _turn = self.app.watches().turn().await?;
+        let _turn = self.app.watch_turn(&self.session.payer()).await?;
         // Somebody else may have judged it meanwhile.
         if self.is_judged() {
             return Ok(());
         }
-        let (mut reader, actor) = self.app.open(&self.session).await?;
+        let (mut reader, actor) = self.app.open_watch(&self.session).await?;
         check_may_read(&actor, &self.session, self.account.as_ref())?;
         self.judged_at(reader.head().await?);
         Ok(())
@@ -173,7 +164,7 @@ impl Warrant {
                 return diverged;
             }
             match self.check().await {
-                Ok(()) | Err(Error::Store(_) | Error::Overloaded) => {}
+                Ok(()) | Err(Error::Store(_) | Error::Overloaded | Error::ShareExceeded(_)) => {}
                 Err(ended) => return ended,
             }
             if self.session.on_behalf_of().is_some() {
@@ -240,8 +231,8 @@ impl Watch {
     async fn read(&mut self) -> Result<(), Error> {
         let Warrant { app, session, account, .. } = &*self.warrant;
         self.warrant.check_history()?;
-        let _turn = app.watches().turn().await?;
-        let (mut reader, actor) = app.open(session).await?;
+        let _turn = app.watch_turn(&session.payer()).await?;
+        let (mut reader, actor) = app.open_watch(session).await?;
         check_may_read(&actor, session, account.as_ref())?;
         let (head, hash) = reader.head_hash().await?;
         self.place.check(reader.as_mut(), head).await?;
@@ -259,38 +250,5 @@ impl Watch {
         };
         self.ready = events.into();
         Ok(())
-    }
-}
-
-// === impl Watches ===
-
-impl Default for Watches {
-    fn default() -> Self {
-        Self { open: Arc::new(Semaphore::new(OPEN_WATCHES_MAX)), reads: Semaphore::new(READS_AT_ONCE_MAX) }
-    }
-}
-
-impl Watches {
-    fn enter(&self) -> Result<OwnedSemaphorePermit, Error> {
-        self.open.clone().try_acquire_owned().map_err(|_| Error::Overloaded)
-    }
-
-    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
-        self.reads.acquire().await.map_err(|_| Error::Internal("the bound on reads of watches was closed"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn open_watches_are_bounded_and_one_that_ends_makes_room() {
-        let watches = Watches::default();
-        let mut open: Vec<_> = (0..OPEN_WATCHES_MAX).map(|_| watches.enter().expect("room")).collect();
-        assert!(matches!(watches.enter(), Err(Error::Overloaded)));
-        open.pop();
-        open.push(watches.enter().expect("room again"));
-        assert!(matches!(watches.enter(), Err(Error::Overloaded)));
     }
 }

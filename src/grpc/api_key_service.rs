@@ -113,7 +113,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<DisableApiKeyRequest>,
     ) -> Result<Response<DisableApiKeyResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, request) = self.entry.authenticate_to_narrow(request, OnBehalf::Taken).await?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);
@@ -137,7 +137,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<DeleteApiKeyRequest>,
     ) -> Result<Response<DeleteApiKeyResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, request) = self.entry.authenticate_to_narrow(request, OnBehalf::Taken).await?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);

@@ -17,7 +17,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::convert::token::to_outcome;
 use crate::{
-    app::error::{Error, StoreError},
+    app::error::{Bound, Error, StoreError},
     domain::{self, FieldViolation, verification::Outcome},
     proto::{self, ErrorReason},
     verify::clock::{BootClock, Clock as _},
@@ -246,6 +246,10 @@ impl From<Error> for Refusal {
             Error::Overloaded => {
                 let message = "the server sheds load: come back later";
                 Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
+            }
+            Error::ShareExceeded(Bound { name, max }) => {
+                let refusal = Self::new(Code::ResourceExhausted, ErrorReason::ShareExceeded, message).retryable();
+                refusal.with("bound", name).with("limit", max)
             }
             Error::NotImplemented(_) => Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message),
             Error::Internal(_) => {

@@ -36,6 +36,7 @@ fn table() -> Vec<(Error, Code, &'static str)> {
             "QUOTA_EXCEEDED",
         ),
         (Error::Overloaded, Code::ResourceExhausted, "OVERLOADED"),
+        (Error::ShareExceeded(Bound { name: "a_bound", max: 3 }), Code::ResourceExhausted, "SHARE_EXCEEDED"),
         (StoreError::Unavailable(boxed()).into(), Code::Unavailable, "STORE_UNAVAILABLE"),
         (StoreError::Conflict(boxed()).into(), Code::Unavailable, "STORE_UNAVAILABLE"),
         (StoreError::NotifyFailed(boxed()).into(), Code::Unavailable, "STORE_UNAVAILABLE"),
@@ -81,7 +82,7 @@ fn what_can_be_retried_says_when() {
     for (error, code, reason) in table() {
         let retry = Status::from(error).get_details_retry_info();
         let delay = retry.as_ref().and_then(|info| info.retry_delay);
-        let retryable = code == Code::Unavailable || reason == "OVERLOADED";
+        let retryable = code == Code::Unavailable || matches!(reason, "OVERLOADED" | "SHARE_EXCEEDED");
         assert_eq!(delay, retryable.then_some(RETRY_DELAY), "{reason}");
     }
 }

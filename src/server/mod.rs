@@ -22,13 +22,13 @@ use self::{
 
 use crate::{
     app::{
-        App, Limits,
+        App, Limits, ShareLimits, WatchLimits,
         error::StoreError,
         mint::{Minter, OsEntropy},
     },
     domain::token::{Pepper, Prefix},
     settings::Settings,
-    store::{PostgresStore, StoreOptions, migrate::SchemaStatus, peppers::PepperError},
+    store::{LaneSizes, PostgresStore, StoreOptions, migrate::SchemaStatus, peppers::PepperError},
     telemetry::Metrics,
     verify::{self, Follower, Identity, RandomIncarnations, Verifier, clock::BootClock},
 };
@@ -120,8 +120,7 @@ pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
 async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Opened, StartError> {
     let options = StoreOptions {
         url: settings.database_url.expose().to_owned(),
-        pool_size_max: settings.database_pool_size_max,
-        verify_pool_size_max: settings.verify_pool_size_max,
+        sizes: lane_sizes(settings),
         timeout: Duration::from_millis(settings.database_timeout_ms),
         pepper_ids: settings.peppers.all().iter().map(|pepper| pepper.id.clone()).collect(),
         runtime: tokio::runtime::Handle::current(),
@@ -177,13 +176,7 @@ fn verify_limits(settings: &Settings) -> verify::Limits {
         cached_tokens_max: settings.cache_keys_max,
         shared_bytes_max: settings.cache_shared_bytes_max,
         unknown_tokens_max: settings.negative_entries_max,
-        ended_tokens_max: settings.ended_entries_max,
         misses_in_flight_max: settings.misses_in_flight_max,
-        unknown_loads_per_second_max: settings.unknown_loads_per_second_max,
-        unknown_loads_burst_max: settings.unknown_loads_burst_max,
-        ended_loads_per_second_max: settings.ended_loads_per_second_max,
-        late_events_per_hour_max: settings.late_events_per_hour_max,
-        late_events_per_account_hour_max: settings.late_events_per_account_hour_max,
         miss_timeout: Duration::from_millis(settings.database_timeout_ms),
         lease: Duration::from_millis(settings.lease_ms),
         stale_max: Duration::from_millis(settings.stale_max_ms),
@@ -213,6 +206,44 @@ fn is_dead(name: &str) -> bool {
     })
 }
 
+fn lane_sizes(settings: &Settings) -> LaneSizes {
+    let reads = settings.database_pool_size_max.div_ceil(2);
+    LaneSizes {
+        narrowing: settings.narrowing_pool_size_max,
+        callers: settings.caller_pool_size_max,
+        mutations: (settings.database_pool_size_max - reads).max(1),
+        reads,
+        misses: settings.verify_pool_size_max,
+        upkeep: settings.upkeep_pool_size_max,
+    }
+}
+
+fn share_limits(settings: &Settings) -> ShareLimits {
+    let sizes = lane_sizes(settings);
+    ShareLimits {
+        narrowing_at_once_max: sizes.narrowing,
+        callers_at_once_max: sizes.callers,
+        mutations_at_once_max: sizes.mutations,
+        reads_at_once_max: sizes.reads,
+        mutations_per_account_max: settings.mutations_per_account_max,
+        mutations_per_caller_max: settings.mutations_per_caller_max,
+        reads_per_account_max: settings.reads_per_account_max,
+        reads_per_caller_max: settings.reads_per_caller_max,
+        waiting_calls_max: settings.waiting_calls_max,
+        waiting_calls_per_account_max: settings.waiting_calls_per_account_max,
+        waiting_calls_per_caller_max: settings.waiting_calls_per_caller_max,
+    }
+}
+
+fn watch_limits(settings: &Settings) -> WatchLimits {
+    WatchLimits {
+        watches_max: settings.watches_max,
+        account_watches_max: settings.account_watches_max,
+        watches_per_account_max: settings.watches_per_account_max,
+        watches_per_caller_max: settings.watches_per_caller_max,
+    }
+}
+
 fn app_limits(settings: &Settings) -> Limits {
     let bounded = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     Limits {
@@ -221,6 +252,8 @@ fn app_limits(settings: &Settings) -> Limits {
         ended_token_retention_days: bounded(settings.ended_token_retention_days),
         lease: Duration::from_millis(settings.lease_ms),
         usage_flush_interval: Duration::from_millis(settings.usage_flush_interval_ms),
+        shares: share_limits(settings),
+        watches: watch_limits(settings),
     }
 }
 

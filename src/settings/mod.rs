@@ -75,9 +75,37 @@ settings! {
     database_url: DatabaseUrl, "URL", Required, secret true,
         "Address of the PostgreSQL primary, `postgres://user:password@host:5432/name`";
     database_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("8"),
-        "Most database connections for mutations, lists and the log";
+        "Most database connections for mutations, lists and the log, half of them for mutations and half for reads, and at least one for each; with those of the next four settings and four more, for the lease, the barrier and notifications, a server has at most 22 by default";
+    narrowing_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
+        "Most database connections for calls that only take authority away (delete, disable, revoke, suspend, deactivate), which wait for no other kind";
+    caller_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
+        "Most database connections for looking up the users that services act for";
     verify_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("4"),
         "Most database connections for verifications that miss the cache";
+    upkeep_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
+        "Most database connections for housekeeping: last uses, notes of ended tokens, forgetting";
+    mutations_per_account_max: usize, "CALLS" [1, 1_000], Value("1"),
+        "Most mutations of one account at work in the database at once, and as many again that only take authority away; the rest wait in the process, and one account never has all of a kind's connections if there are two";
+    mutations_per_caller_max: usize, "CALLS" [1, 1_000], Value("2"),
+        "The same of one caller: a key, or a user acted for; for keys of account `system` the only bound";
+    reads_per_account_max: usize, "CALLS" [1, 1_000], Value("2"),
+        "Most reads of one account at work in the database at once; the rest wait in the process, and one account never has all connections for reads if there are two";
+    reads_per_caller_max: usize, "CALLS" [1, 1_000], Value("2"),
+        "The same of one caller: a key, or a user acted for; for keys of account `system` the only bound";
+    waiting_calls_max: usize, "CALLS" [0, 1_000_000], Value("8192"),
+        "Most calls that wait for a turn at the database, of each kind; more are answered RESOURCE_EXHAUSTED";
+    waiting_calls_per_account_max: usize, "CALLS" [0, 1_000_000], Value("512"),
+        "The same of one account, but for account `system`";
+    waiting_calls_per_caller_max: usize, "CALLS" [0, 1_000_000], Value("256"),
+        "The same of one caller: a key, or a user acted for";
+    watches_max: usize, "WATCHES" [1, 1_000_000], Value("1000"),
+        "Most watches (WatchEvents) open at once; more are answered RESOURCE_EXHAUSTED";
+    account_watches_max: usize, "WATCHES" [1, 1_000_000], Value("900"),
+        "How many of `watches_max` all accounts may have together; the rest is kept for callers that hold `system.events`";
+    watches_per_account_max: usize, "WATCHES" [1, 1_000_000], Value("50"),
+        "Most watches of one account, but for callers that hold `system.events`";
+    watches_per_caller_max: usize, "WATCHES" [1, 1_000_000], Value("50"),
+        "The same of one caller: a key, or a user acted for";
     database_timeout_ms: u64, "MS" [1, 600_000], Value("3000"),
         "Time limit for connecting to the database and for each statement";
     peppers: Peppers, "LIST", Required,
@@ -90,16 +118,8 @@ settings! {
         "Most bytes kept of what cached tokens share (accounts, teams, permission sets and prepared answers), and for a moment half as much again; beyond it, tokens with long lists of teams leave the cache first";
     negative_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
         "Most unknown digests remembered as unknown";
-    ended_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
-        "Most tokens remembered that had ended (or were of a key that is disabled, deleted or expired) when they were first read, apart from the cache, so that they never evict good ones";
     misses_in_flight_max: usize, "MISSES" [1, 1_000_000], Value("1024"),
         "Most cache misses waiting for the database at one time; more are answered RESOURCE_EXHAUSTED";
-    unknown_loads_per_second_max: u32, "LOADS" [1, 1_000_000], Value("500"),
-        "Most tokens a second that are looked up in the database and turn out to be unknown, or to have ended; beyond it, tokens that memory does not know as good are answered RESOURCE_EXHAUSTED";
-    unknown_loads_burst_max: usize, "LOADS" [1, 1_000_000], Value("2000"),
-        "How many of those may come at once; at least as many as `misses_in_flight_max` may";
-    ended_loads_per_second_max: u32, "LOADS" [1, 1_000_000], Value("50"),
-        "Look-ups a second of tokens that turn out to have ended that do not count among those: clients that a rotation left behind are no flood";
     lease_ms: u64, "MS" [1_000, 600_000], Value("10000"),
         "How long a replica may answer from its cache without hearing from the database, and so the longest a revocation can wait for a lost replica";
     stale_max_ms: u64, "MS" [0, 3_600_000], Value("0"),
@@ -112,10 +132,6 @@ settings! {
         "Most keys, not counting deleted ones, scoped to one team; 0 for no limit";
     ended_token_retention_days: u64, "DAYS" [1, 36_500], Value("400"),
         "How long an ended token is still told from an unknown one";
-    late_events_per_account_hour_max: u32, "EVENTS" [1, 1_000_000], Value("100"),
-        "Most events an hour, from each replica, that record presentations of one account's rotated tokens; the rest is counted in a metric";
-    late_events_per_hour_max: u32, "EVENTS" [1, 1_000_000], Value("1000"),
-        "Most such events an hour from each replica, of all accounts together";
     usage_flush_interval_ms: u64, "MS" [100, 30_000], Value("15000"),
         "How often uses of tokens are written down, and so how far behind `last_used_time` may be";
     serving_threads: usize, "THREADS" [1, 1_024], Chosen { how: "one for each processor", choose: values::processors },
@@ -298,6 +314,16 @@ fn find(key: &str) -> Option<&'static Setting> {
 
 /// What no setting alone can be judged on.
 fn check_together(settings: &Settings, problems: &mut Vec<Problem>) {
+    if settings.account_watches_max >= settings.watches_max {
+        problems.push(Problem {
+            setting: "account_watches_max".to_owned(),
+            source: None,
+            message: format!(
+                "{} is not less than watches_max ({}): none would be kept for callers that hold system.events",
+                settings.account_watches_max, settings.watches_max
+            ),
+        });
+    }
     if settings.poll_interval_ms >= settings.lease_ms {
         problems.push(Problem {
             setting: "poll_interval_ms".to_owned(),

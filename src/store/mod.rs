@@ -6,6 +6,7 @@
 mod accounts;
 mod ahead;
 pub mod api_keys;
+mod availability;
 pub mod catalogue;
 pub mod fill;
 mod listen;
@@ -34,6 +35,7 @@ use tokio::{runtime::Handle, sync::Notify, task::JoinHandle};
 use tracing::Instrument;
 use uuid::Uuid;
 
+pub use self::pool::LaneSizes;
 use self::{
     catalogue::CatalogueCache,
     pool::{Connection, Pools},
@@ -42,7 +44,7 @@ use self::{
 use crate::{
     app::{
         error::StoreError,
-        ports::{Locks, Reader, ReplicaRow, Replicas, Store, StoreResult, Tx, UsageMark},
+        ports::{Lane, Locks, Reader, Registered, Replicas, Store, StoreResult, Tx, UsageMark},
     },
     domain::{catalogue::Catalogue, time::Timestamp, token::HashedToken, token::Pepper},
     verify::primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Sent, Unavailable},
@@ -53,10 +55,8 @@ use crate::{
 pub struct StoreOptions {
     /// The database's URL. Connections add the demand for a primary.
     pub url: String,
-    /// Connections for reads and mutations, at most.
-    pub pool_size_max: usize,
-    /// Connections for verification misses and the follower, at most.
-    pub verify_pool_size_max: usize,
+    /// Connections of each lane, at most.
+    pub sizes: LaneSizes,
     /// The time limit for getting a connection, for connecting, and for each statement.
     pub timeout: Duration,
     /// Ids of the peppers that tokens are hashed with; the first that every replica has is minted under.
@@ -80,8 +80,7 @@ impl fmt::Debug for StoreOptions {
     /// Without the URL: it may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreOptions")
-            .field("pool_size_max", &self.pool_size_max)
-            .field("verify_pool_size_max", &self.verify_pool_size_max)
+            .field("sizes", &self.sizes)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
@@ -94,8 +93,8 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Bug`] if a pool cannot be made of these options.
     pub fn connect(options: StoreOptions) -> StoreResult<Self> {
-        let StoreOptions { url, pool_size_max, verify_pool_size_max, timeout, pepper_ids, runtime } = options;
-        let pools = Pools::new(&url, pool_size_max, verify_pool_size_max, timeout, runtime.clone())?;
+        let StoreOptions { url, sizes, timeout, pepper_ids, runtime } = options;
+        let pools = Pools::new(&url, sizes, timeout, runtime.clone())?;
         let begin = transaction::begin_sql(timeout).into();
         Ok(Self { pools, catalogue: Arc::default(), url, pepper_ids: pepper_ids.into(), runtime, begin })
     }
@@ -105,7 +104,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be asked.
     pub async fn schema_status(&self) -> StoreResult<migrate::SchemaStatus> {
-        let mut connection = self.pools.general().await?;
+        let mut connection = self.pools.lane(Lane::Upkeep).await?;
         let (conn, flight) = connection.parts();
         flight.run(migrate::schema_status(conn)).await
     }
@@ -117,7 +116,7 @@ impl PostgresStore {
     /// # Errors
     /// [`peppers::PepperError`].
     pub async fn register_peppers(&self, peppers: &[Pepper]) -> Result<(), peppers::PepperError> {
-        let mut connection = self.pools.general().await?;
+        let mut connection = self.pools.lane(Lane::Upkeep).await?;
         connection.begin("BEGIN").await?;
         let (conn, flight) = connection.parts();
         let stored = flight.run(peppers::register(conn, peppers)).await?;
@@ -132,7 +131,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be asked.
     pub async fn missing_peppers(&self) -> StoreResult<Vec<String>> {
-        self.missing_peppers_by(self.pools.general().await?).await
+        self.missing_peppers_by(self.pools.lane(Lane::Upkeep).await?).await
     }
 
     async fn missing_peppers_by(&self, mut connection: Connection) -> StoreResult<Vec<String>> {
@@ -153,7 +152,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Unavailable`] if the database cannot be asked.
     pub async fn evict_dead_replicas(&self, is_dead: impl Fn(&str) -> bool + Send) -> StoreResult<()> {
-        let mut connection = self.pools.general().await?;
+        let mut connection = self.pools.lane(Lane::Upkeep).await?;
         let (conn, flight) = connection.parts();
         let rows = flight.run(replicas::names(conn)).await?;
         for (incarnation, renewal_no, name) in rows {
@@ -177,8 +176,8 @@ impl PostgresStore {
         self.pools.close();
     }
 
-    async fn session(&self, name: &'static str, begin: &str) -> StoreResult<Session> {
-        let mut connection = self.pools.general().await?;
+    async fn session(&self, lane: Lane, name: &'static str, begin: &str) -> StoreResult<Session> {
+        let mut connection = self.pools.lane(lane).await?;
         connection.begin(begin).await?;
         Ok(Session::new(connection, self.catalogue.clone(), self.pepper_ids.clone(), name))
     }
@@ -206,19 +205,23 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn snapshot(&self) -> StoreResult<Box<dyn Reader>> {
+    async fn snapshot(&self, lane: Lane) -> StoreResult<Box<dyn Reader>> {
         let span = tracing::debug_span!("store.snapshot");
-        Ok(Box::new(self.session("snapshot", snapshot::BEGIN_SQL).instrument(span).await?))
+        Ok(Box::new(self.session(lane, "snapshot", snapshot::BEGIN_SQL).instrument(span).await?))
+    }
+
+    async fn known_away(&self) -> StoreError {
+        self.pools.availability().known_away().await
     }
 
     fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    async fn begin(&self, name: &'static str, notify: bool, locks: &Locks) -> StoreResult<Box<dyn Tx>> {
+    async fn begin(&self, lane: Lane, name: &'static str, notify: bool, locks: &Locks) -> StoreResult<Box<dyn Tx>> {
         let span = tracing::debug_span!("store.begin", transaction = name);
         let begin = async {
-            let connection = self.pools.general().await?;
+            let connection = self.pools.lane(lane).await?;
             let mut session = Session::new(connection, self.catalogue.clone(), self.pepper_ids.clone(), name);
             session.notify = notify;
             session.open(&self.begin, locks).await?;
@@ -231,13 +234,13 @@ impl Store for PostgresStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut session = self.session("record_usage", transaction::BEGIN_USAGE_SQL).await?;
+        let mut session = self.session(Lane::Upkeep, "record_usage", transaction::BEGIN_USAGE_SQL).await?;
         run!(session, conn => usage::record(conn, batch))?;
         session.connection.commit().await
     }
 
     async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
-        let mut session = self.session("forget_ended_tokens", &self.begin).await?;
+        let mut session = self.session(Lane::Upkeep, "forget_ended_tokens", &self.begin).await?;
         let forgotten = run!(session, conn => secrets::forget_ended(conn, before, limit))?;
         session.connection.commit().await?;
         Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
@@ -246,14 +249,14 @@ impl Store for PostgresStore {
 
 #[async_trait]
 impl Replicas for PostgresStore {
-    async fn replicas(&self) -> StoreResult<Vec<ReplicaRow>> {
-        let mut connection = self.pools.general().await?;
+    async fn replicas(&self) -> StoreResult<Registered> {
+        let mut connection = self.pools.barrier().await?;
         let (conn, flight) = connection.parts();
         flight.run(replicas::list(conn)).await
     }
 
     async fn evict_replica(&self, incarnation: Uuid, renewal_no: i64) -> StoreResult<bool> {
-        let mut connection = self.pools.general().await?;
+        let mut connection = self.pools.barrier().await?;
         let (conn, flight) = connection.parts();
         flight.run(replicas::evict(conn, incarnation, renewal_no)).await
     }

@@ -1,6 +1,6 @@
-//! Connections: pools apart, so that a slow administrative query cannot starve verification misses, nor a flood
-//! of misses the follower; and
-//! the bookkeeping that keeps a connection in an unknown state from ever being used again.
+//! Connections, in lanes: each lane has a pool of its own, so that no appetite for one kind of work delays another, least
+//! of all a revocation or the lease; and the bookkeeping that keeps a connection in an unknown state from ever being
+//! used again.
 //!
 //! A connection's driver is a task of the runtime that made it, so every connection is made on one
 //! given runtime, whatever runtime asks. Every connection insists on the primary: a standby could
@@ -20,22 +20,50 @@ use diesel_async::{
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
-use super::sqlstate;
-use crate::app::{error::StoreError, ports::StoreResult};
+use super::{
+    availability::{Availability, connecting_is_answer},
+    sqlstate,
+};
+use crate::app::{
+    error::StoreError,
+    ports::{Lane, StoreResult},
+};
 
 /// The pools.
 #[derive(Clone)]
 pub struct Pools {
-    general: Pool<AsyncPgConnection>,
+    narrowing: Pool<AsyncPgConnection>,
+    callers: Pool<AsyncPgConnection>,
+    mutations: Pool<AsyncPgConnection>,
+    reads: Pool<AsyncPgConnection>,
     misses: Pool<AsyncPgConnection>,
+    upkeep: Pool<AsyncPgConnection>,
     follower: Pool<AsyncPgConnection>,
+    availability: Availability,
     timeout: Duration,
     runtime: Handle,
 }
 
-/// The follower's own connections: a flood of misses must not cost the lease. One for its rounds, and
-/// one more while a round that was given up is cleared away.
-const FOLLOWER_SIZE_MAX: usize = 2;
+/// How many connections each lane may have.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneSizes {
+    /// Mutations that only take authority away.
+    pub narrowing: usize,
+    /// Looking up the users that services act for.
+    pub callers: usize,
+    /// All other mutations.
+    pub mutations: usize,
+    /// Reads.
+    pub reads: usize,
+    /// Verifications that memory cannot answer.
+    pub misses: usize,
+    /// Housekeeping.
+    pub upkeep: usize,
+}
+
+/// The follower's own connections: nothing else must cost the lease. One for its rounds, one for the barrier's looks
+/// and one for an eviction: of each there is one at a time.
+const FOLLOWER_SIZE_MAX: usize = 3;
 
 /// A connection out of a pool. It goes back only in a known state: in a transaction it is rolled back
 /// first, and while a statement's answer is outstanding (timed out, or its future dropped) it is closed.
@@ -45,6 +73,7 @@ pub struct Connection {
     failed: bool,
     timeout: Duration,
     runtime: Handle,
+    availability: Availability,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,27 +91,26 @@ pub struct Flight<'a> {
     state: &'a mut State,
     failed: &'a mut bool,
     timeout: Duration,
+    availability: &'a Availability,
 }
 
 // === impl Pools ===
 
 impl Pools {
     /// Pools of at most so many connections each; none is made before it is needed.
-    pub fn new(
-        url: &str,
-        general_size_max: usize,
-        misses_size_max: usize,
-        timeout: Duration,
-        runtime: Handle,
-    ) -> StoreResult<Self> {
+    pub fn new(url: &str, sizes: LaneSizes, timeout: Duration, runtime: Handle) -> StoreResult<Self> {
+        let availability = Availability::new(primary_only(url), timeout, runtime.clone());
         let pool = |size_max: usize| {
             let mut config = ManagerConfig::default();
             // A connection that is known to be clean needs no round trip to show it; one whose
             // server is gone is noticed by its driver.
             config.recycling_method = RecyclingMethod::Fast;
-            let runtime = runtime.clone();
+            let (runtime, availability) = (runtime.clone(), availability.clone());
             config.custom_setup = Box::new(move |url| {
-                let made = runtime.spawn(establish(url.to_owned(), timeout, Some(timeout)));
+                let (url, availability) = (url.to_owned(), availability.clone());
+                let made = runtime.spawn(async move {
+                    availability.watch(establish(url, timeout, Some(timeout)), connecting_is_answer).await
+                });
                 async move { made.await.unwrap_or_else(|gone| Err(ConnectionError::BadConnection(gone.to_string()))) }
                     .boxed()
             });
@@ -93,27 +121,49 @@ impl Pools {
             builder.build().map_err(|error| StoreError::Bug(error.into()))
         };
         Ok(Self {
-            general: pool(general_size_max)?,
-            misses: pool(misses_size_max)?,
+            narrowing: pool(sizes.narrowing)?,
+            callers: pool(sizes.callers)?,
+            mutations: pool(sizes.mutations)?,
+            reads: pool(sizes.reads)?,
+            misses: pool(sizes.misses)?,
+            upkeep: pool(sizes.upkeep)?,
             follower: pool(FOLLOWER_SIZE_MAX)?,
+            availability,
             timeout,
             runtime,
         })
     }
 
-    /// A connection for reads and mutations.
-    pub async fn general(&self) -> StoreResult<Connection> {
-        self.get(&self.general).await
+    /// A connection of a lane.
+    pub async fn lane(&self, lane: Lane) -> StoreResult<Connection> {
+        self.get_if_there(match lane {
+            Lane::Narrowing => &self.narrowing,
+            Lane::Callers => &self.callers,
+            Lane::Mutations => &self.mutations,
+            Lane::Reads => &self.reads,
+            Lane::Upkeep => &self.upkeep,
+        })
+        .await
     }
 
     /// A connection for verification misses.
     pub async fn misses(&self) -> StoreResult<Connection> {
-        self.get(&self.misses).await
+        self.get_if_there(&self.misses).await
     }
 
-    /// A connection for the follower.
+    /// A connection for the barrier's looks and evictions.
+    pub async fn barrier(&self) -> StoreResult<Connection> {
+        self.get_if_there(&self.follower).await
+    }
+
+    /// A connection for the follower, which asks whatever is known of the database.
     pub async fn follower(&self) -> StoreResult<Connection> {
         self.get(&self.follower).await
+    }
+
+    /// What is known of the database.
+    pub fn availability(&self) -> &Availability {
+        &self.availability
     }
 
     /// The time limit of one statement.
@@ -121,20 +171,27 @@ impl Pools {
         self.timeout
     }
 
+    async fn get_if_there(&self, pool: &Pool<AsyncPgConnection>) -> StoreResult<Connection> {
+        self.availability.check()?;
+        self.get(pool).await
+    }
+
     async fn get(&self, pool: &Pool<AsyncPgConnection>) -> StoreResult<Connection> {
         let object = tokio::time::timeout(self.timeout, pool.get())
             .await
             .map_err(|_| sqlstate::timed_out())?
             .map_err(sqlstate::pool_error)?;
-        let (timeout, runtime) = (self.timeout, self.runtime.clone());
-        Ok(Connection { object: Some(object), state: State::Clean, failed: false, timeout, runtime })
+        let (timeout, runtime, availability) = (self.timeout, self.runtime.clone(), self.availability.clone());
+        Ok(Connection { object: Some(object), state: State::Clean, failed: false, timeout, runtime, availability })
     }
 
     /// Closes the pools: whoever asks for a connection from now on is told UNAVAILABLE.
     pub fn close(&self) {
-        self.general.close();
-        self.misses.close();
-        self.follower.close();
+        self.availability.close();
+        let Self { narrowing, callers, mutations, reads, misses, upkeep, follower, .. } = self;
+        for pool in [narrowing, callers, mutations, reads, misses, upkeep, follower] {
+            pool.close();
+        }
     }
 }
 
@@ -186,8 +243,9 @@ pub fn primary_only(url: &str) -> String {
 impl Connection {
     /// The connection, and the run of one statement on it.
     pub fn parts(&mut self) -> (&mut AsyncPgConnection, Flight<'_>) {
-        let object = self.object.as_mut().expect("only drop and discard take it");
-        (object, Flight { state: &mut self.state, failed: &mut self.failed, timeout: self.timeout })
+        let Self { object, state, failed, timeout, availability, .. } = self;
+        let object = object.as_mut().expect("only drop and discard take it");
+        (object, Flight { state, failed, timeout: *timeout, availability })
     }
 
     /// Opens a transaction with the statements of `begin`, in one round trip.
@@ -219,14 +277,14 @@ impl Connection {
         self.state = State::Busy;
         // The time limit closes the connection and cancels nothing: a cancelled wait for a
         // synchronous standby would be answered as if the standby had the commit.
-        match tokio::time::timeout(self.timeout, object.batch_execute("COMMIT")).await {
+        let commit = tokio::time::timeout(self.timeout, object.batch_execute("COMMIT"));
+        let commit = commit.map(|committed| match committed {
             Err(_) => Err(sqlstate::commit_timed_out()),
-            Ok(Err(error)) => Err(sqlstate::commit_error(error)),
-            Ok(Ok(())) => {
-                self.state = State::Clean;
-                Ok(())
-            }
-        }
+            Ok(result) => result.map_err(sqlstate::commit_error),
+        });
+        self.availability.watch(commit, sqlstate::is_answer).await?;
+        self.state = State::Clean;
+        Ok(())
     }
 
     /// Gives up the transaction.
@@ -253,6 +311,7 @@ impl Drop for Connection {
                     failed: false,
                     timeout: self.timeout,
                     runtime: self.runtime.clone(),
+                    availability: self.availability.clone(),
                 };
                 self.runtime.spawn(async move {
                     let timeout = connection.timeout;
@@ -273,13 +332,15 @@ impl Flight<'_> {
     pub async fn run<T>(self, statement: impl Future<Output = QueryResult<T>>) -> StoreResult<T> {
         let before = std::mem::replace(self.state, State::Busy);
         // If this future is dropped here, or the time limit passes, the state stays Busy.
-        let result = match tokio::time::timeout(self.timeout, statement).await {
+        let state = &mut *self.state;
+        let answered = tokio::time::timeout(self.timeout, statement).map(|answered| match answered {
             Err(_) => Err(sqlstate::timed_out()),
             Ok(result) => {
-                *self.state = before;
+                *state = before;
                 result.map_err(sqlstate::error)
             }
-        };
+        });
+        let result = self.availability.watch(answered, sqlstate::is_answer).await;
         // Not to be used again: what cannot answer now, or is no primary any more, may stay so.
         if matches!(result, Err(StoreError::Unavailable(_))) {
             *self.state = State::Busy;

@@ -20,7 +20,7 @@ use super::{
     statement::statement,
 };
 use crate::{
-    app::ports::ReplicaRow,
+    app::ports::{Registered, ReplicaRow},
     verify::primary::{Acknowledged, Acknowledgement, Registration},
 };
 
@@ -74,15 +74,21 @@ const EXISTS_SQL: &str = "SELECT EXISTS (SELECT FROM replicas WHERE incarnation 
 const DEREGISTER_SQL: &str = "DELETE FROM replicas WHERE incarnation = $1";
 const EVICT_SQL: &str =
     concat!("DELETE FROM replicas WHERE incarnation = $1 AND renewal_no = $2 RETURNING ", durably!(), " AS durability");
-/// Every row, and whose they are, though there be none: on a standby that lags, a replica may not be registered yet.
-const LIST_SQL: &str = "SELECT current_setting('in_hot_standby') = 'on' AS standby, r.incarnation, r.renewal_no, \
+/// Every row, with the head of the log, and whose they are, though there be none: on a standby that lags, a replica may
+/// not be registered yet.
+const LIST_SQL: &str = "SELECT current_setting('in_hot_standby') = 'on' AS standby, h.epoch AS head_epoch, \
+     h.number AS head_number, r.incarnation, r.renewal_no, \
      r.applied_epoch, r.applied_number, r.lease_ms, r.stale_max_ms \
-     FROM (SELECT 1) AS one LEFT JOIN replicas r ON true ORDER BY r.incarnation";
+     FROM log_head h LEFT JOIN replicas r ON true ORDER BY r.incarnation";
 
 #[derive(QueryableByName)]
 struct ListRow {
     #[diesel(sql_type = Bool)]
     standby: bool,
+    #[diesel(sql_type = BigInt)]
+    head_epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    head_number: i64,
     #[diesel(embed)]
     row: Option<Row>,
 }
@@ -167,11 +173,14 @@ pub async fn names(conn: &mut AsyncPgConnection) -> QueryResult<Vec<(Uuid, i64, 
     Ok(rows.into_iter().map(|row| (row.incarnation, row.renewal_no, row.name)).collect())
 }
 
-/// Every row, in order of incarnation.
-pub async fn list(conn: &mut AsyncPgConnection) -> QueryResult<Vec<ReplicaRow>> {
+/// Every row, in order of incarnation, and the head of the log.
+pub async fn list(conn: &mut AsyncPgConnection) -> QueryResult<Registered> {
     let rows: Vec<ListRow> = statement(LIST_SQL).load(conn).await?;
     refuse_standby(rows.iter().any(|row| row.standby))?;
-    rows.into_iter().filter_map(|row| row.row).map(Row::into_port).collect()
+    let head = rows.as_slice().first().map(|row| revision(row.head_epoch, row.head_number));
+    let head = head.ok_or_else(|| unreadable("log_head"))?;
+    let rows: QueryResult<_> = rows.into_iter().filter_map(|row| row.row).map(Row::into_port).collect();
+    Ok(Registered { head, rows: rows? })
 }
 
 impl Row {

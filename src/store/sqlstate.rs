@@ -52,6 +52,9 @@ const MESSAGES: &[(&str, Class)] = &[
     ("connection to client lost", Class::Unavailable),
 ];
 
+/// What a server says that is going, or not there yet.
+const GOING: [&str; 2] = ["the database system is", "terminating connection"];
+
 /// A time limit of ours passed.
 #[derive(Debug, thiserror::Error)]
 #[error("the database did not answer within its time limit")]
@@ -80,6 +83,27 @@ pub fn commit_error(source: DieselError) -> StoreError {
         Class::NotifyFailed => StoreError::NotifyFailed(source.into()),
         Class::Bug if refused_by_constraint(&source) => StoreError::Bug(source.into()),
         Class::Bug | Class::Unavailable => StoreError::OutcomeUnknown(source.into()),
+    }
+}
+
+/// True if an error was the server's own word, or this process's: a lock that was waited for too long, a statement
+/// that the server ended, a constraint. What else keeps a store from answering may be an outage.
+pub fn is_answer(error: &StoreError) -> bool {
+    let source = match error {
+        StoreError::Unavailable(source) | StoreError::OutcomeUnknown(source) => source,
+        StoreError::Conflict(_) | StoreError::NotifyFailed(_) | StoreError::Bug(_) => return true,
+    };
+    source.downcast_ref().is_some_and(is_word_of_server)
+}
+
+/// True if a driver's error is what a server said that stays.
+pub fn is_word_of_server(error: &DieselError) -> bool {
+    match error {
+        DieselError::DatabaseError(Kind::UnableToSendCommand | Kind::ClosedConnection, _) => false,
+        DieselError::DatabaseError(_, information) => {
+            !GOING.iter().any(|beginning| information.message().starts_with(beginning))
+        }
+        _ => false,
     }
 }
 

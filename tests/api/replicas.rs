@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use latchkey::{
-    app::ports::{ReplicaRow, Replicas, Store},
+    app::ports::{Lane, ReplicaRow, Replicas, Store},
     domain::revision::Revision,
     proto::{DeleteApiKeyRequest, VerificationOutcome, VerifyEventChainRequest, VerifyTokenRequest},
-    store::{PostgresStore, StoreOptions},
+    store::{LaneSizes, PostgresStore, StoreOptions},
 };
 use tonic::Code;
 
@@ -39,8 +39,7 @@ async fn two() -> (Server, Server, Caller) {
 fn store(database: &Database) -> PostgresStore {
     let options = StoreOptions {
         url: database.app_url.clone(),
-        pool_size_max: 2,
-        verify_pool_size_max: 1,
+        sizes: LaneSizes { narrowing: 2, callers: 1, mutations: 4, reads: 4, misses: 2, upkeep: 1 },
         timeout: Duration::from_secs(5),
         pepper_ids: vec!["test".into()],
         runtime: tokio::runtime::Handle::current(),
@@ -75,7 +74,7 @@ fn all_applied(rows: &[ReplicaRow], revision: Revision) -> bool {
 async fn two_servers_on_one_database_are_two_replicas_that_both_serve() {
     let (one, two, there) = two().await;
     let store = store(&one.database);
-    let rows = store.replicas().await.expect("rows");
+    let rows = store.replicas().await.expect("rows").rows;
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().all(|row| row.lease == Duration::from_secs(10) && row.stale_max == Duration::ZERO));
     let minted = create(&one.operator, "system", &world::key("k", &["system.verify"])).await.expect("minted");
@@ -86,9 +85,10 @@ async fn two_servers_on_one_database_are_two_replicas_that_both_serve() {
     let key_id = minted.api_key.expect("a key").key_id;
     let delete = DeleteApiKeyRequest { account_id: "system".into(), key_id, ..Default::default() };
     one.operator.keys().delete_api_key(delete).await.expect("deleted");
-    let head = store.snapshot().await.expect("opens").head().await.expect("a head");
+    let head = store.snapshot(Lane::Reads).await.expect("opens").head().await.expect("a head");
     // What every row has applied, every server refuses, from its cache too.
-    until("both replicas acknowledge", || async { all_applied(&store.replicas().await.expect("rows"), head) }).await;
+    until("both replicas acknowledge", || async { all_applied(&store.replicas().await.expect("rows").rows, head) })
+        .await;
     for caller in [&one.operator, &there] {
         let (outcome, revision) = verify(caller, &minted.token).await.expect("an answer");
         assert_eq!(outcome, VerificationOutcome::Deleted);
@@ -96,22 +96,22 @@ async fn two_servers_on_one_database_are_two_replicas_that_both_serve() {
     }
     // A server that stops is not waited for.
     two.running.stop().await;
-    assert_eq!(store.replicas().await.expect("rows").len(), 1);
+    assert_eq!(store.replicas().await.expect("rows").rows.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_was_evicted_joins_again_by_itself() {
     let server = Server::start_with(|flags| flags.with("lease_ms", "2000")).await;
     let store = store(&server.database);
-    let first = store.replicas().await.expect("rows")[0];
-    until("a renewal", || async { store.replicas().await.expect("rows")[0].renewal_no > first.renewal_no }).await;
+    let first = store.replicas().await.expect("rows").rows[0];
+    until("a renewal", || async { store.replicas().await.expect("rows").rows[0].renewal_no > first.renewal_no }).await;
     until("an eviction between two renewals", || async {
-        let row = store.replicas().await.expect("rows")[0];
+        let row = store.replicas().await.expect("rows").rows[0];
         store.evict_replica(row.incarnation, row.renewal_no).await.expect("evicts")
     })
     .await;
-    until("somebody new", || async { store.replicas().await.expect("rows").len() == 1 }).await;
-    assert_ne!(store.replicas().await.expect("rows")[0].incarnation, first.incarnation);
+    until("somebody new", || async { store.replicas().await.expect("rows").rows.len() == 1 }).await;
+    assert_ne!(store.replicas().await.expect("rows").rows[0].incarnation, first.incarnation);
     until("the lease", || async { server.running.app().verifier().has_lease() }).await;
 }
 
@@ -119,7 +119,7 @@ async fn a_replica_that_was_evicted_joins_again_by_itself() {
 async fn v2_a_restored_database_is_unavailable_until_its_history_is_accepted_and_then_served_without_a_restart() {
     let (one, two, there) = two().await;
     let store = store(&one.database);
-    let before = store.snapshot().await.expect("opens").head().await.expect("a head");
+    let before = store.snapshot(Lane::Reads).await.expect("opens").head().await.expect("a head");
     let minted = create(&one.operator, "system", &world::key("lost", &["system.verify"])).await.expect("minted");
     let servers = [(&one, &one.operator), (&two, &there)];
     for (_, caller) in servers {
@@ -147,7 +147,7 @@ async fn v2_a_restored_database_is_unavailable_until_its_history_is_accepted_and
         assert_eq!(verify(caller, &minted.token).await, Ok((VerificationOutcome::Unknown, accepted.after)));
         assert_eq!(verify(caller, &caller.token).await, Ok((VerificationOutcome::Valid, accepted.after)));
     }
-    until("two rows", || async { all_applied(&store.replicas().await.expect("rows"), accepted.after) }).await;
+    until("two rows", || async { all_applied(&store.replicas().await.expect("rows").rows, accepted.after) }).await;
     // And the chain verifies across the epochs.
     let chain = one.operator.events().verify_event_chain(VerifyEventChainRequest::default()).await.expect("walks");
     let chain = chain.into_inner();

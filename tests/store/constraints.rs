@@ -189,5 +189,5 @@ async fn the_application_s_role_can_do_all_that_the_store_does() {
     store.forget_ended_tokens(latchkey::domain::time::Timestamp::MAX, 5).await.unwrap();
     let marked = latchkey::app::ports::UsageMark { digest: digest(1, 0), key_id: key_id(1), last_used_time: THEN };
     store.record_usage(&[marked]).await.unwrap();
-    store.snapshot().await.unwrap().head().await.unwrap();
+    store.snapshot(latchkey::app::ports::Lane::Reads).await.unwrap().head().await.unwrap();
 }

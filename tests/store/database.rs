@@ -6,7 +6,7 @@ use std::{
 };
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
-use latchkey::store::{PostgresStore, StoreOptions, migrate};
+use latchkey::store::{LaneSizes, PostgresStore, StoreOptions, migrate};
 use tokio::{runtime::Handle, sync::OnceCell};
 
 use crate::support::database as support;
@@ -59,8 +59,7 @@ pub fn store(url: &str, timeout: Duration) -> PostgresStore {
 pub fn store_with(url: &str, timeout: Duration, pepper_ids: &[&str]) -> PostgresStore {
     let options = StoreOptions {
         url: url.to_owned(),
-        pool_size_max: 10,
-        verify_pool_size_max: 2,
+        sizes: LaneSizes { narrowing: 2, callers: 1, mutations: 4, reads: 4, misses: 2, upkeep: 1 },
         timeout,
         pepper_ids: pepper_ids.iter().map(|id| (*id).to_owned()).collect(),
         runtime: Handle::current(),

@@ -1,7 +1,7 @@
 //! Accounts, teams, roles, users.
 
 use latchkey::{
-    app::ports::{Page, UserPrincipal},
+    app::ports::{Lane, Page, UserPrincipal},
     domain::{
         api_key::ApiKeyState,
         directory::{AccountState, RolePermissions, UserState},
@@ -127,7 +127,7 @@ async fn of_two_creators_of_one_account_one_loses_and_learns_so() {
     assert!(matches!(racing.await.unwrap(), Err(StoreError::Conflict(_))));
     // An existing row is replaced, but neither its count nor its creation.
     put_key(&db.store, &api_key(1, "acme", grants(&[], &[], &[])), 1).await;
-    let mut tx = db.store.begin("test", false, &Locks::default()).await.unwrap();
+    let mut tx = db.store.begin(Lane::Mutations, "test", false, &Locks::default()).await.unwrap();
     let mut changed = account("acme");
     changed.display_name = "Changed".into();
     changed.state = AccountState::Suspended;

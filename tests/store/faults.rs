@@ -7,7 +7,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use latchkey::{
     app::{
         error::StoreError,
-        ports::{Ahead, Locks, Store},
+        ports::{Ahead, Lane, Locks, Store},
     },
     domain::event::EventKind,
     verify::primary::Primary,
@@ -115,8 +115,11 @@ async fn a_deadlock_is_a_conflict() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_gone_is_unavailable_never_absence() {
     let gone = store("postgres://postgres@127.0.0.1:1/none", Duration::from_secs(2));
-    assert!(matches!(gone.snapshot().await.err(), Some(StoreError::Unavailable(_))));
-    assert!(matches!(gone.begin("test", true, &exclusive("a")).await.err(), Some(StoreError::Unavailable(_))));
+    assert!(matches!(gone.snapshot(Lane::Reads).await.err(), Some(StoreError::Unavailable(_))));
+    assert!(matches!(
+        gone.begin(Lane::Mutations, "test", true, &exclusive("a")).await.err(),
+        Some(StoreError::Unavailable(_))
+    ));
     assert!(gone.fill(&[digest(1, 0)], &sent()).await.is_err());
     assert!(Primary::head(&gone, &sent()).await.is_err());
     assert!(Primary::catalogue(&gone).await.is_err());
@@ -136,14 +139,14 @@ async fn a_server_that_is_gone_is_unavailable_never_absence() {
         snapshot(&db.store).await.head().await.unwrap();
     }
     db.store.close();
-    assert!(matches!(db.store.snapshot().await.err(), Some(StoreError::Unavailable(_))));
+    assert!(matches!(db.store.snapshot(Lane::Reads).await.err(), Some(StoreError::Unavailable(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_is_not_asked() {
     let db = fresh_database().await;
     execute(&db.url, &format!("ALTER DATABASE {} SET default_transaction_read_only = on", name(&db))).await;
-    assert!(matches!(db.store.snapshot().await.err(), Some(StoreError::Unavailable(_))));
+    assert!(matches!(db.store.snapshot(Lane::Reads).await.err(), Some(StoreError::Unavailable(_))));
     assert!(db.store.fill(&[digest(1, 0)], &sent()).await.is_err());
 }
 
@@ -209,7 +212,7 @@ async fn m9_a_judge_that_waited_for_a_lock_sees_what_it_waited_for() {
         let (acme, t1) = (account_id("acme"), team_id("t1"));
         let ahead = Ahead { caller: None, account: Some(acme.clone()), teams: [t1.clone()].into() };
         let locks = Locks { shared: [acme.clone()].into(), ahead, ..Locks::default() };
-        let mut tx = judge_store.begin("judge", false, &locks).await.unwrap();
+        let mut tx = judge_store.begin(Lane::Mutations, "judge", false, &locks).await.unwrap();
         // Asked for together with the locks, and read under them all the same.
         assert!(tx.missing_teams(&acme, &[t1.clone()].into()).await.unwrap().is_empty());
         tx.team(&acme, &t1).await.unwrap()
@@ -226,12 +229,12 @@ async fn a_wait_for_a_lock_ends_as_a_conflict_and_shared_locks_do_not_wait() {
     put_account(&db.store, "acme", &[]).await;
     let hasty = store(&db.url, Duration::from_millis(400));
     let shared = Locks { shared: [account_id("acme")].into(), ..Locks::default() };
-    let _judge = hasty.begin("judge", false, &shared).await.unwrap();
-    let _other = hasty.begin("judge", false, &shared).await.unwrap();
-    let late = hasty.begin("writer", false, &exclusive("acme")).await.err();
+    let _judge = hasty.begin(Lane::Mutations, "judge", false, &shared).await.unwrap();
+    let _other = hasty.begin(Lane::Mutations, "judge", false, &shared).await.unwrap();
+    let late = hasty.begin(Lane::Mutations, "writer", false, &exclusive("acme")).await.err();
     assert!(matches!(late, Some(StoreError::Conflict(_))), "{late:?}");
     let catalogue = Locks { catalogue_exclusive: true, ..Locks::default() };
-    let late = hasty.begin("operator", false, &catalogue).await.err();
+    let late = hasty.begin(Lane::Mutations, "operator", false, &catalogue).await.err();
     assert!(matches!(late, Some(StoreError::Conflict(_))), "{late:?}");
 }
 

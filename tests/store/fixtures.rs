@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use latchkey::{
-    app::ports::{Append, Locks, NewSecret, Reader, Stamp, Store, Tx},
+    app::ports::{Append, Lane, Locks, NewSecret, Reader, Stamp, Store, Tx},
     domain::{
         api_key::{ApiKey, ApiKeyContent, ApiKeyState},
         directory::{Account, AccountState, Role, RoleKind, RolePermissions, Team, User, UserState},
@@ -146,11 +146,11 @@ pub fn exclusive(account: &str) -> Locks {
 }
 
 pub async fn begin(store: &PostgresStore, account: &str) -> Box<dyn Tx> {
-    store.begin("test", false, &exclusive(account)).await.expect("begins")
+    store.begin(Lane::Mutations, "test", false, &exclusive(account)).await.expect("begins")
 }
 
 pub async fn snapshot(store: &PostgresStore) -> Box<dyn Reader> {
-    store.snapshot().await.expect("opens")
+    store.snapshot(Lane::Reads).await.expect("opens")
 }
 
 /// An account with the default roles and these teams.

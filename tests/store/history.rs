@@ -1,7 +1,7 @@
 //! Accepting a history: a new epoch, in one transaction, on the one log.
 
 use latchkey::{
-    app::ports::{Append, EventFilter, Locks, Page, Store},
+    app::ports::{Append, EventFilter, Lane, Locks, Page, Store},
     domain::{
         event::{EventDraft, EventKind, Target, chain},
         revision::Revision,
@@ -30,7 +30,7 @@ async fn an_epoch_starts_with_its_event_or_not_at_all() {
     put_account(&db.store, "acme", &[]).await;
     let before = Primary::head(&db.store, &sent()).await.unwrap();
     for commits in [false, true] {
-        let mut tx = db.store.begin("test", false, &Locks::default()).await.unwrap();
+        let mut tx = db.store.begin(Lane::Mutations, "test", false, &Locks::default()).await.unwrap();
         assert_eq!(tx.start_epoch().await.unwrap(), Revision { epoch: 1, number: 1 });
         assert_eq!(tx.append(vec![accepted()]).await.unwrap(), [Revision { epoch: 2, number: 2 }]);
         if commits { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }

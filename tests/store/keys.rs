@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{database::fresh_database, fixtures::*};
 use latchkey::{
-    app::ports::{ApiKeyFilter, Page, Reader, Store, UsageMark},
+    app::ports::{ApiKeyFilter, Lane, Page, Reader, Store, UsageMark},
     domain::{
         api_key::{ApiKey, ApiKeyState},
         authority::Managed,
@@ -162,7 +162,7 @@ async fn apply_catalogue(store: &latchkey::store::PostgresStore, implies: Vec<St
         spec("catalog.edit", true, vec![]),
     ];
     let locks = Locks { catalogue_exclusive: true, ..Locks::default() };
-    let mut tx = store.begin("apply_catalogue", false, &locks).await.unwrap();
+    let mut tx = store.begin(Lane::Mutations, "apply_catalogue", false, &locks).await.unwrap();
     let current: std::sync::Arc<Catalogue> = tx.catalogue().await.unwrap();
     let permissions = plan(&current, specs, &Unused).unwrap();
     tx.put_catalogue(&permissions, &[role("owner", latchkey::domain::directory::RoleKind::Base, &[])]).await.unwrap();

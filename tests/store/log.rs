@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use latchkey::{
-    app::ports::{Append, EventFilter, Locks, Page, Stamp, Store, StoredEvent},
+    app::ports::{Append, EventFilter, Lane, Locks, Page, Stamp, Store, StoredEvent},
     domain::event::{EventKind, GENESIS, chain},
     store::PostgresStore,
     verify::primary::Primary,
@@ -172,7 +172,7 @@ async fn a_commit_wakes_a_listener_if_it_notifies() {
     let woken = |millis| tokio::time::timeout(std::time::Duration::from_millis(millis), notify.notified());
     woken(5_000).await.expect("the start of listening wakes, for what was missed before");
     for notifies in [false, true] {
-        let mut tx = db.store.begin("test", notifies, &Locks::default()).await.unwrap();
+        let mut tx = db.store.begin(Lane::Mutations, "test", notifies, &Locks::default()).await.unwrap();
         tx.append(team_events("acme", 1)).await.unwrap();
         assert!(woken(50).await.is_err(), "not before the commit");
         tx.commit().await.unwrap();

@@ -59,17 +59,17 @@ async fn a_replica_registers_acknowledges_renews_and_leaves() {
     let db = registered(2).await;
     db.store.register(&registration(2)).await.unwrap();
     let nothing = Revision { epoch: 0, number: 0 };
-    assert_eq!(db.store.replicas().await.unwrap(), [row(1, 1, nothing), row(2, 1, nothing)]);
+    assert_eq!(db.store.replicas().await.unwrap().rows, [row(1, 1, nothing), row(2, 1, nothing)]);
     let head = Primary::head(&db.store, &sent()).await.unwrap();
     assert_eq!(acknowledge(&db.store, EMPTY, GENESIS, false).await, Acknowledged::Done);
-    assert_eq!(db.store.replicas().await.unwrap()[0], row(1, 1, EMPTY));
+    assert_eq!(db.store.replicas().await.unwrap().rows[0], row(1, 1, EMPTY));
     assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Done);
     assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Done);
-    assert_eq!(db.store.replicas().await.unwrap(), [row(1, 3, head.revision), row(2, 1, nothing)]);
+    assert_eq!(db.store.replicas().await.unwrap().rows, [row(1, 3, head.revision), row(2, 1, nothing)]);
     db.store.deregister(Uuid::from_u128(1)).await.unwrap();
     db.store.deregister(Uuid::from_u128(1)).await.unwrap();
     assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Gone);
-    assert_eq!(db.store.replicas().await.unwrap(), [row(2, 1, nothing)]);
+    assert_eq!(db.store.replicas().await.unwrap().rows, [row(2, 1, nothing)]);
     // An incarnation is registered once in its life.
     assert!(db.store.register(&registration(2)).await.is_err());
 }
@@ -96,7 +96,7 @@ async fn v2_only_the_event_with_that_hash_in_that_epoch_is_acknowledged() {
             );
         }
     }
-    assert_eq!(db.store.replicas().await.unwrap()[0].renewal_no, 1, "and nothing is renewed");
+    assert_eq!(db.store.replicas().await.unwrap().rows[0].renewal_no, 1, "and nothing is renewed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +122,7 @@ async fn v1_an_eviction_waits_for_a_renewal_in_flight() {
         assert!(!evicting.is_finished());
         renewing.batch_execute(if commits { "COMMIT" } else { "ROLLBACK" }).await.unwrap();
         assert_eq!(evicting.await.unwrap(), !commits);
-        assert_eq!(db.store.replicas().await.unwrap().len(), usize::from(commits));
+        assert_eq!(db.store.replicas().await.unwrap().rows.len(), usize::from(commits));
     }
 }
 
@@ -206,7 +206,7 @@ async fn the_application_s_role_can_do_all_that_a_replica_does() {
     let store = store(&db.url, Duration::from_secs(5));
     store.register(&registration(1)).await.unwrap();
     assert_eq!(acknowledge(&store, EMPTY, GENESIS, true).await, Acknowledged::Done);
-    assert_eq!(store.replicas().await.unwrap().len(), 1);
+    assert_eq!(store.replicas().await.unwrap().rows.len(), 1);
     assert!(!store.evict_replica(Uuid::from_u128(1), 1).await.unwrap());
     store.deregister(Uuid::from_u128(1)).await.unwrap();
     assert_eq!(acknowledge(&store, EMPTY, GENESIS, true).await, Acknowledged::Gone);

@@ -11,6 +11,7 @@ use crate::{
         mutation::{Mutation, Plan, stamped},
         ports::{Locks, Tx},
         session::{Actor, Maker, Session},
+        turns::Payer,
         types::{ApiKeyDraft, Expiry, Minted},
     },
     domain::{
@@ -79,6 +80,10 @@ impl App {
 impl Mutation for CreateApiKey {
     type Output = (ApiKey, Option<PlainToken>);
     const NAME: &'static str = "create_api_key";
+
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
 
     fn locks(&self) -> Locks {
         let mut locks = self.maker.locks_on(&self.account);

@@ -9,8 +9,9 @@ use crate::{
         barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan},
-        ports::{Append, Locks, Stamp, Tx},
+        ports::{Append, Lane, Locks, Stamp, Tx},
         session::Actor,
+        turns::{CallerId, Payer},
         types::Propagation,
     },
     domain::{
@@ -19,8 +20,9 @@ use crate::{
         authority::TokenRole,
         event::{EventKind, Principal},
         id::{AccountId, KeyId},
+        time::{Span, Timestamp},
         token::HashedToken,
-        verification::Outcome,
+        verification::{Outcome, TokenFacts},
     },
 };
 
@@ -31,8 +33,7 @@ struct RevokeToken {
     wait: Wait,
 }
 
-/// Notes that a token was presented after its end: at most one event a token and hour (K8), and of an account's tokens
-/// no more in all than [`crate::verify::usage`] lets through.
+/// Notes that a token was presented after its end: at most one event a token and hour (K8).
 pub(in crate::app) struct RecordPresented {
     pub account: AccountId,
     pub key: KeyId,
@@ -41,7 +42,8 @@ pub(in crate::app) struct RecordPresented {
 
 impl App {
     /// Revokes the bearer token itself: the current one deletes the key, a retiring one ends only
-    /// itself. In any state, in a suspended account too, and again without an event.
+    /// itself. In any state, in a suspended account too, and again without an event: a token that is known to have
+    /// ended costs no transaction.
     ///
     /// # Errors
     /// [`Error::BadCredentials`] for what is not a token on record.
@@ -49,9 +51,25 @@ impl App {
         let verification = self.verifier().verify(bearer, None).await?;
         let Some(entry) = verification.entry() else { return Err(Error::BadCredentials(verification.outcome())) };
         let facts = entry.facts();
+        if !verification.stale() && self.has_ended(verification.outcome(), facts) {
+            return self.propagate_head(wait).await;
+        }
         let revoke =
             RevokeToken { account: facts.account_id.clone(), key: facts.key_id, digest: *entry.digest(), wait };
         Ok(self.run(revoke, false).await?.propagation)
+    }
+
+    /// True if a token has ended everywhere, and for good: its key is deleted, or its own end is so long ago that no
+    /// replica's estimate of the time lies before it (V3).
+    fn has_ended(&self, outcome: Outcome, facts: &TokenFacts) -> bool {
+        let lease = i64::try_from(self.limits().lease.as_micros()).ok().and_then(Span::from_micros);
+        let now = self.verifier().database_time();
+        let long_ago = |end: Timestamp| lease.zip(now).is_some_and(|(lease, now)| end.saturating_add(lease) < now);
+        match outcome {
+            Outcome::Deleted => true,
+            Outcome::Rotated => facts.token_end_time.is_some_and(long_ago),
+            _ => false,
+        }
     }
 }
 
@@ -70,6 +88,14 @@ async fn load(tx: &mut dyn Tx, account: &AccountId, key: KeyId) -> Result<(ApiKe
 impl Mutation for RevokeToken {
     type Output = ();
     const NAME: &'static str = "revoke_token";
+
+    fn payer(&self) -> Payer {
+        Payer { account: self.account.clone(), caller: CallerId::Key(self.key) }
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Narrowing
+    }
 
     fn locks(&self) -> Locks {
         locks_on(&self.account)
@@ -106,6 +132,14 @@ impl Mutation for RevokeToken {
 impl Mutation for RecordPresented {
     type Output = ();
     const NAME: &'static str = "record_presented";
+
+    fn payer(&self) -> Payer {
+        Payer { account: AccountId::system(), caller: CallerId::Local }
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Upkeep
+    }
 
     fn locks(&self) -> Locks {
         locks_on(&self.account)

@@ -11,6 +11,7 @@ use crate::{
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Tx},
         session::{Maker, Session},
+        turns::Payer,
         types::{Guard, Minted},
     },
     domain::{
@@ -60,6 +61,10 @@ impl App {
 impl Mutation for RotateApiKey {
     type Output = (ApiKey, Option<PlainToken>);
     const NAME: &'static str = "rotate_api_key";
+
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)

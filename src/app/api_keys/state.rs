@@ -9,8 +9,9 @@ use crate::{
         barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
-        ports::{Locks, Tx},
+        ports::{Lane, Locks, Tx},
         session::{Maker, Session},
+        turns::Payer,
         types::{Changed, Guard, StateChange},
     },
     domain::{
@@ -75,6 +76,17 @@ impl App {
 impl Mutation for ChangeState {
     type Output = ApiKey;
     const NAME: &'static str = "change_api_key_state";
+
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
+    fn lane(&self) -> Lane {
+        match self.change {
+            StateChange::Disable | StateChange::Delete => Lane::Narrowing,
+            StateChange::Enable => Lane::Mutations,
+        }
+    }
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)

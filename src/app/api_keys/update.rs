@@ -13,8 +13,9 @@ use crate::{
         barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
-        ports::{Locks, Tx},
+        ports::{Lane, Locks, Tx},
         session::{Maker, Session},
+        turns::Payer,
         types::{ApiKeyEdit, Changed, Guard, TeamScopeEdit},
     },
     domain::{
@@ -65,6 +66,14 @@ impl App {
 impl Mutation for UpdateApiKey {
     type Output = ApiKey;
     const NAME: &'static str = "update_api_key";
+
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
+    fn lane(&self) -> Lane {
+        if self.edit.only_narrows() { Lane::Narrowing } else { Lane::Mutations }
+    }
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)

@@ -9,8 +9,9 @@ use crate::{
         barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
-        ports::{Locks, Page, Stamp, Tx},
+        ports::{Lane, Locks, Page, Stamp, Tx},
         session::{Maker, Session},
+        turns::Payer,
         types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
@@ -120,6 +121,10 @@ impl Mutation for UpsertAccount {
     type Output = Account;
     const NAME: &'static str = "upsert_account";
 
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
     }
@@ -173,6 +178,17 @@ impl Mutation for SuspendAccount {
     type Output = Account;
     const NAME: &'static str = "suspend_account";
 
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
+    fn lane(&self) -> Lane {
+        match self.state {
+            AccountState::Suspended | AccountState::Deleted => Lane::Narrowing,
+            AccountState::Active => Lane::Mutations,
+        }
+    }
+
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
     }
@@ -205,6 +221,14 @@ impl Mutation for SuspendAccount {
 impl Mutation for DeleteAccount {
     type Output = ();
     const NAME: &'static str = "delete_account";
+
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Narrowing
+    }
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)

@@ -13,6 +13,7 @@ use crate::{
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Stamp, Tx},
         session::{Maker, Session},
+        turns::Payer,
         types::{CatalogueSpec, CatalogueView, Changed, Guard},
     },
     domain::{
@@ -106,6 +107,10 @@ impl Usage for OnTeams {
 impl Mutation for ApplyCatalogue {
     type Output = Applied;
     const NAME: &'static str = "apply_catalogue";
+
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
 
     fn locks(&self) -> Locks {
         let ahead = self.maker.ahead();

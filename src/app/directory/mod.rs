@@ -11,6 +11,7 @@ use super::{
     error::Error,
     ports::{Append, Reader, Stamp},
     session::{Actor, Session},
+    shares::Reading,
 };
 use crate::domain::{
     Error as RuleError, ObjectKind,
@@ -24,11 +25,7 @@ use crate::domain::{
 impl App {
     /// Opens a snapshot for a read of an account's directory: for `system.directory`, or for any
     /// manager of keys in its own account.
-    async fn open_directory(
-        &self,
-        session: &Session,
-        account: &AccountId,
-    ) -> Result<(Box<dyn Reader>, Actor, Account), Error> {
+    async fn open_directory(&self, session: &Session, account: &AccountId) -> Result<(Reading, Actor, Account), Error> {
         let (mut reader, actor) = self.open(session).await?;
         actor.judge(|caller| may_read(caller, account, &actor))?;
         let found = existing_account(reader.as_mut(), account).await?;

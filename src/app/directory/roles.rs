@@ -9,8 +9,9 @@ use crate::{
         barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
-        ports::{Locks, Page, Stamp, Tx},
+        ports::{Lane, Locks, Page, Stamp, Tx},
         session::{Maker, Session},
+        turns::Payer,
         types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
@@ -121,6 +122,10 @@ impl Mutation for UpsertRole {
     type Output = Role;
     const NAME: &'static str = "upsert_role";
 
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
     }
@@ -157,6 +162,14 @@ impl Mutation for UpsertRole {
 impl Mutation for DeleteRole {
     type Output = ();
     const NAME: &'static str = "delete_role";
+
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Narrowing
+    }
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)

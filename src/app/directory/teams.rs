@@ -9,8 +9,9 @@ use crate::{
         barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag},
-        ports::{Locks, Page, Stamp, Tx},
+        ports::{Lane, Locks, Page, Stamp, Tx},
         session::{Maker, Session},
+        turns::Payer,
         types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
@@ -105,6 +106,10 @@ impl Mutation for UpsertTeams {
     type Output = Vec<(Team, bool)>;
     const NAME: &'static str = "upsert_teams";
 
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
     }
@@ -146,6 +151,14 @@ impl Mutation for UpsertTeams {
 impl Mutation for DeleteTeam {
     type Output = ();
     const NAME: &'static str = "delete_team";
+
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Narrowing
+    }
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)

@@ -11,13 +11,14 @@ use crate::{
         barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag},
-        ports::{Locks, Page, Stamp, Tx},
+        ports::{Lane, Locks, Page, Stamp, Tx},
         session::{Maker, Session},
+        turns::Payer,
         types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
         Error as RuleError, ObjectKind,
-        directory::{RoleKind, User},
+        directory::{RoleKind, User, UserState},
         error::Violated,
         event::{Change, EventKind, list_change, value_change},
         id::{AccountId, RoleId, TeamId, UserId},
@@ -128,6 +129,15 @@ impl Mutation for UpsertUsers {
     type Output = Vec<(User, bool)>;
     const NAME: &'static str = "upsert_users";
 
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
+    fn lane(&self) -> Lane {
+        let deactivates = |(user, _): &(User, Option<Etag>)| user.state == UserState::Deactivated;
+        if self.users.iter().all(deactivates) { Lane::Narrowing } else { Lane::Mutations }
+    }
+
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
     }
@@ -206,6 +216,14 @@ impl UpsertUsers {
 impl Mutation for DeleteUser {
     type Output = ();
     const NAME: &'static str = "delete_user";
+
+    fn payer(&self) -> Payer {
+        self.maker.payer()
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Narrowing
+    }
 
     fn locks(&self) -> Locks {
         self.maker.locks_on(&self.account)
