@@ -16,6 +16,7 @@ use crate::domain::{
     catalogue::{Catalogue, Permission},
     directory::{Account, AccountState, Role, RolePermissions, Team, User, UserState},
     event::{Event, EventDraft, EventKind, Hash},
+    grants::Grants,
     id::{AccountId, KeyId, RoleId, TeamId, UserId},
     revision::Revision,
     time::Timestamp,
@@ -199,6 +200,8 @@ pub struct CallerState {
     pub now: Timestamp,
     /// The caller's token, closed under the catalogue; `None` if it is not on record.
     pub token: Option<TokenFacts>,
+    /// What its key was granted, by name: what a cached entry has no room for.
+    pub granted: Grants,
 }
 
 /// Reads of one snapshot, or of a transaction that holds its locks.

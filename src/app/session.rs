@@ -22,6 +22,7 @@ use crate::{
         event::Principal,
         grants::Held,
         id::AccountId,
+        named::Named,
         permission::SystemPermission,
         time::Timestamp,
         token::HashedToken,
@@ -205,11 +206,11 @@ impl Maker {
             let (catalogue, now) = (reader.catalogue().await?, reader.now().await?);
             return Ok(Actor { caller: None, principal: None, catalogue, now });
         };
-        let CallerState { catalogue, now, token } = reader.caller(&session.digest).await?;
+        let CallerState { catalogue, now, token, granted } = reader.caller(&session.digest).await?;
         let facts = token.ok_or(Error::BadCredentials(Outcome::Unknown))?;
         check_live(facts.outcome(now, None))?;
         let (caller, principal) = match &session.on_behalf_of {
-            None => key_caller(&facts),
+            None => key_caller(&facts, Named::Key(granted)),
             Some(user) => user_caller(reader, &facts, user, &catalogue).await?,
         };
         Ok(Actor { caller: Some(caller), principal: Some(principal), catalogue, now })
@@ -232,11 +233,13 @@ fn check_impersonation(facts: &TokenFacts) -> Result<(), RuleError> {
     }
 }
 
-pub(super) fn key_caller(facts: &TokenFacts) -> (Caller, Principal) {
-    let identity = Identity::Key { key_id: facts.key_id, expire_time: facts.expire_time, token: facts.role() };
+/// A key as caller. What it holds by name is needed by judges of key-management calls only.
+pub(super) fn key_caller(facts: &TokenFacts, named: Named) -> (Caller, Principal) {
+    let TokenFacts { key_id, expire_time, token_end_time, .. } = *facts;
+    let identity = Identity::Key { key_id, expire_time, token_end_time };
     let teams = facts.team_ids.iter().map(|team| (team.clone(), facts.team_permissions)).collect();
     let held = Held { account: facts.account_permissions, teams };
-    let caller = Caller { account_id: facts.account_id.clone(), identity, held };
+    let caller = Caller { account_id: facts.account_id.clone(), identity, held, named };
     let principal = Principal { key_id: facts.key_id, account_id: facts.account_id.clone(), user_id: None };
     (caller, principal)
 }
@@ -251,7 +254,7 @@ async fn user_caller(
     let found = live_user(reader, user).await?;
     let identity = Identity::User { user_id: user.user_id.clone(), service_key_id: service.key_id };
     let held = directory::user_held(&found.roles, catalogue);
-    let caller = Caller { account_id: user.account_id.clone(), identity, held };
+    let caller = Caller { account_id: user.account_id.clone(), identity, held, named: Named::User(found.roles) };
     let principal =
         Principal { key_id: service.key_id, account_id: user.account_id.clone(), user_id: Some(user.user_id.clone()) };
     Ok((caller, principal))

@@ -28,7 +28,7 @@ use super::{
     watches::OpenWatch,
 };
 use crate::{
-    domain::{id::AccountId, revision::Revision},
+    domain::{id::AccountId, named::Named, revision::Revision},
     verify::{FollowerState, VerifyError},
 };
 
@@ -131,7 +131,7 @@ impl Warrant {
         self.check_history()?;
         let entry = self.app.standing_entry(&self.session).await?;
         if self.session.on_behalf_of().is_none() {
-            let (caller, _) = key_caller(entry.facts());
+            let (caller, _) = key_caller(entry.facts(), Named::default());
             return Ok(judge_reading(&caller, entry.catalogue(), self.account.as_ref())?);
         }
         if self.is_judged() {

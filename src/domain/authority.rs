@@ -1,16 +1,21 @@
 //! Who may do what to a key (M1-M8): the one place where that is decided.
 //!
 //! Everything here is a function of the caller, the key and the catalogue at one revision; the
-//! use-cases fetch all three under one lock (M9). Confinement (M4) compares closed pairs only, in
-//! `Caller::covers`: whatever grants, goes through it.
+//! use-cases fetch all three under one lock (M9). Confinement (M4) compares closed pairs in
+//! `Caller::covers`: whatever grants, goes through it. What hands out a whole key compares, in
+//! `Caller::covers_dormant`, its dormant names too: they confer nothing until a later catalogue.
+
+mod managed;
 
 use std::collections::BTreeSet;
 
+pub use self::managed::Managed;
 use super::{
     catalogue::Catalogue,
     error::{Error, ObjectKind},
     grants::{Grants, Held},
     id::{AccountId, KeyId, TeamId, UserId},
+    named::{Named, first_not_named},
     permission::{MANAGE, PermissionSet, ROTATE_SELF, SystemPermission},
     time::{Span, Timestamp},
 };
@@ -36,8 +41,8 @@ pub enum Identity {
         key_id: KeyId,
         /// Its expiry: time is authority too (M4).
         expire_time: Option<Timestamp>,
-        /// Which of its tokens it presented.
-        token: TokenRole,
+        /// When the token that it presented ends; `None` for the current one (K8).
+        token_end_time: Option<Timestamp>,
     },
     /// A user, through the key of a trusted service (A6).
     User {
@@ -57,6 +62,8 @@ pub struct Caller {
     pub identity: Identity,
     /// What it holds; replaced, never added to, by on-behalf-of (A6).
     pub held: Held,
+    /// The same by name: of what confers nothing now, closed sets know nothing.
+    pub named: Named,
 }
 
 /// A key as authority sees it, before or after a call.
@@ -66,17 +73,6 @@ pub struct Subject {
     pub grants: Grants,
     /// When it expires, if ever.
     pub expire_time: Option<Timestamp>,
-}
-
-/// Where a caller manages keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Managed {
-    /// Every key of the account (M1).
-    Account,
-    /// Keys that lie within these teams (M2); never empty.
-    Teams(BTreeSet<TeamId>),
-    /// None.
-    Nothing,
 }
 
 // === impl Caller ===
@@ -154,16 +150,23 @@ impl Caller {
         matches!(self.identity, Identity::User { .. }) || self.operates()
     }
 
-    /// A caller with an expiry confers nothing that outlives it (M4).
+    /// When a caller's authority ends by itself: with its key, or with its retiring token. A user's does not,
+    /// whatever the service's token that speaks for it: that service is trusted (A6).
+    fn end_time(&self) -> Option<Timestamp> {
+        match self.identity {
+            Identity::User { .. } => None,
+            Identity::Key { expire_time, token_end_time, .. } => expire_time.into_iter().chain(token_end_time).min(),
+        }
+    }
+
+    /// A caller whose authority ends confers nothing that outlives it (M4).
     fn outlives(&self, expire_time: Option<Timestamp>) -> Result<(), Error> {
-        let Identity::Key { expire_time: Some(own), .. } = self.identity else { return Ok(()) };
+        let Some(own) = self.end_time() else { return Ok(()) };
         if expire_time.is_some_and(|theirs| theirs <= own) {
             Ok(())
         } else {
-            Err(Error::NotAllowed {
-                rule: "M4",
-                message: "a key that expires confers nothing that expires later than itself",
-            })
+            let message = "a key that expires, or calls with a retiring token, confers nothing that expires later";
+            Err(Error::NotAllowed { rule: "M4", message })
         }
     }
 
@@ -191,7 +194,8 @@ impl Caller {
     fn may_confer_whole(&self, key: &Subject, catalogue: &Catalogue) -> Result<(), Error> {
         let held = Held::of(&key.grants, catalogue);
         self.covers_whole(&held, catalogue)?;
-        if catalogue.manage().is_some_and(|bit| held.anywhere(bit)) && !self.may_make_managers() {
+        self.covers_dormant(&key.grants, catalogue)?;
+        if key.grants.names(MANAGE) && !self.may_make_managers() {
             let message = "only a user or system.operate may rotate, enable or extend a key that holds api_keys.manage";
             return Err(Error::NotAllowed { rule: "M5", message });
         }
@@ -207,6 +211,19 @@ impl Caller {
         }
         self.covers(&pairs, catalogue)
     }
+
+    /// A name that confers nothing now (retired, unknown, not team-scopable where it stands) comes back with a
+    /// later catalogue: whoever hands out the key must hold it by name too, at that scope (M4). What a live name
+    /// comes to imply later is the catalogue's grant to everyone who holds it, and is not foreseen.
+    fn covers_dormant(&self, grants: &Grants, catalogue: &Catalogue) -> Result<(), Error> {
+        if self.operates() {
+            return Ok(());
+        }
+        match first_not_named(grants, &self.named, catalogue) {
+            None => Ok(()),
+            Some((name, team)) => Err(Error::PermissionMissing { permission: name.to_owned(), team: team.cloned() }),
+        }
+    }
 }
 
 /// `system.operate` is minted only by `latchkey bootstrap`, never by a call (A4).
@@ -216,61 +233,6 @@ fn refuse_operate(pairs: &Held) -> Result<(), Error> {
         return Err(Error::NotAllowed { rule: "A4", message });
     }
     Ok(())
-}
-
-// === impl Managed ===
-
-impl Managed {
-    /// Who manages nothing sees nothing (M3).
-    ///
-    /// # Errors
-    /// [`Error::PermissionMissing`] naming `api_keys.manage`.
-    pub fn require_any(&self) -> Result<(), Error> {
-        if *self == Self::Nothing { Err(Error::missing(MANAGE)) } else { Ok(()) }
-    }
-
-    /// Whether a key may be viewed (M1, M3).
-    #[must_use]
-    pub fn may_view(&self, grants: &Grants) -> bool {
-        match self {
-            Self::Account => true,
-            Self::Nothing => false,
-            Self::Teams(managed) => {
-                grants.team_scope.as_ref().is_some_and(|scope| !scope.team_ids().is_disjoint(managed))
-            }
-        }
-    }
-
-    /// Naming a team that one does not manage is refused whether or not it exists (M8).
-    ///
-    /// # Errors
-    /// [`Error::PermissionMissing`] naming the team.
-    pub fn may_name(&self, team: &TeamId) -> Result<(), Error> {
-        match self {
-            Self::Account => Ok(()),
-            Self::Teams(managed) if managed.contains(team) => Ok(()),
-            Self::Teams(_) | Self::Nothing => {
-                Err(Error::PermissionMissing { permission: MANAGE.to_owned(), team: Some(team.clone()) })
-            }
-        }
-    }
-
-    /// Whether a key as it is, or as it will be, is the caller's to manage (M1, M2).
-    ///
-    /// # Errors
-    /// [`Error::PermissionMissing`] naming `api_keys.manage` and where it is missing.
-    pub fn may_manage(&self, grants: &Grants) -> Result<(), Error> {
-        match self {
-            Self::Account => Ok(()),
-            Self::Nothing => Err(Error::missing(MANAGE)),
-            Self::Teams(_) => match &grants.team_scope {
-                Some(scope) if grants.account_permissions.is_empty() => {
-                    scope.team_ids().iter().try_for_each(|team| self.may_name(team))
-                }
-                Some(_) | None => Err(Error::missing(MANAGE)),
-            },
-        }
-    }
 }
 
 // === the calls ===
@@ -365,11 +327,11 @@ pub fn check_rotate(
     catalogue: &Catalogue,
 ) -> Result<(), Error> {
     let held = Held::of(&key.grants, catalogue);
-    if let Identity::Key { key_id: own, token, .. } = caller.identity
+    if let Identity::Key { key_id: own, token_end_time, .. } = caller.identity
         && own == key_id
     {
         refuse_operate(&held)?;
-        return check_self_rotation(token, &held, grace, catalogue);
+        return check_self_rotation(key, token_end_time, grace, catalogue);
     }
     check_visible(caller, key, catalogue)?;
     caller.managed(catalogue).may_manage(&key.grants)?;
@@ -377,14 +339,21 @@ pub fn check_rotate(
     caller.may_confer_whole(key, catalogue)
 }
 
-fn check_self_rotation(token: TokenRole, held: &Held, grace: Span, catalogue: &Catalogue) -> Result<(), Error> {
+/// What the key holds, dormant names too, is its own: only what makes managers is refused, by name (M5).
+fn check_self_rotation(
+    key: &Subject,
+    token_end_time: Option<Timestamp>,
+    grace: Span,
+    catalogue: &Catalogue,
+) -> Result<(), Error> {
+    let held = Held::of(&key.grants, catalogue);
     if !catalogue.bit(ROTATE_SELF).is_some_and(|bit| held.anywhere(bit)) {
         return Err(Error::missing(ROTATE_SELF));
     }
-    if token != TokenRole::Current {
+    if token_end_time.is_some() {
         return Err(Error::NotAllowed { rule: "M6", message: "a key rotates itself only with its current token" });
     }
-    if catalogue.manage().is_some_and(|bit| held.anywhere(bit)) {
+    if key.grants.names(MANAGE) {
         let message = "only a user or system.operate may rotate a key that holds api_keys.manage";
         return Err(Error::NotAllowed { rule: "M5", message });
     }

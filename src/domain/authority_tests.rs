@@ -14,6 +14,8 @@ use crate::domain::{
 mod calls;
 #[path = "authority_tests/confinement.rs"]
 mod confinement;
+#[path = "authority_tests/dormant.rs"]
+mod dormant;
 #[path = "authority_tests/managing.rs"]
 mod managing;
 #[path = "authority_tests/model.rs"]
@@ -98,11 +100,15 @@ fn until(micros: i64, key: Subject) -> Subject {
 fn user(account: &[&str], on_teams: &[(&str, &[&str])]) -> Caller {
     let base = (RolePermissions::Named(names(account)), None);
     let on_teams = on_teams.iter().map(|(team, set)| (RolePermissions::Named(names(set)), TeamId::from_stored(team)));
-    let roles: Vec<_> = on_teams.map(|(role, team)| (role, Some(team))).chain([base]).collect();
+    user_of(on_teams.map(|(role, team)| (role, Some(team))).chain([base]).collect())
+}
+
+fn user_of(roles: Vec<(RolePermissions, Option<TeamId>)>) -> Caller {
     Caller {
         account_id: AccountId::from_stored("acme"),
         identity: Identity::User { user_id: UserId::from_stored("ann"), service_key_id: id(99) },
         held: user_held(&roles, &catalogue()),
+        named: Named::User(roles),
     }
 }
 
@@ -110,13 +116,20 @@ fn user(account: &[&str], on_teams: &[(&str, &[&str])]) -> Caller {
 fn bearer(key_id: KeyId, account_id: &AccountId, key: &Subject) -> Caller {
     Caller {
         account_id: account_id.clone(),
-        identity: Identity::Key { key_id, expire_time: key.expire_time, token: TokenRole::Current },
+        identity: Identity::Key { key_id, expire_time: key.expire_time, token_end_time: None },
         held: Held::of(&key.grants, &catalogue()),
+        named: Named::Key(key.grants.clone()),
     }
 }
 
 fn acme_key(key: &Subject) -> Caller {
     bearer(id(1), &AccountId::from_stored("acme"), key)
+}
+
+/// The same key with a token that ends because a newer one replaced it.
+fn retiring(micros: i64, caller: Caller) -> Caller {
+    let Identity::Key { key_id, expire_time, .. } = caller.identity else { panic!("a user has no token") };
+    Caller { identity: Identity::Key { key_id, expire_time, token_end_time: at(micros) }, ..caller }
 }
 
 fn operator() -> Caller {

@@ -117,8 +117,13 @@ impl Catalogue {
     /// What holding these names on a single team amounts to. A name that is not team-scopable grants
     /// nothing there, nor does anything it implies (P5).
     pub fn closed_on_team<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> PermissionSet {
-        let scopable = |name: &&str| self.bit(name).is_some_and(|bit| self.team_scopable.contains(bit));
-        self.closed(names.into_iter().filter(scopable)).intersection(&self.team_scopable)
+        self.closed(names.into_iter().filter(|name| self.counts_on_teams(name))).intersection(&self.team_scopable)
+    }
+
+    /// True if a name can be held on single teams now: live, and team-scopable (P5).
+    #[must_use]
+    pub fn counts_on_teams(&self, name: &str) -> bool {
+        self.bit(name).is_some_and(|bit| self.team_scopable.contains(bit))
     }
 
     /// The names in a set, in bit order.

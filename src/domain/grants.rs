@@ -85,6 +85,13 @@ impl TeamScope {
 }
 
 impl Grants {
+    /// True if a permission is named, at either scope, whether or not it confers anything now.
+    #[must_use]
+    pub fn names(&self, permission: &str) -> bool {
+        self.account_permissions.contains(permission)
+            || self.team_scope.as_ref().is_some_and(|scope| scope.permissions.contains(permission))
+    }
+
     /// Refuses what an edit adds but nobody can grant: names that are unknown, retired, not
     /// team-scopable (P1, P5), or of account `system` elsewhere (A4). Such a name confers nothing now, so
     /// confinement lets it pass; it would awake with a later catalogue. What `before` had may stay

@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod grants;
 pub mod id;
+pub mod named;
 pub mod permission;
 pub mod revision;
 pub mod text;

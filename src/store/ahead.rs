@@ -92,6 +92,8 @@ pub async fn caller(
     // Not `try_join`, as above.
     let (catalogue, now, token) = join3(catalogue, log::now(conn), token).await;
     let (catalogue, now) = (catalogue?, now?);
-    let fill = token?.into_fill(Arc::clone(&catalogue))?;
-    Ok(CallerState { catalogue, now, token: fill.token.map(|(_, facts)| facts) })
+    let token = token?;
+    let granted = token.grants();
+    let fill = token.into_fill(Arc::clone(&catalogue))?;
+    Ok(CallerState { catalogue, now, token: fill.token.map(|(_, facts)| facts), granted })
 }

@@ -24,6 +24,7 @@ use crate::{
         api_key::ApiKeyState,
         catalogue::Catalogue,
         directory::AccountState,
+        grants::{Grants, TeamScope},
         id::{AccountId, KeyId, TeamId},
         token::HashedToken,
         verification::TokenFacts,
@@ -117,6 +118,16 @@ impl Snapshot {
         cache.get(CatalogueHead::new(self.0.epoch, catalogue))
     }
 
+    /// What the token's key was granted, by name; nothing if there is no such token.
+    pub fn grants(&self) -> Grants {
+        let names = |names: &Option<Vec<String>>| names.iter().flatten().cloned().collect();
+        let team_ids = self.0.team_ids.iter().map(|id| TeamId::from_stored(id)).collect();
+        Grants {
+            account_permissions: names(&self.0.account_permissions),
+            team_scope: TeamScope::from_stored(team_ids, names(&self.0.team_permissions)),
+        }
+    }
+
     /// The answer, closed under the catalogue of the same snapshot.
     pub fn into_fill(self, catalogue: Arc<Catalogue>) -> QueryResult<Fill> {
         let revision = revision(self.0.epoch, self.0.number);
@@ -135,7 +146,9 @@ impl FillRow {
         };
         let state = self.state.as_deref().and_then(ApiKeyState::from_stored);
         let account_state = self.account_state.as_deref().and_then(AccountState::from_stored);
-        let closed = |names: Option<Vec<String>>| catalogue.closed(names.iter().flatten().map(String::as_str));
+        // As the judge closes them (`Held::of`), by the same functions.
+        let account = self.account_permissions.iter().flatten().map(String::as_str);
+        let on_teams = self.team_permissions.iter().flatten().map(String::as_str);
         let facts = TokenFacts {
             key_id: KeyId::from_uuid(key_id),
             account_id: AccountId::from_stored(&account_id),
@@ -144,11 +157,84 @@ impl FillRow {
             state: state.ok_or_else(|| unreadable("api_keys.state"))?,
             expire_time: Time::get(self.expire_time),
             token_end_time: Time::get(self.end_time),
-            account_permissions: closed(self.account_permissions),
-            // In a team scope only team-scopable permissions count (P5), whatever was stored.
-            team_permissions: closed(self.team_permissions).intersection(&catalogue.team_scopable()),
+            account_permissions: catalogue.closed(account),
+            team_permissions: catalogue.closed_on_team(on_teams),
             team_ids: self.team_ids.iter().map(|id| TeamId::from_stored(id)).collect(),
         };
         Ok(Some((digest, facts)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::subsequence};
+
+    use super::*;
+    use crate::domain::{
+        catalogue::{Permission, PermissionSpec},
+        grants::Held,
+        permission::Bit,
+        revision::Revision,
+    };
+
+    const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "unknown", "system.operate"];
+    /// The first of them are in the catalogue.
+    const KNOWN: usize = 6;
+
+    /// Any catalogue, such as no plan would accept too (P5): what is team-scopable may imply what is not.
+    fn some_catalogue() -> impl Strategy<Value = Catalogue> {
+        let one = (any::<bool>(), proptest::bool::weighted(0.2), subsequence(&NAMES[..KNOWN], 0..=2));
+        vec(one, KNOWN).prop_map(|drawn| {
+            let permission = |(i, (team_scopable, retired, implies)): (usize, (bool, bool, Vec<&str>))| Permission {
+                spec: PermissionSpec {
+                    name: NAMES[i].into(),
+                    description: String::new(),
+                    team_scopable,
+                    implies: implies.into_iter().map(str::to_owned).collect(),
+                    retired,
+                },
+                bit: Bit::catalogue(u16::try_from(i).expect("few")).expect("few"),
+            };
+            let permissions = drawn.into_iter().enumerate().map(permission).collect();
+            Catalogue::new(Revision { epoch: 1, number: 1 }, permissions)
+        })
+    }
+
+    fn row(account: &[&str], on_teams: &[&str]) -> FillRow {
+        let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        FillRow {
+            epoch: 1,
+            number: 1,
+            revision_epoch: 1,
+            revision_number: 1,
+            digest: Some(Digest(HashedToken::from_bytes([1; 32]))),
+            end_time: None,
+            key_id: Some(Uuid::from_u128(1)),
+            account_id: Some("acme".into()),
+            account_permissions: names(account),
+            team_permissions: names(on_teams),
+            expire_time: None,
+            state: Some("active".into()),
+            account_state: Some("active".into()),
+            team_ids: vec!["t".into()],
+            lacks_pepper: false,
+            time: Time(crate::domain::time::Timestamp::from_micros(0)),
+            standby: false,
+        }
+    }
+
+    proptest! {
+        /// What a verification answers by is what the judge compares (P2, P5).
+        #[test]
+        fn p5_a_fill_and_the_judge_close_names_alike(
+            catalogue in some_catalogue(),
+            account in subsequence(&NAMES[..], 0..=8),
+            on_teams in subsequence(&NAMES[..], 1..=8),
+        ) {
+            let held = Held::of(&Snapshot(row(&account, &on_teams)).grants(), &catalogue);
+            let (_, facts) = row(&account, &on_teams).into_token(&catalogue).expect("readable").expect("a token");
+            prop_assert_eq!(facts.account_permissions, held.account);
+            prop_assert_eq!(Some(&facts.team_permissions), held.teams.get(&TeamId::from_stored("t")));
+        }
     }
 }

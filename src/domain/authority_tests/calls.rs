@@ -7,8 +7,11 @@ fn me(key: &Subject) -> Caller {
 }
 
 fn rotate_self(own: &Subject, token: TokenRole, grace: Span) -> Result<(), Error> {
-    let identity = Identity::Key { key_id: id(2), expire_time: own.expire_time, token };
-    check_rotate(&Caller { identity, ..me(own) }, id(2), own, grace, &catalogue())
+    let caller = match token {
+        TokenRole::Current => me(own),
+        TokenRole::Retiring => retiring(1_000, me(own)),
+    };
+    check_rotate(&caller, id(2), own, grace, &catalogue())
 }
 
 #[test]
@@ -82,8 +85,27 @@ fn m4_a_key_rotates_another_within_what_it_holds() {
 }
 
 #[test]
-fn m4_a_key_may_manage_with_its_retiring_token() {
-    let boss = acme_key(&key(&[MANAGE, "edit"], &[], &[]));
-    let identity = Identity::Key { key_id: id(1), expire_time: None, token: TokenRole::Retiring };
-    assert_eq!(rotate(&Caller { identity, ..boss }, &key(&["view"], &[], &[])), Ok(()));
+fn m4_a_retiring_token_confers_nothing_that_outlives_it() {
+    let boss = key(&[MANAGE, "edit"], &[], &[]);
+    // The earlier of the two ends counts: the key's, or its token's.
+    for (expiry, token_end, own_end) in [(None, 100, 100), (at(200), 100, 100), (at(100), 200, 100)] {
+        let caller = retiring(token_end, acme_key(&Subject { expire_time: expiry, ..boss.clone() }));
+        for (end, allowed) in [(at(own_end), true), (at(own_end + 1), false), (None, false)] {
+            let theirs = |expire_time| Subject { expire_time, ..key(&["view"], &[], &[]) };
+            let results = [
+                create(&caller, &theirs(end)),
+                create(&caller, &Subject { expire_time: end, ..key(&[], &[], &[]) }),
+                enable(&caller, &theirs(end)),
+                rotate(&caller, &theirs(end)),
+                update(&caller, &theirs(at(1)), &theirs(end)),
+                update(&caller, &theirs(end), &Subject { expire_time: end, ..key(&["edit"], &[], &[]) }),
+            ];
+            for result in results {
+                if allowed { assert_eq!(result, Ok(()), "{end:?}") } else { refused_by("M4", result) }
+            }
+            // What takes authority away is not conferred (M7).
+            assert_eq!(narrow(&caller, &theirs(end)), Ok(()));
+            assert_eq!(update(&caller, &theirs(end), &theirs(end)), Ok(()));
+        }
+    }
 }

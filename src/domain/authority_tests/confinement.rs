@@ -115,8 +115,8 @@ fn p4_unknown_and_retired_names_and_empty_sets_grant_nothing() {
     let nothing = key(&["old", "never.heard_of"], &["t"], &["old", "pay"]);
     assert!(Held::of(&nothing.grants, &catalogue()).is_empty());
     assert_eq!(acme_key(&nothing).managed(&catalogue()), Managed::Nothing);
-    // Hence anyone who manages it may enable and rotate it.
-    assert_eq!(rotate(&user(&[MANAGE], &[]), &nothing), Ok(()));
+    // It is not for the taking all the same: see `dormant`.
+    lacks("never.heard_of", None, rotate(&user(&[MANAGE], &[]), &nothing));
     assert_eq!(create(&user(&[MANAGE], &[]), &key(&[], &[], &[])), Ok(()));
     lacks("view", None, create(&user(&[MANAGE], &[]), &key(&["view"], &[], &[])));
 }

@@ -1,5 +1,8 @@
 //! The rules once more, in the plainest way: sets of (team, permission, last moment), spelled out over
 //! a list of teams and one that stands for every other. Shares no code with what it judges.
+//!
+//! Beside what is held now there is what was granted: (team or account, name, last moment). From it follows, by the
+//! catalogue of any moment, what is held then.
 
 use std::collections::BTreeSet;
 
@@ -24,6 +27,8 @@ const SYSTEM: [&str; 6] = [
 pub type Names = BTreeSet<&'static str>;
 /// Permission by team, with the last moment at which it is held.
 pub type Triples = BTreeSet<(&'static str, &'static str, i64)>;
+/// Names as granted, each on one team or account-wide, with the last moment at which it is held.
+pub type Granted = BTreeSet<(Option<&'static str>, &'static str, i64)>;
 
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -47,6 +52,8 @@ pub struct Key {
     pub on_teams: Names,
     pub until: i64,
     pub state: State,
+    /// When its retiring token ends, if there is one.
+    pub retiring_until: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +66,7 @@ pub struct User {
 #[derive(Clone, Debug)]
 pub struct Asker {
     pub holds: Triples,
+    pub granted: Granted,
     pub until: i64,
     /// The key that asks; `None` for a user.
     pub key: Option<usize>,
@@ -94,21 +102,46 @@ fn close(specs: &[Spec], names: impl Iterator<Item = &'static str>, on_team: boo
     }
 }
 
-pub fn held_by_key(specs: &[Spec], key: &Key) -> Triples {
-    let wide = close(specs, key.account.iter().copied(), false);
-    let narrow = close(specs, key.on_teams.iter().copied(), true);
-    let wide = wide.iter().flat_map(|name| ALL_TEAMS.map(|team| (team, *name, key.until)));
-    let narrow = narrow.iter().flat_map(|name| key.teams.iter().map(|team| (*team, *name, key.until)));
+/// What names amount to by a catalogue, each for as long as it is held.
+pub fn amount_to(specs: &[Spec], granted: &Granted) -> Triples {
+    let spelled = |(scope, name, until): &(Option<&'static str>, &'static str, i64)| -> Triples {
+        let closed = close(specs, std::iter::once(*name), scope.is_some());
+        let teams = scope.map_or(ALL_TEAMS.to_vec(), |team| vec![team]);
+        closed.iter().flat_map(|name| teams.iter().map(|team| (*team, *name, *until))).collect()
+    };
+    granted.iter().flat_map(spelled).collect()
+}
+
+/// The same, still as names at their scopes: what one may say that one has held.
+pub fn with_implied(specs: &[Spec], granted: &Granted) -> Granted {
+    let closed = |(scope, name, until): &(Option<&'static str>, &'static str, i64)| {
+        let (scope, until) = (*scope, *until);
+        close(specs, std::iter::once(*name), scope.is_some()).into_iter().map(move |name| (scope, name, until))
+    };
+    granted.iter().flat_map(closed).chain(granted.iter().copied()).collect()
+}
+
+pub fn granted_to_key(key: &Key) -> Granted {
+    let wide = key.account.iter().map(|name| (None, *name, key.until));
+    let narrow = key.teams.iter().flat_map(|team| key.on_teams.iter().map(|name| (Some(*team), *name, key.until)));
     wide.chain(narrow).collect()
 }
 
-pub fn held_by_user(specs: &[Spec], user: &User) -> Triples {
-    let wide = close(specs, user.account.iter().copied(), false);
-    let mut held: Triples = wide.iter().flat_map(|name| ALL_TEAMS.map(|team| (team, *name, FOREVER))).collect();
-    for (team, role) in &user.on_teams {
-        held.extend(close(specs, std::iter::once(*role), true).into_iter().map(|name| (*team, name, FOREVER)));
-    }
-    held
+pub fn granted_to_user(user: &User) -> Granted {
+    let wide = user.account.iter().map(|name| (None, *name, FOREVER));
+    wide.chain(user.on_teams.iter().map(|(team, name)| (Some(*team), *name, FOREVER))).collect()
+}
+
+fn held_by_key(specs: &[Spec], key: &Key) -> Triples {
+    amount_to(specs, &granted_to_key(key))
+}
+
+/// What a grant confers nothing by now.
+fn dormant(specs: &[Spec], key: &Key) -> Granted {
+    let asleep = |(scope, name, _): &(Option<&'static str>, &'static str, i64)| {
+        close(specs, std::iter::once(*name), scope.is_some()).is_empty()
+    };
+    granted_to_key(key).into_iter().filter(asleep).collect()
 }
 
 /// What `more` has and `less` has not, or not for as long.
@@ -145,6 +178,20 @@ impl Asker {
         self.manages_on(ANY_OTHER) || key.teams.iter().any(|team| self.manages_on(team))
     }
 
+    /// What objects to handing out a key that holds some names to no effect yet.
+    fn confers_dormant(&self, specs: &[Spec], key: &Key, objections: &mut BTreeSet<&'static str>) {
+        if self.operates() {
+            return;
+        }
+        let named = |scope, name| self.granted.iter().any(|(s, n, _)| *s == scope && *n == name);
+        let unnamed =
+            |(scope, name, _): &(Option<&'static str>, &'static str, i64)| !named(*scope, *name) && !named(None, *name);
+        let dormant = dormant(specs, key);
+        objections.extend(dormant.iter().any(unnamed).then_some("M4"));
+        let managing = dormant.iter().any(|(_, name, _)| *name == MANAGE);
+        objections.extend((managing && self.key.is_some()).then_some("M5"));
+    }
+
     /// What objects to handing out `gained`.
     fn confers(&self, gained: &Triples, objections: &mut BTreeSet<&'static str>) {
         if self.operates() {
@@ -176,13 +223,17 @@ pub fn objections(specs: &[Spec], asker: &Asker, call: Call<'_>) -> BTreeSet<&'s
             no.extend(invisible(before).into_iter().chain(unmanaged(before)).chain(unmanaged(after)));
             no.extend((asker.key == Some(key)).then_some("M6"));
             no.extend(mints_operator(&beyond(&will, &whenever)));
-            no.extend(if after.until > before.until { outlives(after) } else { None });
             asker.confers(&beyond(&will, &was), &mut no);
+            if after.until > before.until {
+                no.extend(outlives(after));
+                asker.confers_dormant(specs, after, &mut no);
+            }
         }
         Call::Enable { key, before } => {
             no.extend(invisible(before).into_iter().chain(unmanaged(before)).chain(outlives(before)));
             no.extend((asker.key == Some(key)).then_some("M6"));
             asker.confers(&held_by_key(specs, before), &mut no);
+            asker.confers_dormant(specs, before, &mut no);
         }
         Call::Narrow { before } => no.extend(invisible(before).into_iter().chain(unmanaged(before))),
         Call::Rotate { key, before, grace_secs } => {
@@ -190,10 +241,11 @@ pub fn objections(specs: &[Spec], asker: &Asker, call: Call<'_>) -> BTreeSet<&'s
             no.extend(mints_operator(&whole));
             if asker.key == Some(key) {
                 no.extend((!asker.anywhere(ROTATE_SELF) || asker.retiring || grace_secs < 60).then_some("M6"));
-                no.extend(asker.anywhere(MANAGE).then_some("M5"));
+                no.extend(before.account.union(&before.on_teams).any(|name| *name == MANAGE).then_some("M5"));
             } else {
                 no.extend(invisible(before).into_iter().chain(unmanaged(before)).chain(outlives(before)));
                 asker.confers(&whole, &mut no);
+                asker.confers_dormant(specs, before, &mut no);
             }
         }
     }

@@ -169,3 +169,49 @@ async fn m5_a_key_cannot_rotate_enable_or_extend_a_manager() {
         delete(&manager, made.id()).await.expect("narrower");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m4_a_retiring_token_makes_nothing_that_outlives_it() {
+    let world = World::start().await;
+    let manager = owned(&world, &key("m", &["api_keys.manage", "billing.manage"])).await;
+    let lasting = owned(&world, &key("k", &["billing.manage"])).await;
+    let expiring = owned(&world, &living(key("k", &["billing.manage"]), 600)).await;
+    let own = world.server.caller(&manager.token);
+    mint(&own, &key("k", &["billing.manage"])).await.expect("the current token of a key without an expiry");
+    let rotated = rotate_with(&world.user("owner"), ACME, manager.id(), Some(1_800)).await.expect("rotated");
+    let end = rotated.key.retiring_token_end_time.expect("a token retires").seconds;
+
+    for permissions in [&["billing.manage"][..], &[]] {
+        forbidden(mint(&own, &key("k", permissions)).await, "M4");
+        forbidden(mint(&own, &until(key("k", permissions), end + 1)).await, "M4");
+        mint(&own, &until(key("k", permissions), end - 1)).await.expect("no later than the token");
+    }
+    let mask = &["expire_time"];
+    forbidden(update(&own, expiring.id(), mask, until(ApiKey::default(), end + 60)).await, "M4");
+    forbidden(update(&own, expiring.id(), mask, ApiKey::default()).await, "M4");
+    update(&own, expiring.id(), mask, until(ApiKey::default(), end - 60)).await.expect("sooner than the token");
+    rotate(&own, expiring.id()).await.expect("it expires first");
+    disable(&own, expiring.id()).await.expect("narrower");
+    enable(&own, expiring.id()).await.expect("it expires first");
+
+    forbidden(rotate(&own, lasting.id()).await, "M4");
+    rename(&own, lasting.id()).await.expect("adds nothing");
+    let more = key("", &["billing.manage", "api_keys.manage"]);
+    forbidden(update(&own, lasting.id(), &["account_permissions"], more).await, "M5");
+    update(&own, lasting.id(), &["account_permissions"], key("", &[])).await.expect("narrower");
+    let back = key("", &["billing.manage"]);
+    forbidden(update(&own, lasting.id(), &["account_permissions"], back.clone()).await, "M4");
+    disable(&own, lasting.id()).await.expect("narrower");
+    forbidden(enable(&own, lasting.id()).await, "M4");
+
+    // The current token is as good as ever, and a user through a service whose token retires has no end (A6).
+    let current = world.server.caller(&rotated.token);
+    enable(&current, lasting.id()).await.expect("the current token");
+    update(&current, lasting.id(), &["account_permissions"], back).await.expect("the current token");
+    let service =
+        create(&world.server.operator, "system", &key("s", &["system.impersonate"])).await.expect("a service");
+    let key_id = service.api_key.expect("a key").key_id;
+    rotate_with(&world.server.operator, "system", &key_id, Some(600)).await.expect("rotated");
+    let admin = world.server.caller(&service.token).for_user(ACME, "admin");
+    mint(&admin, &key("k", &["billing.manage"])).await.expect("the user's authority has no end");
+}

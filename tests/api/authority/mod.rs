@@ -1,6 +1,7 @@
 //! M1-M9: who may do what to a key, through every call that changes one.
 
 mod confinement;
+mod dormant;
 mod managing;
 mod order;
 mod races;
