@@ -3,7 +3,7 @@
 //! hyper serves it without tonic's transport around it: that boxes each call's future and both its bodies, adds
 //! extensions that nobody here reads, and looks at limits that are not set.
 
-use std::{cell::RefCell, convert::Infallible, error::Error, pin::pin, time::Duration};
+use std::{cell::RefCell, convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -13,8 +13,12 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::{
+    activity::{Activity, Overstay, Patience},
+    admission::Admitted,
     arrived::{Arrived, Driven},
+    tracked::Tracked,
     turn::TurnTimer,
+    wire::{self, Wire},
 };
 
 /// Streams that one connection may have open; each costs memory.
@@ -45,6 +49,8 @@ pub(super) struct Lifetime {
     pub age_max: Duration,
     /// The time that its calls are given then.
     pub grace: Duration,
+    /// How long it may take for what.
+    pub patience: Patience,
 }
 
 /// What serves the calls of a connection. It must always be ready: what cannot take a call answers it with a status. It
@@ -61,10 +67,23 @@ pub(super) trait Answer: Body<Data: Send, Error: Into<Box<dyn Error + Send + Syn
 /// need not be cloned for each call.
 struct Called<S>(RefCell<S>);
 
-/// Serves a connection on the core that this runs on, until its client leaves, its time is over, or `draining`
-/// completes and its calls have ended. Whoever drains sets the bound: to drop this cuts the connection.
+/// Why a connection is to end.
+enum Ending {
+    /// The server drains.
+    Draining,
+    /// It has reached its age.
+    Aged,
+    Overstays(Overstay),
+    /// Its place goes to another.
+    Evicted,
+}
+
+/// Serves a connection on the core that this runs on, until its client leaves, its time is over, it says or does nothing
+/// for too long, its place goes to another, or `draining` completes and its calls have ended. Whoever drains sets the
+/// bound for calls: to drop this cuts the connection.
 pub(super) async fn serve<S, B>(
     stream: std::net::TcpStream,
+    admitted: Admitted,
     calls: S,
     lifetime: Lifetime,
     draining: impl Future<Output = ()>,
@@ -77,22 +96,45 @@ pub(super) async fn serve<S, B>(
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "a connection could not be taken over"),
     };
+    let Admitted { place, mut evicted } = admitted;
+    let activity = Arc::new(Activity::new(place));
     let arrived = Arrived::default();
-    let connection = builder(&arrived).serve_connection(TokioIo::new(stream), Called(RefCell::new(calls)));
+    let calls = Called(RefCell::new(Tracked::new(calls, activity.clone())));
+    let wire = Wire::new(stream, activity.clone());
+    let connection = builder(&arrived).serve_connection(TokioIo::new(wire), calls);
     let mut connection = pin!(Driven::new(connection, arrived));
-    let aged = tokio::select! {
+    let ending = tokio::select! {
         biased;
         ended = &mut connection => return told(ended),
-        () = draining => false,
-        () = tokio::time::sleep(lifetime.age_max) => true,
+        () = draining => Ending::Draining,
+        () = tokio::time::sleep(lifetime.age_max) => Ending::Aged,
+        overstay = activity.overstays(lifetime.patience) => Ending::Overstays(overstay),
+        Ok(()) = &mut evicted => Ending::Evicted,
+    };
+    let grace = match ending {
+        Ending::Evicted => return tracing::debug!("a connection without a call was cut, to make room for another"),
+        Ending::Overstays(Overstay::Silent) => {
+            return tracing::debug!("a connection was cut: its client said too little");
+        }
+        // Nobody waits for an answer on one that has said nothing yet.
+        Ending::Draining if !activity.has_greeted() => return,
+        Ending::Draining => None,
+        Ending::Aged | Ending::Overstays(Overstay::Idle) => Some(lifetime.grace),
     };
     connection.as_mut().connection().graceful_shutdown();
-    if !aged {
-        return told(connection.await);
+    tokio::select! {
+        biased;
+        ended = connection => told(ended),
+        () = activity.quiet() => tracing::debug!("a connection was cut: its client did not take its leave"),
+        () = over(grace) => tracing::debug!("a connection was cut: its calls did not end in the time given to them"),
     }
-    match tokio::time::timeout(lifetime.grace, connection).await {
-        Ok(ended) => told(ended),
-        Err(_) => tracing::debug!("a connection was cut: its calls did not end in the time given to them"),
+}
+
+/// Completes when the time is over, if there is one.
+async fn over(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -114,6 +156,8 @@ fn builder(arrived: &Arrived) -> http2::Builder<Arrived> {
         .max_frame_size(FRAME_BYTES_MAX)
         .max_send_buf_size(UNSENT_BYTES_MAX)
         .max_local_error_reset_streams(RESETS_MAX)
+        // As many as the meter lets by: it is what cuts a flood.
+        .max_pending_accept_reset_streams(wire::RESETS_BURST_MAX as usize)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         // gRPC has no use for it, and it would be made and compressed for each answer.

@@ -12,10 +12,15 @@ use tokio::{
 use tower::service_fn;
 
 use super::*;
+use crate::server::admission::{Admission, Caps};
 
 const SOON: Duration = Duration::from_secs(5);
 /// Longer than any test takes.
-const LONG: Lifetime = Lifetime { age_max: Duration::from_secs(600), grace: Duration::from_secs(600) };
+const LONG: Lifetime = Lifetime {
+    age_max: Duration::from_secs(600),
+    grace: Duration::from_secs(600),
+    patience: Patience { handshake: Duration::from_secs(600), idle_max: Duration::from_secs(600) },
+};
 
 /// A connection that is served, and its client.
 struct Pair {
@@ -53,7 +58,9 @@ async fn socket(lifetime: Lifetime) -> (TcpStream, JoinHandle<()>, Arc<Notify>, 
     let accepted = listener.accept().await.unwrap().0.into_std().unwrap();
     let (go, drain) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (calls, draining) = (calls(go.clone()), drain.clone());
-    let served = tokio::spawn(async move { serve(accepted, calls, lifetime, draining.notified()).await });
+    let admission = Admission::new(Caps { total_max: 1, per_peer_max: 1 });
+    let admitted = admission.admit([127, 0, 0, 1].into()).await.ok().expect("there is a place");
+    let served = tokio::spawn(async move { serve(accepted, admitted, calls, lifetime, draining.notified()).await });
     (client, served, go, drain)
 }
 
@@ -120,7 +127,7 @@ async fn a_drain_lets_running_calls_end_and_takes_no_more() {
 
 #[tokio::test]
 async fn a_connection_of_an_age_is_asked_to_end_and_cut_when_its_grace_is_over() {
-    let lifetime = Lifetime { age_max: Duration::from_millis(300), grace: Duration::from_millis(400) };
+    let lifetime = Lifetime { age_max: Duration::from_millis(300), grace: Duration::from_millis(400), ..LONG };
     let started = Instant::now();
     let (idle, busy, quick) = tokio::join!(Pair::connect(lifetime), Pair::connect(lifetime), Pair::connect(lifetime));
     let (endless, ends) = (busy.call("/wait"), quick.call("/wait"));
@@ -138,14 +145,43 @@ async fn a_connection_of_an_age_is_asked_to_end_and_cut_when_its_grace_is_over()
 
 #[tokio::test]
 async fn a_client_that_says_nothing_or_no_http_2_costs_nothing_for_long() {
-    let (silent, served, _, drain) = socket(LONG).await;
+    let (_silent, served, _, drain) = socket(LONG).await;
     drain.notify_one();
-    drop(silent);
-    timeout(SOON, served).await.expect("it ends").unwrap();
+    timeout(SOON, served).await.expect("a drain does not wait for it").unwrap();
+    let patience = Patience { handshake: Duration::from_millis(200), ..LONG.patience };
+    let (mut half, served, _, _) = socket(Lifetime { patience, ..LONG }).await;
+    half.write_all(b"PRI * HTTP/2").await.unwrap();
+    timeout(SOON, served).await.expect("it is given up").unwrap();
     let (mut older, served, _, _) = socket(LONG).await;
     older.write_all(b"GET / HTTP/1.1\r\nhost: latchkey\r\n\r\n").await.unwrap();
     timeout(SOON, served).await.expect("it ends").unwrap();
     let mut answer = Vec::new();
     timeout(SOON, older.read_to_end(&mut answer)).await.expect("it is closed").ok();
     assert!(!answer.starts_with(b"HTTP/1"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_call_is_asked_to_end_and_one_with_a_call_is_kept() {
+    let patience = Patience { handshake: Duration::from_secs(1), idle_max: Duration::from_secs(1) };
+    let lifetime = Lifetime { patience, ..LONG };
+    let (idle, busy) = tokio::join!(Pair::connect(lifetime), Pair::connect(lifetime));
+    let waiting = busy.call("/wait");
+    answered(idle.call("/")).await;
+    timeout(SOON, idle.open).await.expect("its client is told").unwrap().unwrap();
+    timeout(SOON, idle.served).await.expect("it ends").unwrap();
+    assert!(!busy.served.is_finished());
+    busy.go.notify_one();
+    answered(waiting).await;
+    timeout(SOON, busy.served).await.expect("it is idle now").unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_cuts_a_client_that_has_no_call_and_does_not_answer() {
+    let (mut client, served, _, drain) = socket(LONG).await;
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // Its own SETTINGS come when it has read the client's.
+    let mut header = [0; 9];
+    client.read_exact(&mut header).await.unwrap();
+    drain.notify_one();
+    timeout(SOON, served).await.expect("it ends").unwrap();
 }

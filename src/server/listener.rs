@@ -6,13 +6,18 @@ use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinError, JoinSet},
+    time::Instant,
 };
 use tower::Layer;
 
 use super::{
+    activity::Patience,
+    admission::{Admission, Admitted, Caps, Full},
     connection::{self, Answer, Calls, Lifetime},
     cores::{Core, Dealer},
     deadline::Deadlines,
+    descriptors,
+    spell::{self, Spell},
     stage::{Stage, Stages},
     turn,
 };
@@ -25,8 +30,7 @@ use crate::{
 
 /// How often health looks at the lease.
 const HEALTH_PERIOD: Duration = Duration::from_millis(200);
-/// How long no connection is taken after one could not be (no file descriptors, most likely): the connections that
-/// there are need the processor more.
+/// How long no connection is taken after one could not be: for want of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that is listened on.
@@ -67,14 +71,19 @@ pub(super) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
     let lifetime = Lifetime {
         age_max: Duration::from_secs(settings.connection_age_max_s),
         grace: Duration::from_secs(settings.connection_age_grace_s),
+        patience: Patience {
+            handshake: Duration::from_millis(settings.connection_handshake_ms),
+            idle_max: Duration::from_secs(settings.connection_idle_max_s),
+        },
     };
-    let dealing = deal(bound.listener, ready, lifetime, &stages);
+    let door = Door::new(bound.listener, descriptors::divide(&settings));
+    let dealing = deal(door, ready, lifetime, &stages);
     tokio::join!(dealing, report_health(app, health, stages.reached(Stage::Draining)));
 }
 
 /// Takes connections as they come, each for the core that has the fewest, until the server drains; and waits until all
 /// have ended.
-async fn deal<S, B>(listener: TcpListener, ready: (Vec<Core>, Vec<S>), lifetime: Lifetime, stages: &Stages)
+async fn deal<S, B>(mut door: Door, ready: (Vec<Core>, Vec<S>), lifetime: Lifetime, stages: &Stages)
 where
     S: Calls<B>,
     B: Answer,
@@ -85,17 +94,18 @@ where
     let draining = stages.reached(Stage::Draining);
     tokio::pin!(draining);
     loop {
-        let stream = tokio::select! {
+        let (stream, admitted) = tokio::select! {
             () = &mut draining => break,
             Some(ended) = connections.join_next() => {
                 note(ended);
                 continue;
             }
-            stream = accept(&listener) => stream,
+            accepted = door.next() => accepted,
         };
         let index = dealer.next(&cores);
         let place = cores[index].take_place();
-        let served = connection::serve(stream, calls[index].clone(), lifetime, stages.reached(Stage::Draining));
+        let served =
+            connection::serve(stream, admitted, calls[index].clone(), lifetime, stages.reached(Stage::Draining));
         let served = async move {
             let _place = place;
             served.await;
@@ -103,22 +113,90 @@ where
         connections.spawn_on(served, &cores[index].runtime);
     }
     // Now, and not after the last call: whoever comes is to be refused, and try another replica.
-    drop(listener);
+    drop(door);
     while let Some(ended) = connections.join_next().await {
         note(ended);
     }
 }
 
-/// The next connection. After a failure there is a pause before another is looked for.
-async fn accept(listener: &TcpListener) -> std::net::TcpStream {
-    loop {
-        // Its core is to watch it: so it leaves the reactor of this runtime.
-        match listener.accept().await.and_then(|(stream, _)| TcpStream::into_std(stream)) {
-            Ok(stream) => return stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+/// Where connections come in, and some are turned away.
+struct Door {
+    listener: TcpListener,
+    caps: Caps,
+    admission: Admission,
+    /// What was accepted, while its place is being made.
+    waiting: Option<(TcpStream, SocketAddr)>,
+    failing: Spell,
+    full: Spell,
+    full_for_a_peer: Spell,
+}
+
+impl Door {
+    fn new(listener: TcpListener, caps: Caps) -> Self {
+        let (failing, full, full_for_a_peer) = Default::default();
+        Self { listener, caps, admission: Admission::new(caps), waiting: None, failing, full, full_for_a_peer }
+    }
+
+    /// The next connection that there is a place for. Those without are taken, too, and closed: left where they are,
+    /// they would keep the others waiting. To drop the future loses nothing.
+    async fn next(&mut self) -> (std::net::TcpStream, Admitted) {
+        let mut ticks = tokio::time::interval(spell::QUIET);
+        loop {
+            if self.waiting.is_none() {
+                tokio::select! {
+                    accepted = self.listener.accept() => match accepted {
+                        Ok(accepted) => self.waiting = Some(accepted),
+                        Err(error) => {
+                            self.fails(&error);
+                            // The connections that there are need the processor more.
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
+                        }
+                    },
+                    _ = ticks.tick() => self.tell_what_ended(),
+                }
             }
+            let Some((_, address)) = &self.waiting else { continue };
+            let admitted = self.admission.admit(address.ip()).await;
+            let Some((stream, _)) = self.waiting.take() else { continue };
+            match admitted {
+                // Its core is to watch it: so it leaves the reactor of this runtime.
+                Ok(admitted) => match stream.into_std() {
+                    Ok(stream) => return (stream, admitted),
+                    Err(error) => self.fails(&error),
+                },
+                Err(full) => self.refuses(full),
+            }
+        }
+    }
+
+    fn fails(&mut self, error: &io::Error) {
+        if self.failing.happens(Instant::now()) {
+            tracing::warn!(%error, "connections cannot be accepted");
+        }
+    }
+
+    fn refuses(&mut self, full: Full) {
+        let Caps { total_max, per_peer_max } = self.caps;
+        match full {
+            Full::Total if self.full.happens(Instant::now()) => {
+                tracing::warn!(total_max, "connections are refused: there are as many as may be");
+            }
+            Full::Peer if self.full_for_a_peer.happens(Instant::now()) => {
+                tracing::warn!(per_peer_max, "connections are refused: a peer has as many as it may have");
+            }
+            Full::Total | Full::Peer => {}
+        }
+    }
+
+    fn tell_what_ended(&mut self) {
+        if let Some(failures) = self.failing.ended(Instant::now()) {
+            tracing::info!(failures, "connections can be accepted again");
+        }
+        if let Some(refused) = self.full.ended(Instant::now()) {
+            tracing::info!(refused, "no connections are refused any more for their total number");
+        }
+        if let Some(refused) = self.full_for_a_peer.ended(Instant::now()) {
+            tracing::info!(refused, "no connections are refused any more for the number of a peer's");
         }
     }
 }

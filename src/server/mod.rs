@@ -1,13 +1,19 @@
 //! Puts the layers together and runs them: database, follower, gRPC, housekeeping, a clean stop.
 
+mod activity;
+mod admission;
 mod arrived;
 mod connection;
 mod cores;
 mod deadline;
+mod descriptors;
 mod listener;
 mod observe;
+mod spell;
 mod stage;
+mod tracked;
 mod turn;
+mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -144,6 +144,14 @@ settings! {
         "Age at which a connection is asked to end, so that clients spread over new replicas";
     connection_age_grace_s: u64, "SECONDS" [1, 86_400], Value("30"),
         "Time given to a connection's calls after that before it is cut";
+    connection_handshake_ms: u64, "MS" [100, 60_000], Value("5000"),
+        "Time given to a new connection until its client has said what HTTP/2 begins with, and to each request's headers from their first byte to their last";
+    connection_idle_max_s: u64, "SECONDS" [1, 31_536_000], Value("300"),
+        "How long a connection may be without an open call before it is asked to end";
+    connections_max: usize, "CONNECTIONS" [1, 1_000_000], Value("10000"),
+        "Most connections at one time; fewer if the limit on open files is lower, so that the database and the log always have theirs. When all are taken, one that never made a call makes room for a new one";
+    connections_per_peer_max: usize, "CONNECTIONS" [0, 1_000_000], Value("0"),
+        "Most connections from one address, or one IPv6 network of 64 bits; 0 for a quarter of all, but at least 128";
     drain_timeout_s: u64, "SECONDS" [0, 86_400], Value("20"),
         "Time given to running calls when the server stops";
     log_format: LogFormat, "FORMAT",

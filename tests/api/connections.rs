@@ -1,5 +1,10 @@
 //! How long a connection lives, and that its end is not its callers'.
 
+mod authority;
+mod drain;
+mod limits;
+mod resets;
+
 use std::time::Duration;
 
 use latchkey::settings::Flags;

@@ -6,6 +6,7 @@ pub mod database;
 pub mod ground;
 pub mod logs;
 pub mod process;
+pub mod raw;
 pub mod server;
 pub mod sql;
 pub mod world;

@@ -1,0 +1,66 @@
+use super::*;
+
+const CAPS: Caps = Caps { total_max: 6, per_peer_max: 3 };
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, last])
+}
+
+/// Serves a connection until it has to go.
+fn hold(admitted: Admitted) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let Admitted { place, evicted } = admitted;
+        if evicted.await.is_err() {
+            // Used: it stays.
+            std::future::pending::<()>().await;
+        }
+        drop(place);
+    })
+}
+
+#[tokio::test]
+async fn what_is_used_keeps_its_place_and_both_caps_hold() {
+    let admission = Admission::new(CAPS);
+    let mut places = vec![];
+    for last in [1, 1, 1, 2, 2] {
+        let admitted = admission.admit(address(last)).await.ok().expect("there is room");
+        admitted.place.is_used();
+        places.push(admitted.place);
+    }
+    assert_eq!(admission.admit(address(1)).await.err(), Some(Full::Peer));
+    let sixth = admission.admit(address(3)).await.ok().expect("there is room").place;
+    sixth.is_used();
+    assert_eq!(admission.admit(address(4)).await.err(), Some(Full::Total));
+    drop(places.pop());
+    assert!(admission.admit(address(4)).await.is_ok(), "a place is free again");
+    drop((places, sixth));
+    assert!(admission.shared.places().peers.is_empty(), "nothing is kept of peers that are gone");
+}
+
+#[tokio::test]
+async fn the_oldest_that_never_made_a_call_goes_for_a_newcomer() {
+    let admission = Admission::new(CAPS);
+    let used = admission.admit(address(1)).await.ok().expect("room");
+    used.place.is_used();
+    let (first, second) = (admission.admit(address(1)).await, admission.admit(address(1)).await);
+    let (first, second) = (hold(first.ok().expect("room")), hold(second.ok().expect("room")));
+    let newcomer = admission.admit(address(1)).await.ok().expect("the first goes");
+    newcomer.place.is_used();
+    first.await.unwrap();
+    assert!(!second.is_finished());
+    // One of a peer that is below its own cap goes only when all places are taken.
+    let others: Vec<_> = [2, 2, 3].map(|last| admission.admit(address(last))).into_iter().collect();
+    for other in others {
+        hold(other.await.ok().expect("room"));
+    }
+    assert!(admission.admit(address(4)).await.is_ok());
+    second.await.unwrap();
+}
+
+#[test]
+fn an_ipv6_peer_is_its_network_and_a_mapped_address_is_the_ipv4_one() {
+    let peer = |text: &str| peer_of(text.parse().unwrap());
+    assert_eq!(peer("2001:db8:1:2:3:4:5:6"), peer("2001:db8:1:2::1"));
+    assert_ne!(peer("2001:db8:1:2::1"), peer("2001:db8:1:3::1"));
+    assert_eq!(peer("::ffff:192.0.2.1"), address(1));
+}

@@ -1,0 +1,94 @@
+//! File descriptors: the soft limit is raised to the hard one, and connections leave enough of them to everything else.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::admission::Caps;
+use crate::settings::Settings;
+
+/// Descriptors for all but connections and the database: the listener, standard streams, log and telemetry, timers, and
+/// connections that are accepted only to be closed.
+const RESERVE: usize = 64;
+/// What a thread's runtime takes.
+const PER_THREAD: usize = 4;
+/// With nothing else to go by, a share this small is left to connections.
+const CONNECTIONS_SHARE_MIN: usize = 8;
+/// A peer may have this share of all connections, unless it is set: a proxy in front of this server is one peer, and is
+/// to have enough; yet three others like it still find room.
+const PEER_SHARE: usize = 4;
+/// But not fewer than this, where there are so few that a share of them would not serve one proxy.
+const PEER_MIN: usize = 128;
+
+/// Raises the limit on open files as far as the system lets a process, and divides them up.
+pub(super) fn divide(settings: &Settings) -> Caps {
+    let files_max = raise();
+    let caps = caps(settings, files_max);
+    if caps.total_max < settings.connections_max {
+        tracing::info!(
+            files_max,
+            connections_max = caps.total_max,
+            "fewer connections are taken than set, for the limit on open files: raise it (ulimit -n) for more"
+        );
+    }
+    caps
+}
+
+fn caps(settings: &Settings, files_max: usize) -> Caps {
+    let database = settings.database_pool_size_max + settings.verify_pool_size_max;
+    let reserve = RESERVE + database + PER_THREAD * settings.serving_threads;
+    let left = files_max.saturating_sub(reserve).max(files_max / CONNECTIONS_SHARE_MIN).max(1);
+    let total_max = settings.connections_max.min(left);
+    let per_peer_max = match settings.connections_per_peer_max {
+        0 => (total_max / PEER_SHARE).max(PEER_MIN),
+        set => set,
+    };
+    Caps { total_max, per_peer_max: per_peer_max.min(total_max) }
+}
+
+/// The limit on open files once it is raised.
+fn raise() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let hard = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // A system that does not let us leaves it as it was.
+    let current = if setrlimit(Resource::Nofile, hard).is_ok() { limit.maximum } else { limit.current };
+    current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{self, Flags};
+
+    fn settings(connections: &str, per_peer: &str) -> Settings {
+        let flags = Flags::default()
+            .with("database_url", "postgres://u@h/d")
+            .with("peppers", "test=env:PEPPER")
+            .with("serving_threads", "2")
+            .with("connections_max", connections)
+            .with("connections_per_peer_max", per_peer);
+        settings::load(&flags, [("PEPPER".to_owned(), "0123456789abcdef".repeat(4))]).expect("good settings")
+    }
+
+    #[test]
+    fn what_the_database_and_the_log_need_is_left_to_them() {
+        for (files, connections, per_peer, total_max, per_peer_max) in [
+            (1 << 20, "10000", "0", 10_000, 2_500),
+            (20_000, "10000", "0", 10_000, 2_500),
+            (1_024, "10000", "0", 940, 235),
+            (256, "10000", "0", 172, 128),
+            (256, "100", "0", 100, 100),
+            (256, "10000", "7", 172, 7),
+            (64, "10000", "0", 8, 8),
+        ] {
+            let expected = Caps { total_max, per_peer_max };
+            assert_eq!(caps(&settings(connections, per_peer), files), expected, "{files} {connections} {per_peer}");
+        }
+    }
+
+    #[test]
+    fn the_soft_limit_is_the_hard_one_afterwards() {
+        let files = raise();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+        assert!(limit.current.is_none_or(|current| current as usize == files));
+    }
+}

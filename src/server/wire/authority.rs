@@ -1,0 +1,154 @@
+//! Makes every `:authority` one that the transport takes.
+//!
+//! gRPC clients send as `:authority` what their target says: a list of addresses (`127.0.0.1:1,127.0.0.1:2`), the path
+//! of a socket, text with `%2C`. h2 resets a call whose `:authority` is no authority of a URI, although nothing here
+//! reads it. HPACK is stateful, but its representations can be walked without the state; so a literal value that would
+//! be refused is overwritten in place by one of the same length, encoded and decoded, before h2 decodes it. Its dynamic
+//! table then holds what was written, of the size that the client's own has, and later references just work.
+
+use http::uri::Authority;
+
+use super::huffman;
+
+/// `:authority` as a literal name, plain and in Huffman's code.
+const NAME: &[u8] = b":authority";
+const NAME_ENCODED: &[u8] = &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f];
+/// The place of `:authority` in the static table.
+const INDEX: usize = 1;
+/// The places in the static table of fields that are no pseudo-header fields: no request has one before its
+/// `:authority`.
+const REGULAR: std::ops::RangeInclusive<usize> = 15..=61;
+/// The longest value that is decoded: more than a block of headers may hold.
+const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// What takes the place of a byte.
+const FILLER: u8 = b'x';
+
+/// Overwrites the value of a literal `:authority` in a header block if the transport would refuse it. Whatever else is
+/// in the block, or wrong with it, stays as it is, for the transport to judge.
+pub(super) fn repair(block: &mut [u8]) {
+    if let Some(value) = find(block)
+        && !is_fine(&block[value.start..value.end], value.encoded)
+    {
+        overwrite(&mut block[value.start..value.end], value.encoded);
+    }
+}
+
+/// Where a string is, and whether it is in Huffman's code.
+struct Text {
+    start: usize,
+    end: usize,
+    encoded: bool,
+}
+
+/// Walks the representations of a block up to the value of `:authority`; `None` if there is no literal one before the
+/// first field that is no pseudo-header field.
+fn find(block: &[u8]) -> Option<Text> {
+    let mut walk = Walk { block, at: 0 };
+    loop {
+        let first = *block.get(walk.at)?;
+        let name = match first {
+            0x80.. => {
+                if REGULAR.contains(&walk.integer(7)?) {
+                    return None;
+                }
+                continue;
+            }
+            0x40..0x80 => walk.integer(6)?,
+            0x20..0x40 => {
+                walk.integer(5)?;
+                continue;
+            }
+            ..0x20 => walk.integer(4)?,
+        };
+        let found = match name {
+            0 => {
+                let name = walk.text()?;
+                let bytes = &block[name.start..name.end];
+                // A field whose name has no colon in front ends the pseudo-header fields.
+                let pseudo =
+                    bytes.first().is_some_and(|byte| if name.encoded { byte >> 1 == 0x5c } else { *byte == b':' });
+                if !pseudo {
+                    return None;
+                }
+                bytes == if name.encoded { NAME_ENCODED } else { NAME }
+            }
+            INDEX => true,
+            name if REGULAR.contains(&name) => return None,
+            _ => false,
+        };
+        let value = walk.text()?;
+        if found {
+            return Some(value);
+        }
+    }
+}
+
+struct Walk<'a> {
+    block: &'a [u8],
+    at: usize,
+}
+
+impl Walk<'_> {
+    /// Reads an integer that begins in the last bits of a byte (RFC 7541, 5.1).
+    fn integer(&mut self, prefix_bits: u32) -> Option<usize> {
+        let mask = (1usize << prefix_bits) - 1;
+        let mut value = usize::from(self.next()?) & mask;
+        if value < mask {
+            return Some(value);
+        }
+        for shift in [0, 7, 14, 21] {
+            let byte = usize::from(self.next()?);
+            value += (byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// Reads a string's place.
+    fn text(&mut self) -> Option<Text> {
+        let encoded = self.block.get(self.at)? & 0x80 != 0;
+        let length = self.integer(7)?;
+        let start = self.at;
+        let end = start.checked_add(length).filter(|end| *end <= self.block.len())?;
+        self.at = end;
+        Some(Text { start, end, encoded })
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = *self.block.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+}
+
+fn is_fine(value: &[u8], encoded: bool) -> bool {
+    if !encoded {
+        return is_authority(value);
+    }
+    // What cannot be decoded is not ours to judge.
+    huffman::decode(value, VALUE_BYTES_MAX).is_none_or(|value| is_authority(&value))
+}
+
+/// Whether h2 takes a value; for most, known without asking.
+fn is_authority(value: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let host = value.iter().position(|byte| !plain(byte)).unwrap_or(value.len());
+    let port = &value[host..];
+    let is_plain = host > 0 && (port.is_empty() || port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit));
+    is_plain || Authority::try_from(value).is_ok()
+}
+
+fn overwrite(value: &mut [u8], encoded: bool) {
+    if !encoded {
+        return value.fill(FILLER);
+    }
+    if let Some(decoded) = huffman::decode(value, VALUE_BYTES_MAX) {
+        huffman::overwrite(value, decoded.len());
+    }
+}
+
+#[cfg(test)]
+#[path = "authority_tests.rs"]
+mod tests;

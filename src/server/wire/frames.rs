@@ -1,0 +1,157 @@
+//! Walks the frames of a connection as they are read: 24 bytes of preface, then frames of a 9-byte header each.
+
+use std::time::Instant;
+
+use super::{
+    authority,
+    meter::{Flood, Frame, Meter},
+};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HEADER_BYTES: usize = 9;
+/// What a priority takes in HEADERS.
+const PRIORITY_BYTES: usize = 5;
+/// Bytes of a block of headers that wait for its end, and the frames that it may be in: more than the transport takes,
+/// which is left to judge what is larger.
+const BLOCK_BYTES_MAX: usize = 64 * 1024;
+const BLOCK_FRAMES_MAX: usize = 64;
+
+/// Where in the frames of a connection its reader is.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// Bytes of the preface that have come.
+    preface: usize,
+    /// No HTTP/2: all goes by as it is.
+    opaque: bool,
+    /// Bytes of the current frame's payload that are still to come.
+    payload: usize,
+    /// Whether the first frame, the client's SETTINGS, has begun.
+    begun: bool,
+}
+
+/// How a block of headers that begins here goes on.
+enum Block {
+    /// All of it is here, in so many bytes.
+    Whole(usize),
+    /// Its end is still to come.
+    Partial,
+    /// It is larger, or odd: its first frame has so many bytes.
+    GivenUp(usize),
+}
+
+impl Frames {
+    /// Whether the client has said its preface and its SETTINGS.
+    pub fn greeted(&self) -> bool {
+        self.begun && self.payload == 0
+    }
+
+    /// Walks bytes, from where the last walk's answer ended. Blocks of headers are repaired in place; how many bytes
+    /// may go on to the transport is the answer. The rest is the beginning of a frame's header or of a block of
+    /// headers: it must come again, with more behind it.
+    ///
+    /// # Errors
+    /// If the frames are a flood.
+    pub fn walk(&mut self, bytes: &mut [u8], meter: &mut Meter, now: impl Fn() -> Instant) -> Result<usize, Flood> {
+        let mut at = self.walk_preface(bytes);
+        if self.opaque {
+            return Ok(bytes.len());
+        }
+        while at < bytes.len() {
+            let rest = &mut bytes[at..];
+            if self.payload > 0 {
+                let passed = self.payload.min(rest.len());
+                self.payload -= passed;
+                at += passed;
+                continue;
+            }
+            let Some(frame) = header(rest) else { break };
+            let mut length = HEADER_BYTES + frame.length;
+            if frame.kind == Frame::HEADERS {
+                match block(rest) {
+                    Block::Partial => break,
+                    Block::Whole(bytes) => {
+                        repair(&mut rest[..bytes]);
+                        length = bytes;
+                    }
+                    Block::GivenUp(bytes) => length = bytes,
+                }
+            }
+            meter.count(frame, &now)?;
+            self.begun = true;
+            let passed = length.min(rest.len());
+            self.payload = length - passed;
+            at += passed;
+        }
+        Ok(at)
+    }
+
+    /// How many of the bytes are the preface's.
+    fn walk_preface(&mut self, bytes: &[u8]) -> usize {
+        let left = &PREFACE[self.preface..];
+        let come = left.len().min(bytes.len());
+        self.opaque |= left[..come] != bytes[..come];
+        self.preface += come;
+        come
+    }
+}
+
+fn header(bytes: &[u8]) -> Option<Frame> {
+    let header = bytes.first_chunk::<HEADER_BYTES>()?;
+    let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+    Some(Frame { length, kind: header[3], flags: header[4] })
+}
+
+/// Looks at the block of headers that begins with a HEADERS frame.
+fn block(bytes: &[u8]) -> Block {
+    let mut at = 0;
+    for count in 0..BLOCK_FRAMES_MAX {
+        let Some(frame) = header(&bytes[at..]) else { return Block::Partial };
+        let kind = if count == 0 { Frame::HEADERS } else { Frame::CONTINUATION };
+        at += HEADER_BYTES + frame.length;
+        if frame.kind != kind || at > BLOCK_BYTES_MAX {
+            break;
+        }
+        if bytes.len() < at {
+            return Block::Partial;
+        }
+        if frame.has(Frame::END_HEADERS) {
+            return Block::Whole(at);
+        }
+    }
+    Block::GivenUp(header(bytes).map_or(bytes.len(), |frame| HEADER_BYTES + frame.length))
+}
+
+/// Repairs a whole block of headers, in however many frames it is.
+fn repair(frames: &mut [u8]) {
+    let Some(first) = header(frames) else { return };
+    let payload = &frames[HEADER_BYTES..HEADER_BYTES + first.length];
+    let (padding, mut start) = match first.has(Frame::PADDED) {
+        true => (payload.first().map_or(0, |padding| usize::from(*padding)), HEADER_BYTES + 1),
+        false => (0, HEADER_BYTES),
+    };
+    if first.has(Frame::PRIORITY) {
+        start += PRIORITY_BYTES;
+    }
+    let end = (HEADER_BYTES + first.length).saturating_sub(padding);
+    if start > end {
+        return;
+    }
+    if first.has(Frame::END_HEADERS) {
+        return authority::repair(&mut frames[start..end]);
+    }
+    // In pieces: it is put together, and each byte put back to where it came from.
+    let mut pieces = vec![start..end];
+    let mut at = HEADER_BYTES + first.length;
+    while let Some(frame) = header(&frames[at..]) {
+        pieces.push(at + HEADER_BYTES..at + HEADER_BYTES + frame.length);
+        at += HEADER_BYTES + frame.length;
+    }
+    let mut whole: Vec<u8> = pieces.iter().flat_map(|piece| &frames[piece.clone()]).copied().collect();
+    authority::repair(&mut whole);
+    let mut rest = &whole[..];
+    for piece in pieces {
+        let (now, later) = rest.split_at(piece.len());
+        frames[piece].copy_from_slice(now);
+        rest = later;
+    }
+}
