@@ -33,8 +33,14 @@ pub(super) fn divide(settings: &Settings) -> Caps {
 }
 
 fn caps(settings: &Settings, files_max: usize) -> Caps {
-    let database = settings.database_pool_size_max + settings.verify_pool_size_max;
-    let reserve = RESERVE + database + PER_THREAD * settings.serving_threads;
+    let database = [
+        settings.database_pool_size_max,
+        settings.narrowing_pool_size_max,
+        settings.caller_pool_size_max,
+        settings.verify_pool_size_max,
+        settings.upkeep_pool_size_max,
+    ];
+    let reserve = RESERVE + database.into_iter().sum::<usize>() + PER_THREAD * settings.serving_threads;
     let left = files_max.saturating_sub(reserve).max(files_max / CONNECTIONS_SHARE_MIN).max(1);
     let total_max = settings.connections_max.min(left);
     let per_peer_max = match settings.connections_per_peer_max {
@@ -73,10 +79,10 @@ mod tests {
         for (files, connections, per_peer, total_max, per_peer_max) in [
             (1 << 20, "10000", "0", 10_000, 2_500),
             (20_000, "10000", "0", 10_000, 2_500),
-            (1_024, "10000", "0", 940, 235),
-            (256, "10000", "0", 172, 128),
+            (1_024, "10000", "0", 934, 233),
+            (256, "10000", "0", 166, 128),
             (256, "100", "0", 100, 100),
-            (256, "10000", "7", 172, 7),
+            (256, "10000", "7", 166, 7),
             (64, "10000", "0", 8, 8),
         ] {
             let expected = Caps { total_max, per_peer_max };
