@@ -57,6 +57,8 @@ fn copy(verifier: &Verifier, metrics: &Metrics) {
     metrics.cache_eviction_total(Eviction::SharedBytes, cache.evicted_for_bytes());
     metrics.dropped_total(DroppedRecord::Usage, counters.usage_drops.load(Ordering::Relaxed));
     metrics.dropped_total(DroppedRecord::LateToken, counters.late_drops.load(Ordering::Relaxed));
+    metrics.dropped_total(DroppedRecord::LateTokenFolded, counters.late_folded.load(Ordering::Relaxed));
+    metrics.ended_loads_total(counters.ended_loads.load(Ordering::Relaxed));
     if let Some(applied) = verifier.applied() {
         let positive = |number: i64| u64::try_from(number).unwrap_or(0);
         metrics.applied_revision(positive(applied.epoch), positive(applied.number));

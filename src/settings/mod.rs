@@ -118,8 +118,16 @@ settings! {
         "Most bytes kept of what cached tokens share (accounts, teams, permission sets and prepared answers), and for a moment half as much again; beyond it, tokens with long lists of teams leave the cache first";
     negative_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
         "Most unknown digests remembered as unknown";
+    ended_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
+        "Most tokens remembered that had ended (or were of a key that is disabled, deleted or expired) when they were first read, apart from the cache, so that they never evict good ones";
     misses_in_flight_max: usize, "MISSES" [1, 1_000_000], Value("1024"),
         "Most cache misses waiting for the database at one time; more are answered RESOURCE_EXHAUSTED";
+    unknown_loads_per_second_max: u32, "LOADS" [1, 1_000_000], Value("500"),
+        "Most tokens a second that are looked up in the database and turn out to be unknown, or to have ended; beyond it, tokens that memory does not know as good are answered RESOURCE_EXHAUSTED";
+    unknown_loads_burst_max: usize, "LOADS" [1, 1_000_000], Value("2000"),
+        "How many of those may come at once; at least as many as `misses_in_flight_max` may";
+    ended_loads_per_second_max: u32, "LOADS" [1, 1_000_000], Value("50"),
+        "Look-ups a second of tokens that turn out to have ended that do not count among those: clients that a rotation left behind are no flood";
     lease_ms: u64, "MS" [1_000, 600_000], Value("10000"),
         "How long a replica may answer from its cache without hearing from the database, and so the longest a revocation can wait for a lost replica";
     stale_max_ms: u64, "MS" [0, 3_600_000], Value("0"),
@@ -132,6 +140,10 @@ settings! {
         "Most keys, not counting deleted ones, scoped to one team; 0 for no limit";
     ended_token_retention_days: u64, "DAYS" [1, 36_500], Value("400"),
         "How long an ended token is still told from an unknown one";
+    late_events_per_account_hour_max: u32, "EVENTS" [1, 1_000_000], Value("100"),
+        "Most events an hour, from each replica, that record presentations of one account's rotated tokens; the rest is counted in a metric";
+    late_events_per_hour_max: u32, "EVENTS" [1, 1_000_000], Value("1000"),
+        "Most such events an hour from each replica, of all accounts together";
     usage_flush_interval_ms: u64, "MS" [100, 30_000], Value("15000"),
         "How often uses of tokens are written down, and so how far behind `last_used_time` may be";
     serving_threads: usize, "THREADS" [1, 1_024], Chosen { how: "one for each processor", choose: values::processors },

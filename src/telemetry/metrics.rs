@@ -18,6 +18,7 @@ pub struct Metrics {
     invariants_broken: [Count; INVARIANTS.len()],
     cache_evictions: [Count; EVICTION_REASONS.len()],
     cache_tokens: Count,
+    ended_loads: Count,
     cache_shared_bytes: Count,
     dropped: [Count; DROPPED_KINDS.len()],
     log_lines_left_out: [Count; LEFT_OUT_REASONS.len()],
@@ -53,8 +54,10 @@ pub enum Eviction {
 pub enum DroppedRecord {
     /// That a token was used (K9).
     Usage,
-    /// That a token was presented after its end (K8).
+    /// That a token was presented after its end (K8), because too many of these waited.
     LateToken,
+    /// The same, because the hour's events were used up.
+    LateTokenFolded,
 }
 
 /// Why a log line was left out.
@@ -84,7 +87,7 @@ const CACHE_RESULTS: [&str; 3] = ["hit", "miss", "fence_refused"];
 /// In the order of [`Eviction`].
 const EVICTION_REASONS: [&str; 2] = ["full", "shared_bytes"];
 /// In the order of [`DroppedRecord`].
-const DROPPED_KINDS: [&str; 2] = ["usage", "late_token"];
+const DROPPED_KINDS: [&str; 3] = ["usage", "late_token", "late_token_folded"];
 /// In the order of [`LeftOut`].
 const LEFT_OUT_REASONS: [&str; 2] = ["buffer_full", "repeated"];
 /// Any other text counts as the last.
@@ -133,6 +136,11 @@ impl Metrics {
     pub fn cache_holds(&self, tokens: u64, shared_bytes: u64) {
         self.cache_tokens.set(tokens);
         self.cache_shared_bytes.set(shared_bytes);
+    }
+
+    /// So many look-ups in the database have found an ended token since the process started.
+    pub fn ended_loads_total(&self, total: u64) {
+        self.ended_loads.set(total);
     }
 
     /// The cache has evicted so many tokens since the process started.
@@ -272,6 +280,7 @@ impl Metrics {
         family.counters("latchkey.verifications", "Verifications", "latchkey.outcome", &OUTCOMES, |metrics| &metrics.verifications);
         family.counters("latchkey.cache.lookups", "Cache look-ups", "latchkey.cache.result", &CACHE_RESULTS, |metrics| &metrics.cache_lookups);
         family.counters("latchkey.cache.evictions", "Cached tokens evicted", "latchkey.cache.reason", &EVICTION_REASONS, |metrics| &metrics.cache_evictions);
+        family.counter("latchkey.cache.loads.ended", "Look-ups in the database that found an ended token", |metrics| &metrics.ended_loads);
         family.gauge("latchkey.cache.tokens", "Tokens in the cache", |metrics| &metrics.cache_tokens);
         family.gauge("latchkey.cache.shared.bytes", "Bytes that cached tokens share", |metrics| &metrics.cache_shared_bytes);
         family.counters("latchkey.records.dropped", "Records given up", "latchkey.record.kind", &DROPPED_KINDS, |metrics| &metrics.dropped);

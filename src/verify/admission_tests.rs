@@ -1,6 +1,10 @@
 use super::*;
 use crate::{
-    domain::{token::PlainToken, verification::Outcome},
+    domain::{
+        time::Timestamp,
+        token::PlainToken,
+        verification::{Outcome, TokenFacts},
+    },
     verify::{
         VerifyError,
         clock::ManualClock,
@@ -8,11 +12,12 @@ use crate::{
     },
 };
 
-/// 10 absences a second, 4 at once.
+/// 10 unknown tokens a second, 4 at once; one ended a second beside, 4 at once.
 async fn world() -> World {
     let limits = Limits {
-        absences_per_second_max: 10,
-        absences_burst_max: 4,
+        unknown_loads_per_second_max: 10,
+        unknown_loads_burst_max: 4,
+        ended_loads_per_second_max: 1,
         misses_in_flight_max: 4,
         lease: LEASE,
         ..Limits::default()
@@ -32,9 +37,9 @@ async fn flood(world: &World) {
     while ask(world, &unknown.next().expect("it is turned away before")).await != Err(VerifyError::Overloaded) {}
 }
 
-fn admission(absences_per_second_max: u32, absences_burst_max: usize) -> Arc<Admission> {
-    let limits = Limits { absences_per_second_max, absences_burst_max, misses_in_flight_max: 1, ..Limits::default() };
-    Admission::new(&limits)
+fn admission(unknown_loads_per_second_max: u32, unknown_loads_burst_max: usize) -> Arc<Admission> {
+    let rates = Limits { unknown_loads_per_second_max, unknown_loads_burst_max, ..Limits::default() };
+    Admission::new(&Limits { misses_in_flight_max: 1, ..rates })
 }
 
 #[test]
@@ -152,4 +157,33 @@ async fn who_joins_a_load_pays_nothing() {
         assert_eq!(ask(&world, &token(byte)).await, Ok(Outcome::Unknown));
     }
     assert_eq!(ask(&world, &token(5)).await, Err(VerifyError::Overloaded));
+}
+
+#[tokio::test]
+async fn v2_a_flood_of_ended_tokens_is_turned_away_too_beyond_a_few() {
+    let mut world = world().await;
+    let rotated = |id: u128| TokenFacts { token_end_time: Some(Timestamp::from_micros(1)), ..facts(id) };
+    let good = world.primary.mint(1, facts(1));
+    let cold = world.primary.mint(2, facts(2));
+    let ended: Vec<_> = (3..=255).map(|byte| world.primary.mint(byte, rotated(u128::from(byte)))).collect();
+    world.round().await;
+    assert_eq!(ask(&world, &good).await, Ok(Outcome::Valid));
+    let before = world.primary.fills();
+    let mut turned_away = 0;
+    for token in &ended {
+        match ask(&world, token).await {
+            Ok(outcome) => assert_eq!(outcome, Outcome::Rotated),
+            Err(error) => {
+                assert_eq!(error, VerifyError::Overloaded);
+                turned_away += 1;
+            }
+        }
+        assert_eq!(ask(&world, &good).await, Ok(Outcome::Valid));
+    }
+    // Four that cost nothing, and four that are paid for.
+    assert_eq!((world.primary.fills() - before, turned_away), (8, ended.len() - 8));
+    // Those that were read are remembered, and cost nothing; and good ones get through in time.
+    assert_eq!(ask(&world, &ended[0]).await, Ok(Outcome::Rotated));
+    world.clock.advance(100_000);
+    assert_eq!(ask(&world, &cold).await, Ok(Outcome::Valid));
 }

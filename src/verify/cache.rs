@@ -28,7 +28,7 @@ use crate::domain::{
     revision::RevisionStamp,
     time::Timestamp,
     token::HashedToken,
-    verification::{OwningTeams, Requirement, Standing, TokenFacts},
+    verification::{Outcome, OwningTeams, Requirement, Standing, TokenFacts},
 };
 
 /// A table of its own for each of so many parts of the digests: so that growing one holds nobody up for long.
@@ -160,10 +160,30 @@ impl EntryCache {
         self.tables.in_hand()
     }
 
-    /// True if the token was on record when last seen, without counting as a use.
+    /// True if the token was good when last seen, as far as is known at a moment, without counting as a use.
     #[must_use]
-    pub fn contains(&self, digest: &HashedToken) -> bool {
-        self.tables().get(digest, &mut Room::default()).is_some()
+    pub fn knows_as_good(&self, digest: &HashedToken, now: Timestamp) -> bool {
+        let is_good = |cached: Cached<'_>| cached.standing().outcome(now, || true) == Outcome::Valid;
+        self.tables().get(digest, &mut Room::default()).is_some_and(is_good)
+    }
+
+    /// Remembers an entry in place of what was known of its token, if anything was; whether it was.
+    pub(super) fn replace(&self, entry: &Entry) -> bool {
+        let sought = Sought::new(entry.digest());
+        let shard = self.tables().place_of(&sought);
+        let _writer = self.writers[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        Self::replace_in(self.tables().table(shard), entry)
+    }
+
+    /// The one writer's.
+    fn replace_in(table: &Table, entry: &Entry) -> bool {
+        let mut older = Contents::default();
+        let Some(place) = table.find(&Sought::new(entry.digest()), &mut older) else { return false };
+        if older.revision() <= entry.revision() {
+            let names = table.interned.intern(entry.facts(), entry.catalogue());
+            table.slot(place).replace(&Contents::of(entry, &names));
+        }
+        true
     }
 
     /// Remembers an entry in place of what was known of its token. A new one counts as used at `last_use`.
@@ -178,12 +198,7 @@ impl EntryCache {
 
     fn put(&self, shard: usize, writer: &mut Writer, entry: &Entry, last_use: LastUse) {
         let table = self.renamed(shard, writer);
-        let mut older = Contents::default();
-        if let Some(place) = table.find(&Sought::new(entry.digest()), &mut older) {
-            if older.revision() <= entry.revision() {
-                let names = table.interned.intern(entry.facts(), entry.catalogue());
-                table.slot(place).replace(&Contents::of(entry, &names));
-            }
+        if Self::replace_in(&table, entry) {
             return;
         }
         if self.count.load(Ordering::Relaxed) >= self.entries_max {

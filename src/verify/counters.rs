@@ -33,6 +33,10 @@ pub struct Counters {
     pub usage_drops: AtomicU64,
     /// Presentations of ended tokens dropped because too many waited (K8).
     pub late_drops: AtomicU64,
+    /// Presentations of ended tokens that are not recorded because the hour's events are used up (K8).
+    pub late_folded: AtomicU64,
+    /// Loads that found a token that had ended and was not known as a good one.
+    pub ended_loads: AtomicU64,
 }
 
 /// Answers from memory, by outcome: one addition an answer is all that a hit pays.

@@ -17,7 +17,7 @@ use crate::domain::{
     revision::RevisionStamp,
     time::Timestamp,
     token::HashedToken,
-    verification::TokenFacts,
+    verification::{Outcome, TokenFacts},
 };
 
 /// A token on record.
@@ -69,6 +69,16 @@ impl Entry {
     #[must_use]
     pub fn buckets(&self) -> Buckets {
         self.buckets
+    }
+
+    /// True if the token is good for nothing at a moment, whatever it holds.
+    pub(super) fn has_ended(&self, now: Timestamp) -> bool {
+        self.facts.outcome(now, None) != Outcome::Valid
+    }
+
+    /// Takes over when the same token's last late presentation was reported (K8).
+    pub(super) fn continue_reports_of(&self, older: &Self) {
+        self.late_reported.store(older.late_reported.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 

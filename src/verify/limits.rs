@@ -12,13 +12,17 @@ pub struct Limits {
     pub shared_bytes_max: usize,
     /// Unknown tokens remembered, apart from the known ones so that a flood cannot evict those.
     pub unknown_tokens_max: usize,
+    /// Ended tokens remembered, apart from the good ones for the same reason.
+    pub ended_tokens_max: usize,
     /// Misses that may ask the database at once; a quarter of them is kept for tokens known to exist.
     pub misses_in_flight_max: usize,
-    /// Loads a second that may find no such token, in the long run; beyond it tokens unknown to memory are turned
-    /// away. Each costs the database, and the good tokens beside it, a statement.
-    pub absences_per_second_max: u32,
+    /// Loads a second that may find no such token, or one that has ended, in the long run; beyond it tokens that memory
+    /// does not know are turned away. Each costs the database, and the good tokens beside it, a statement.
+    pub unknown_loads_per_second_max: u32,
     /// How many of them may come at once, or as many as misses may be in flight if that is more.
-    pub absences_burst_max: usize,
+    pub unknown_loads_burst_max: usize,
+    /// Loads a second that may find an ended token without counting among those.
+    pub ended_loads_per_second_max: u32,
     /// How long a miss may take before the call is UNAVAILABLE.
     pub miss_timeout: Duration,
     /// The lease. The follower's calls time out after a third of it.
@@ -33,6 +37,10 @@ pub struct Limits {
     pub used_marks_max: usize,
     /// Presentations of ended tokens that may wait to be recorded (K8).
     pub late_tokens_max: usize,
+    /// Presentations of ended tokens that are recorded in an hour (K8).
+    pub late_events_per_hour_max: u32,
+    /// The same of one account's tokens.
+    pub late_events_per_account_hour_max: u32,
 }
 
 impl Default for Limits {
@@ -42,14 +50,18 @@ impl Default for Limits {
             shared_bytes_max: 256 << 20,
             unknown_tokens_max: 100_000,
             misses_in_flight_max: 256,
-            absences_per_second_max: 500,
-            absences_burst_max: 2_000,
+            ended_tokens_max: 100_000,
+            unknown_loads_per_second_max: 500,
+            unknown_loads_burst_max: 2_000,
+            ended_loads_per_second_max: 50,
             miss_timeout: Duration::from_secs(2),
             lease: Duration::from_secs(10),
             stale_max: Duration::ZERO,
             poll_interval: Duration::from_secs(1),
             used_marks_max: 65_536,
             late_tokens_max: 1_024,
+            late_events_per_hour_max: 1_000,
+            late_events_per_account_hour_max: 100,
         }
     }
 }

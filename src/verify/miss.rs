@@ -14,6 +14,7 @@ use super::{
     cache::EntryCache,
     causes::Causes,
     counters::Counters,
+    ended::EndedTokens,
     entry::Entry,
     flight::{Flights, Full, Pilot},
     negative::NegativeCache,
@@ -31,6 +32,8 @@ pub(super) struct Loaded {
     pub revision: RevisionStamp,
     /// The token on record; `None` if there is none.
     pub entry: Option<Arc<Entry>>,
+    /// True if that was good for nothing.
+    pub ended: bool,
     /// True if it was read in the history that the follower follows, so that fences can judge it.
     pub followed: bool,
     /// True if its query was sent, to the primary, after the request at hand arrived.
@@ -57,6 +60,7 @@ pub(super) struct Misses {
 pub(super) struct Loader {
     pub replica: Arc<Replica>,
     pub cache: EntryCache,
+    pub ended: EndedTokens,
     pub negative: NegativeCache,
     pub counters: Counters,
     pub marks: Marks,
@@ -81,7 +85,7 @@ impl Misses {
         settle: impl Fn(&Loaded) -> Option<S>,
     ) -> Result<(Loaded, S), LoadError> {
         Counters::bump(&self.loader.counters.misses);
-        let known = digests.iter().any(|digest| self.loader.cache.contains(digest));
+        let known = self.loader.knows_as_good(digests);
         let first = digests.first().expect("there is at least one pepper");
         let mut fresh = false;
         // Two flights settle it. The third is for one that was abandoned.
@@ -113,8 +117,8 @@ impl Misses {
         let (loader, digests) = (self.loader.clone(), digests.to_vec());
         tokio::spawn(async move {
             let landed = loader.load(&digests).await.ok_or(LoadError::Unavailable);
-            if landed.as_ref().is_ok_and(|loaded| loaded.entry.is_none()) {
-                fare.into_iter().for_each(Fare::keep);
+            if let (Ok(loaded), Some(fare)) = (&landed, fare) {
+                loader.settle(fare, loaded);
             }
             pilot.land(landed);
         });
@@ -125,11 +129,31 @@ impl Loader {
     pub fn new(replica: Arc<Replica>) -> Self {
         Self {
             cache: EntryCache::new(replica.limits.cached_tokens_max, replica.limits.shared_bytes_max),
+            ended: EndedTokens::new(replica.limits.ended_tokens_max),
             negative: NegativeCache::new(replica.limits.unknown_tokens_max),
-            marks: Marks::new(replica.limits.used_marks_max, replica.limits.late_tokens_max),
+            marks: Marks::new(&replica.limits),
             replica,
             counters: Counters::default(),
             failing: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether one of these was a good token when last seen: reading that again costs nothing.
+    fn knows_as_good(&self, digests: &[HashedToken]) -> bool {
+        let now = self.replica.database_clock.at(self.replica.clock.boot_micros());
+        now.is_some_and(|now| digests.iter().any(|digest| self.cache.knows_as_good(digest, now)))
+    }
+
+    /// Gives a load back what it paid if it found a good token.
+    fn settle(&self, fare: Fare, loaded: &Loaded) {
+        let clock = &*self.replica.clock;
+        match &loaded.entry {
+            None => fare.keep(),
+            Some(_) if loaded.ended => {
+                Counters::bump(&self.counters.ended_loads);
+                fare.keep_for_ended(clock);
+            }
+            Some(_) => drop(fare),
         }
     }
 
@@ -144,7 +168,7 @@ impl Loader {
         let fill = match asked.unwrap_or_else(|elapsed| Err(Unavailable(Box::new(elapsed)))) {
             Ok(fill) => fill,
             Err(_) if planted(Bug::ErrorIsAbsence) && before.is_some() => {
-                return Some(Loaded { revision: before?, entry: None, followed: false, fresh: false });
+                return Some(Loaded { revision: before?, entry: None, ended: false, followed: false, fresh: false });
             }
             Err(error) => {
                 if !self.failing.swap(true, Ordering::Relaxed) {
@@ -196,16 +220,20 @@ impl Loader {
             let catalogue = self.replica.adopt(fill.revision.epoch, fill.catalogue);
             Arc::new(Entry::new(digest, facts, catalogue, revision))
         });
+        let ended = entry.as_ref().is_some_and(|entry| entry.has_ended(database_time));
         // What was read before the follower started is in no known history: the fences cannot judge it.
         if followed {
             // Before it can be served: whoever reads the head from now on must find it at or above this.
             self.replica.saw(revision);
             match &entry {
+                // In place of itself it evicts nothing; anywhere else it might.
+                Some(entry) if ended && self.cache.replace(entry) => {}
+                Some(entry) if ended => self.ended.insert(entry),
                 Some(entry) => self.cache.insert(entry, LastUse::before(database_time, self.marks.round())),
                 None => self.negative.insert(*digests.first().expect("there is at least one pepper"), revision),
             }
         }
-        Loaded { revision, entry, followed, fresh: false }
+        Loaded { revision, entry, ended, followed, fresh: false }
     }
 }
 

@@ -13,10 +13,10 @@
 //! 3. Its digest, under each pepper, is looked up in the [`cache`]. A candidate that every [`fence`]
 //!    covering it lets pass is judged at the [`deadline`]'s estimate of database time, and that is the
 //!    answer ([`Memory`]). No lock, no database, no allocation.
-//! 4. Else the [`negative`] digests, under their own fence.
+//! 4. Else the [`negative`] digests, under their own fence, and the [`ended`] tokens under theirs.
 //! 5. Else, and always without a lease, the database decides: one query for all who ask (`flight`),
 //!    whose result is judged again by whoever waited (`miss`, [`verifier`]). A flood of tokens that are not on
-//!    record is turned away before it (`admission`).
+//!    record, or have ended, is turned away before it (`admission`).
 //! 6. A VALID answer marks the use (K9), a ROTATED one the late presentation (K8): [`usage`].
 //!
 //! Beside it the [`follower`] applies the log: it raises fences, advances [`applied`], keeps time, tells
@@ -55,6 +55,7 @@ pub mod counters;
 pub mod covers;
 pub mod deadline;
 mod divergence;
+pub mod ended;
 pub mod entry;
 #[cfg(test)]
 mod fake;

@@ -1,15 +1,19 @@
 //! Marks that verifications leave for others to write: uses (K9) and late presentations (K8).
 //!
 //! Bounded queues that never block and never fail a verification: what does not fit is dropped, counted,
-//! and marked again by a later request. Who drains them, and what is written where, is not known here.
+//! and marked again by a later request. Late presentations are bounded by the hour too, in all and by account: each
+//! becomes an event. Who drains them, and what is written where, is not known here.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicI64, Ordering},
-    mpsc::{Receiver, SyncSender, sync_channel},
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
 };
 
-use super::counters::Counters;
+use super::{counters::Counters, limits::Limits, slot::LATE_INTERVAL};
 use crate::domain::{
     id::{AccountId, KeyId},
     time::Timestamp,
@@ -58,13 +62,37 @@ pub(super) trait Presented {
 pub(super) struct Marks {
     used: Queue<Used>,
     late: Queue<LateToken>,
+    late_hour: Mutex<LateHour>,
     /// How often uses were drained: each token is queued once a round.
     round: AtomicI64,
 }
 
+/// The late presentations that were recorded in an hour of database time: so many, and of one account fewer. A tenant
+/// can end any number of tokens, and each event is kept for years.
+struct LateHour {
+    began: Timestamp,
+    recorded: u32,
+    /// Never more accounts than presentations.
+    by_account: HashMap<AccountId, u32>,
+    max: u32,
+    per_account_max: u32,
+}
+
 impl Marks {
-    pub fn new(used_max: usize, late_max: usize) -> Self {
-        Self { used: Queue::new(used_max), late: Queue::new(late_max), round: AtomicI64::new(0) }
+    pub fn new(limits: &Limits) -> Self {
+        let late_hour = LateHour {
+            began: Timestamp::from_micros(i64::MIN),
+            recorded: 0,
+            by_account: HashMap::new(),
+            max: limits.late_events_per_hour_max,
+            per_account_max: limits.late_events_per_account_hour_max,
+        };
+        Self {
+            used: Queue::new(limits.used_marks_max),
+            late: Queue::new(limits.late_tokens_max),
+            late_hour: Mutex::new(late_hour),
+            round: AtomicI64::new(0),
+        }
     }
 
     /// Marks a VALID answer.
@@ -89,6 +117,10 @@ impl Marks {
             return;
         }
         let (digest, key_id, account_id) = (token.digest(), token.key_id(), token.account_id());
+        if !self.late_hour.lock().unwrap_or_else(PoisonError::into_inner).takes(&account_id, now) {
+            // Not reported again before the token's own hour is over.
+            return Counters::bump(&counters.late_folded);
+        }
         if !self.late.push(LateToken { digest, key_id, account_id, time: now }) {
             token.drop_late_report();
             Counters::bump(&counters.late_drops);
@@ -120,6 +152,28 @@ impl Marks {
     }
 }
 
+// === impl LateHour ===
+
+impl LateHour {
+    /// Whether one more of an account's is recorded.
+    fn takes(&mut self, account: &AccountId, now: Timestamp) -> bool {
+        if now.as_micros().saturating_sub(self.began.as_micros()) >= LATE_INTERVAL.as_micros() {
+            (self.began, self.recorded) = (now, 0);
+            self.by_account.clear();
+        }
+        if self.recorded >= self.max {
+            return false;
+        }
+        let of_account = self.by_account.entry(account.clone()).or_default();
+        if *of_account >= self.per_account_max {
+            return false;
+        }
+        *of_account += 1;
+        self.recorded += 1;
+        true
+    }
+}
+
 /// A bounded queue of preallocated slots: pushing neither blocks nor allocates.
 struct Queue<T> {
     sender: SyncSender<T>,
@@ -146,7 +200,10 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::{entry::Entry, fake};
+    use crate::{
+        domain::verification::TokenFacts,
+        verify::{entry::Entry, fake},
+    };
 
     fn entry(byte: u8) -> Entry {
         Entry::new(HashedToken::from_bytes([byte; 32]), fake::facts(1), fake::no_catalogue(), fake::stamp(1))
@@ -156,9 +213,33 @@ mod tests {
         Timestamp::from_micros(secs * 1_000_000)
     }
 
+    fn marks(used_marks_max: usize, late_tokens_max: usize) -> Marks {
+        Marks::new(&Limits { used_marks_max, late_tokens_max, ..Limits::default() })
+    }
+
+    fn entry_of(account: &str, byte: u8) -> Entry {
+        let facts = TokenFacts { account_id: AccountId::from_stored(account), ..fake::facts(1) };
+        Entry::new(HashedToken::from_bytes([byte; 32]), facts, fake::no_catalogue(), fake::stamp(1))
+    }
+
+    #[test]
+    fn k8_late_presentations_are_bounded_by_the_hour_in_all_and_by_account() {
+        let limits = Limits { late_events_per_hour_max: 7, late_events_per_account_hour_max: 5, ..Limits::default() };
+        let (marks, counters) = (Marks::new(&limits), Counters::default());
+        let present = |account: &str, secs| {
+            (0..=255).for_each(|byte| marks.late(&entry_of(account, byte), at(secs), &counters));
+            marks.drain_late().len()
+        };
+        assert_eq!([present("a", 1), present("a", 2), present("b", 3), present("c", 3_600)], [5, 0, 2, 0]);
+        assert_eq!(counters.late_folded.load(Ordering::Relaxed), 4 * 256 - 7);
+        // Another hour.
+        assert_eq!([present("b", 3_601), present("a", 3_602)], [5, 2]);
+        assert_eq!(counters.late_drops.load(Ordering::Relaxed), 0);
+    }
+
     #[test]
     fn k9_usage_never_blocks() {
-        let (marks, counters) = (Marks::new(1, 1), Counters::default());
+        let (marks, counters) = (marks(1, 1), Counters::default());
         let (a, b) = (entry(1), entry(2));
         marks.used(&a, at(1), &counters);
         marks.used(&b, at(1), &counters);
@@ -171,7 +252,7 @@ mod tests {
 
     #[test]
     fn k9_uses_are_drained_one_a_token_sorted_by_digest() {
-        let (marks, counters) = (Marks::new(9, 1), Counters::default());
+        let (marks, counters) = (marks(9, 1), Counters::default());
         // Two entries of one token: the first was refused by a fence and read again.
         for (byte, time) in [(7, 5), (3, 1), (7, 9)] {
             marks.used(&entry(byte), at(time), &counters);
@@ -184,7 +265,7 @@ mod tests {
 
     #[test]
     fn k8_a_late_token_that_does_not_fit_is_reported_by_a_later_presentation() {
-        let (marks, counters) = (Marks::new(1, 1), Counters::default());
+        let (marks, counters) = (marks(1, 1), Counters::default());
         let (a, b) = (entry(1), entry(2));
         marks.late(&a, at(1), &counters);
         marks.late(&a, at(2), &counters);

@@ -83,7 +83,34 @@ impl Verifier {
             // What is no token needs no memory.
             return ParsedToken::parse(token).is_none().then(|| self.counted(self.malformed()));
         };
-        memory.answer(&awaited, requirement, &mut Room::default()).map(|answer| answer.to_verification())
+        if let Some(answer) = memory.answer(&awaited, requirement, &mut Room::default()) {
+            return Some(answer.to_verification());
+        }
+        let parsed = ParsedToken::parse(token)?;
+        self.peppers.iter().find_map(|pepper| self.ended(&parsed.hash(pepper)))
+    }
+
+    /// Answers about a token that is known to have ended. What may be answered is settled as for any other: lease, clock
+    /// and applied revision first, then the entry, then the fences.
+    fn ended(&self, digest: &HashedToken) -> Option<Verification> {
+        let basis = self.basis()?;
+        let entry = self.loader.ended.get(digest)?;
+        if !self.replica.fences.serves(entry.buckets(), entry.revision()) {
+            Counters::bump(&self.counters().fence_refusals);
+            return None;
+        }
+        let Basis { revision, now, stale } = basis.at_least(entry.revision());
+        let outcome = entry.facts().outcome(now, None);
+        if outcome == Outcome::Valid {
+            // It had ended at a later time than is believed now, and what it holds is not kept here.
+            return None;
+        }
+        self.mark(&*entry, outcome, now);
+        if stale {
+            Counters::bump(&self.counters().stale);
+        }
+        self.counters().answered_from_memory(outcome);
+        Some(Verification { outcome, revision: revision.revision(), stale, entry: Some(entry) })
     }
 
     /// Answers from memory or from the database.
@@ -105,7 +132,7 @@ impl Verifier {
     /// [`VerifyError`] if neither memory nor the database knows: never an outcome (V2).
     pub async fn verify_again(&self, entry: &Entry) -> Result<Verification, VerifyError> {
         let from_memory = || Some(self.memory()?.verify_again(entry.digest(), &mut Room::default())?.to_verification());
-        match from_memory() {
+        match from_memory().or_else(|| self.ended(entry.digest())) {
             Some(answer) => Ok(answer),
             None => self.ask_counted(&[*entry.digest()], None).await,
         }
@@ -319,7 +346,7 @@ impl Verifier {
         // In the cache, if it is there: what is marked of this entry is gone with it.
         match self.loader.cache.tables().get(entry.digest(), &mut Room::default()) {
             Some(cached) => self.mark(&cached, outcome, now),
-            None => self.mark(&*entry, outcome, now),
+            None => self.mark(&*self.loader.ended.get(entry.digest()).unwrap_or(entry.clone()), outcome, now),
         }
         self.counters().answered_by_database(outcome);
         Verification { outcome, revision: revision.revision(), stale, entry: Some(entry) }

@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::{
     domain::{
+        api_key::ApiKeyState,
         event::EventKind,
         id::{AccountId, TeamId},
         token::{FormedToken, PlainToken},
@@ -67,7 +68,7 @@ async fn t1_a_typo_is_malformed_even_if_something_is_remembered_where_it_leads()
     let digest = FormedToken::parse(&typo).expect("of a token's form").hash(&pepper(1));
     let entry = Entry::new(digest, facts(1), fake::no_catalogue(), fake::stamp(1));
     world.verifier.loader.cache.insert(&entry, LastUse::NEVER);
-    assert!(world.verifier.loader.cache.contains(&digest));
+    assert!(world.verifier.loader.cache.tables().get(&digest, &mut Room::default()).is_some());
     for requirement in
         [None, Some(&Requirement { account_id: AccountId::from_stored("acme"), permission: bit(0), team_ids: vec![] })]
     {
@@ -163,6 +164,67 @@ async fn a_flood_of_unknown_tokens_evicts_no_good_one() {
         assert_eq!(outcome(&world, &token(byte)).await, Outcome::Unknown);
     }
     assert_eq!(cached(&world, &good), Some(Outcome::Valid));
+}
+
+#[tokio::test]
+async fn a_flood_of_ended_tokens_evicts_no_good_one_and_each_is_read_once() {
+    let limits = Limits { cached_tokens_max: 64, ended_tokens_max: 1_000, lease: LEASE, ..Limits::default() };
+    let mut world = World::with(vec![pepper(2), pepper(1)], limits);
+    let good: Vec<_> = (1..=64).map(|byte| world.primary.mint(byte, facts(u128::from(byte)))).collect();
+    let past = Some(Timestamp::from_micros(1));
+    let ended: Vec<_> = (65..=255)
+        .map(|byte| {
+            let facts = facts(u128::from(byte));
+            let (facts, outcome) = match byte % 5 {
+                0 => (TokenFacts { token_end_time: past, ..facts }, Outcome::Rotated),
+                1 => (TokenFacts { state: ApiKeyState::Deleted, ..facts }, Outcome::Deleted),
+                2 => (TokenFacts { state: ApiKeyState::Disabled, ..facts }, Outcome::Disabled),
+                3 => (TokenFacts { expire_time: past, ..facts }, Outcome::Expired),
+                _ => (TokenFacts { account_suspended: true, ..facts }, Outcome::AccountSuspended),
+            };
+            (world.primary.mint(byte, facts), outcome)
+        })
+        .collect();
+    world.round().await;
+    for token in &good {
+        assert_eq!(outcome(&world, token).await, Outcome::Valid);
+    }
+    for _ in 0..3 {
+        for (token, wanted) in &ended {
+            assert_eq!(outcome(&world, token).await, *wanted);
+        }
+    }
+    assert_eq!(world.primary.fills(), good.len() + ended.len());
+    assert!(good.iter().all(|token| cached(&world, token) == Some(Outcome::Valid)), "none was evicted");
+    // An ended token may come back, and is fenced like any other.
+    let (token, _) = &ended.iter().find(|(_, outcome)| *outcome == Outcome::Disabled).expect("there are some");
+    let digest = token.parsed().hash(&pepper(1));
+    world.primary.change(|database| {
+        let facts = database.tokens.get_mut(&digest).expect("on record");
+        facts.state = ApiKeyState::Active;
+        let id = facts.key_id.as_uuid().as_u128();
+        database.append(Some(EventKind::ApiKeyEnabled), id);
+    });
+    world.round().await;
+    assert_eq!(cached(&world, token), None);
+    assert_eq!(outcome(&world, token).await, Outcome::Valid);
+    assert_eq!(cached(&world, token), Some(Outcome::Valid));
+}
+
+#[tokio::test]
+async fn what_ends_while_it_is_cached_takes_its_own_place() {
+    let mut world = World::started().await;
+    let token = world.primary.mint(1, facts(1));
+    world.round().await;
+    assert_eq!(outcome(&world, &token).await, Outcome::Valid);
+    world.primary.disable(1);
+    world.round().await;
+    assert_eq!(outcome(&world, &token).await, Outcome::Disabled);
+    assert_eq!((cached(&world, &token), world.verifier.cache().len()), (Some(Outcome::Disabled), 1));
+    assert!(world.verifier.loader.ended.get(&token.parsed().hash(&pepper(1))).is_none());
+    // Nothing is answered of it without a lease, as of any other.
+    world.clock.advance(2 * LEASE_MICROS);
+    assert_eq!(cached(&world, &token), None);
 }
 
 #[tokio::test]

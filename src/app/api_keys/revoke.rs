@@ -33,7 +33,8 @@ struct RevokeToken {
     wait: Wait,
 }
 
-/// Notes that a token was presented after its end: at most one event a token and hour (K8).
+/// Notes that a token was presented after its end: at most one event a token and hour (K8), and of an account's tokens
+/// no more in all than [`crate::verify::usage`] lets through.
 pub(in crate::app) struct RecordPresented {
     pub account: AccountId,
     pub key: KeyId,
