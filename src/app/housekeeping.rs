@@ -1,5 +1,5 @@
-//! What runs beside requests: usage marks, notes of ended tokens, forgetting old digests, evicting replicas
-//! that are lost.
+//! What runs beside requests: usage marks, notes of ended tokens, forgetting old digests, erasing old deleted keys,
+//! purging what large deletions left, evicting replicas that are lost.
 
 use std::time::Duration;
 
@@ -10,11 +10,16 @@ use super::{
     ports::{Lane, UsageMark},
 };
 use crate::{
-    domain::time::{Span, Timestamp},
+    domain::{
+        Error as RuleError,
+        time::{Span, Timestamp},
+    },
     verify::usage::Used,
 };
 
 const PRESENTED_PERIOD: Duration = Duration::from_secs(1);
+/// How soon what a large deletion left begins to be removed.
+const PURGE_PERIOD: Duration = Duration::from_secs(1);
 const FORGET_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// How many digests one statement forgets: each batch is a short transaction.
 const FORGET_BATCH: u32 = 1_000;
@@ -28,7 +33,8 @@ impl App {
         tokio::join!(
             every(self.limits().usage_flush_interval, || self.flush_usage()),
             every(PRESENTED_PERIOD, || self.record_presented()),
-            every(FORGET_PERIOD, || self.forget_ended_tokens()),
+            every(FORGET_PERIOD, || self.forget_what_ended()),
+            every(PURGE_PERIOD, || self.purge()),
         );
     }
 
@@ -59,17 +65,21 @@ impl App {
     async fn record_presented(&self) -> Result<(), Error> {
         for late in self.verifier().drain_late() {
             let note = RecordPresented { account: late.account_id, key: late.key_id, digest: late.digest };
-            self.run(note, false).await?;
+            match self.run(note, false).await {
+                // The key was erased meanwhile.
+                Err(Error::Rule(RuleError::NotFound(_))) => {}
+                noted => _ = noted?,
+            }
         }
         Ok(())
     }
 
-    async fn forget_ended_tokens(&self) -> Result<(), Error> {
+    async fn forget_what_ended(&self) -> Result<(), Error> {
         let kept = Span::from_secs(self.limits().ended_token_retention_days.saturating_mul(SECS_PER_DAY));
         let now = self.store().snapshot(Lane::Upkeep).await?.now().await?;
         let before = Timestamp::from_micros(now.as_micros() - kept.as_micros());
         while self.store().forget_ended_tokens(before, FORGET_BATCH).await? == FORGET_BATCH {}
-        Ok(())
+        self.erase_deleted_api_keys(before).await
     }
 }
 

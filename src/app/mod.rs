@@ -18,6 +18,7 @@ pub mod mint;
 mod mutation;
 mod place;
 pub mod ports;
+mod purge;
 mod session;
 mod shares;
 mod turns;
@@ -48,7 +49,11 @@ pub struct Limits {
     pub api_keys_per_account_max: u32,
     /// Not-deleted keys a team may have; `None` for no limit (K3).
     pub api_keys_per_team_max: Option<u32>,
-    /// How long digests of ended tokens are kept, in days (T3).
+    /// Deleted keys of an account on record, from which on no key is created (K3).
+    pub deleted_api_keys_per_account_max: u32,
+    /// Tokens of a key on record, ended ones included, from which on it is not rotated (K8).
+    pub tokens_per_api_key_max: u32,
+    /// How long digests of ended tokens, and deleted keys, are kept, in days (T3, K6).
     pub ended_token_retention_days: u32,
     /// This replica's lease: a call without a deadline waits a little longer than that for the others.
     pub lease: Duration,

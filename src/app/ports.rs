@@ -65,7 +65,8 @@ pub trait Store: Replicas {
     /// Writes a batch of usage marks, sorted by digest; never touches a row that authority locks (K9).
     async fn record_usage(&self, batch: &[UsageMark]) -> StoreResult<()>;
 
-    /// Forgets digests of tokens that ended before `before` (T3), at most `limit`; how many it did.
+    /// Forgets digests of tokens that ended before `before` (T3), at most `limit`; how many it did. Those of deleted
+    /// keys go with their keys ([`Tx::erase_api_keys`]).
     async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32>;
 }
 
@@ -239,8 +240,14 @@ pub trait Reader: Send {
         filter: &ApiKeyFilter,
         page: &Page<KeyId>,
     ) -> StoreResult<Vec<ApiKey>>;
-    /// Not-deleted keys whose team scope names a team: how many.
-    async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<u32>;
+    /// Not-deleted keys whose team scope names a team: how many, at most `most`.
+    async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId, most: u32) -> StoreResult<u32>;
+    /// Tokens of a key that are on record, ended ones included: how many, at most `most`.
+    async fn tokens_of_api_key(&mut self, key: KeyId, most: u32) -> StoreResult<u32>;
+    /// Accounts with something that [`Tx::purge`] removes, the first in order of id.
+    async fn purging_accounts(&mut self, limit: u32) -> StoreResult<Vec<AccountId>>;
+    /// Keys deleted before a moment, the oldest first, each with its account.
+    async fn api_keys_due(&mut self, before: Timestamp, limit: u32) -> StoreResult<Vec<(AccountId, KeyId)>>;
     /// A team.
     async fn team(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<Option<Team>>;
     /// Teams in order of id.
@@ -336,6 +343,21 @@ pub struct TeamRemoval {
     pub user_ids: Vec<UserId>,
 }
 
+/// What a step of a purge removed, and from whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Keys that named a deleted team or belonged to a deleted account, in order.
+    pub key_ids: Vec<KeyId>,
+    /// Users that lost roles or are no more, in order.
+    pub user_ids: Vec<UserId>,
+    /// Teams that are no more, in order.
+    pub team_ids: Vec<TeamId>,
+    /// Roles that are no more, in order.
+    pub role_ids: Vec<RoleId>,
+    /// Nothing is left.
+    pub done: bool,
+}
+
 /// A mutation's transaction. Its reads see the state that its locks hold still.
 #[async_trait]
 pub trait Tx: Reader {
@@ -366,6 +388,31 @@ pub trait Tx: Reader {
     /// Marks an account deleted, its keys too (and takes their team scopes), and removes its users,
     /// roles and teams; the ids of keys that were not deleted before, in order.
     async fn delete_account(&mut self, account: &AccountId, now: Timestamp) -> StoreResult<Vec<KeyId>>;
+    /// How many rows [`Self::delete_account`], or of one team [`Self::delete_team`], would touch: exact up to `most`.
+    async fn deletion_size(&mut self, account: &AccountId, team: Option<&TeamId>, most: u32) -> StoreResult<u64>;
+    /// Marks an account deleted, in one step whatever it has: to every reader all that is in it is gone, its keys are
+    /// DELETED. The rest is left to [`Self::purge`].
+    async fn begin_account_purge(&mut self, account: &AccountId, now: Timestamp) -> StoreResult<()>;
+    /// Marks a team deleted, in one step whatever names it: to every reader it is gone. The rest is left to
+    /// [`Self::purge`].
+    async fn begin_team_purge(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<()>;
+    /// Removes at most so many rows of what a marked team, or a marked account, still has.
+    async fn purge(
+        &mut self,
+        account: &AccountId,
+        team: Option<&TeamId>,
+        now: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Purged>;
+    /// Erases those of some keys that were deleted before a moment, with everything of theirs: at least one, as long as
+    /// there is one, and no more than hang on `rows_max` rows. Which ones it did.
+    async fn erase_api_keys(
+        &mut self,
+        account: &AccountId,
+        keys: &[KeyId],
+        before: Timestamp,
+        rows_max: u32,
+    ) -> StoreResult<Vec<KeyId>>;
     /// Creates or replaces teams.
     async fn put_teams(&mut self, account: &AccountId, teams: &[Team]) -> StoreResult<()>;
     /// Removes a team from all keys and users, then the team (A5).

@@ -62,6 +62,9 @@ pub enum Error {
     /// Something still refers to the object.
     #[error("{0}")]
     InUse(String),
+    /// What was deleted before is still being removed: to be tried again.
+    #[error("{0}")]
+    StillDeleting(String),
     /// The id of a deleted account (A5).
     #[error("the account was deleted, and account ids are never reused (A5): choose another id")]
     IdNotReusable,

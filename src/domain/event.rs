@@ -93,6 +93,14 @@ event_kinds! {
     CatalogueApplied = "catalogue.applied",
     /// An operator accepted the database's history: the first event of an epoch.
     HistoryAccepted = "history.accepted",
+    /// More of what the event before it changed, which one event cannot hold.
+    ChangeContinued = "change.continued",
+    /// A team that was deleted before was taken from keys and users that still named it (A5).
+    TeamPurged = "team.purged",
+    /// What an account that was deleted before still had was removed (A5).
+    AccountPurged = "account.purged",
+    /// Keys that were deleted long ago were erased with everything of theirs.
+    ApiKeysErased = "api_keys.erased",
 }
 
 impl EventKind {
@@ -105,6 +113,10 @@ impl EventKind {
             Self::ApiKeyCreated
                 | Self::ApiKeyEnabled
                 | Self::RotatedTokenPresented
+                // What they remove was withdrawn by the event of the deletion.
+                | Self::TeamPurged
+                | Self::AccountPurged
+                | Self::ApiKeysErased
                 | Self::AccountCreated
                 | Self::AccountResumed
                 | Self::TeamCreated

@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod directory;
 pub mod error;
 pub mod event;
+mod event_parts;
 pub mod grants;
 pub mod id;
 pub mod named;

@@ -216,6 +216,7 @@ impl From<domain::Error> for Refusal {
             E::StaleEtag => Self::new(Code::Aborted, ErrorReason::StaleEtag, message),
             E::WrongState(_) => Self::new(Code::FailedPrecondition, ErrorReason::WrongState, message),
             E::InUse(_) => Self::new(Code::FailedPrecondition, ErrorReason::InUse, message),
+            E::StillDeleting(_) => Self::new(Code::FailedPrecondition, ErrorReason::StillDeleting, message).retryable(),
             E::IdNotReusable => Self::new(Code::FailedPrecondition, ErrorReason::IdNotReusable, message),
             E::QuotaExceeded { quota, limit } => {
                 let refusal = Self::new(Code::ResourceExhausted, ErrorReason::QuotaExceeded, message);

@@ -261,6 +261,8 @@ fn app_limits(settings: &Settings) -> Limits {
     Limits {
         api_keys_per_account_max: bounded(settings.api_keys_per_account_max),
         api_keys_per_team_max: Some(bounded(settings.api_keys_per_team_max)).filter(|max| *max > 0),
+        deleted_api_keys_per_account_max: bounded(settings.deleted_api_keys_per_account_max),
+        tokens_per_api_key_max: bounded(settings.tokens_per_api_key_max),
         ended_token_retention_days: bounded(settings.ended_token_retention_days),
         lease: Duration::from_millis(settings.lease_ms),
         usage_flush_interval: Duration::from_millis(settings.usage_flush_interval_ms),

@@ -138,8 +138,12 @@ settings! {
         "Most keys, not counting deleted ones, that an account may have";
     api_keys_per_team_max: u64, "KEYS" [0, 10_000_000], Value("0"),
         "Most keys, not counting deleted ones, scoped to one team; 0 for no limit";
+    deleted_api_keys_per_account_max: u64, "KEYS" [1, 10_000_000], Value("100000"),
+        "Most deleted keys that an account may have on record: from there on no key is created until some are erased, `ended_token_retention_days` after their deletion";
+    tokens_per_api_key_max: u64, "TOKENS" [3, 1_000_000], Value("10000"),
+        "Most tokens of one key on record, ended ones included: from there on it is not rotated until some are forgotten, `ended_token_retention_days` after their end";
     ended_token_retention_days: u64, "DAYS" [1, 36_500], Value("400"),
-        "How long an ended token is still told from an unknown one";
+        "How long an ended token is still told from an unknown one, and a deleted key is kept on record";
     late_events_per_account_hour_max: u32, "EVENTS" [1, 1_000_000], Value("100"),
         "Most events an hour, from each replica, that record presentations of one account's rotated tokens; the rest is counted in a metric";
     late_events_per_hour_max: u32, "EVENTS" [1, 1_000_000], Value("1000"),

@@ -11,7 +11,8 @@ use crate::{
     app::ports::Page,
     domain::{
         directory::{Account, AccountState},
-        id::{AccountId, SYSTEM_ACCOUNT},
+        id::{AccountId, SYSTEM_ACCOUNT, TeamId},
+        time::Timestamp,
     },
 };
 
@@ -25,6 +26,10 @@ struct AccountRow {
     create_time: Time,
     revision_epoch: i64,
     revision_number: i64,
+    deleted_api_key_count: i32,
+    delete_time: Option<Time>,
+    purging_team_ids: Vec<String>,
+    purging: bool,
 }
 
 /// An account, deleted ones included.
@@ -67,6 +72,10 @@ pub async fn put(conn: &mut AsyncPgConnection, account: &Account) -> QueryResult
             create_time: Time(account.create_time),
             revision_epoch: account.revision.epoch,
             revision_number: account.revision.number,
+            deleted_api_key_count: 0,
+            delete_time: None,
+            purging_team_ids: Vec::new(),
+            purging: false,
         };
         diesel::insert_into(accounts::table).values(row).execute(conn).await?;
     }
@@ -81,20 +90,51 @@ impl AccountRow {
             state: AccountState::from_stored(&self.state).ok_or_else(|| unreadable("accounts.state"))?,
             create_time: self.create_time.0,
             api_key_count: u32::try_from(self.api_key_count).map_err(|_| unreadable("accounts.api_key_count"))?,
+            deleted_api_key_count: u32::try_from(self.deleted_api_key_count)
+                .map_err(|_| unreadable("accounts.deleted_api_key_count"))?,
+            purging_team_ids: self.purging_team_ids.iter().map(|id| TeamId::from_stored(id)).collect(),
+            is_purging: self.purging,
             revision: revision(self.revision_epoch, self.revision_number),
         })
     }
 }
 
 /// Marks an account deleted and removes its users (their roles go by cascade), roles and teams; its
-/// keys name no team any more.
-pub async fn delete(conn: &mut AsyncPgConnection, account: &AccountId) -> QueryResult<()> {
+/// keys name no team any more, and so many of them have become deleted ones.
+pub async fn delete(
+    conn: &mut AsyncPgConnection,
+    account: &AccountId,
+    now: Timestamp,
+    deleted_keys: usize,
+) -> QueryResult<()> {
     let id = account.as_str();
     diesel::delete(users::table.filter(users::account_id.eq(id))).execute(conn).await?;
     diesel::delete(roles::table.filter(roles::account_id.eq(id))).execute(conn).await?;
     diesel::delete(teams::table.filter(teams::account_id.eq(id))).execute(conn).await?;
+    let deleted_keys = i32::try_from(deleted_keys).unwrap_or(i32::MAX);
     diesel::update(accounts::table.find(id))
-        .set((accounts::state.eq(AccountState::Deleted.as_str()), accounts::api_key_count.eq(0)))
+        .set((
+            accounts::state.eq(AccountState::Deleted.as_str()),
+            accounts::delete_time.eq(Time(now)),
+            accounts::api_key_count.eq(0),
+            accounts::deleted_api_key_count.eq(accounts::deleted_api_key_count + deleted_keys),
+            accounts::purging_team_ids.eq(Vec::<String>::new()),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Marks an account deleted, and what it has to be removed later: to every reader that is gone now.
+pub async fn begin_purge(conn: &mut AsyncPgConnection, account: &AccountId, now: Timestamp) -> QueryResult<()> {
+    diesel::update(accounts::table.find(account.as_str()))
+        .set((
+            accounts::state.eq(AccountState::Deleted.as_str()),
+            accounts::delete_time.eq(Time(now)),
+            accounts::api_key_count.eq(0),
+            accounts::purging_team_ids.eq(Vec::<String>::new()),
+            accounts::purging.eq(true),
+        ))
         .execute(conn)
         .await?;
     Ok(())

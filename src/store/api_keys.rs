@@ -1,7 +1,5 @@
 //! Keys: read whole, written by difference. Their tokens are in `secrets`, their last use in `usage`.
 
-use std::collections::BTreeSet;
-
 use diesel::{
     QueryResult,
     prelude::*,
@@ -39,7 +37,10 @@ const SELECT_SQL: &str = "SELECT k.key_id, k.account_id, k.name, k.comment, k.me
      k.revision_number, \
      ARRAY(SELECT t.team_id FROM api_key_teams t WHERE t.key_id = k.key_id ORDER BY t.team_id) AS team_ids, \
      tokens.retiring_end_time, tokens.retiring_used_time, tokens.current_used_time, \
-     (SELECT max(u.last_used_time) FROM token_usage u WHERE u.key_id = k.key_id) AS last_used_time \
+     GREATEST(k.ended_tokens_used_time, \
+      (SELECT max(u.last_used_time) FROM token_usage u WHERE u.key_id = k.key_id)) AS last_used_time, \
+     (SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = {ACCOUNT}) AS purging_team_ids, \
+     (SELECT a.delete_time FROM accounts a WHERE a.account_id = {ACCOUNT}) AS account_delete_time \
      FROM (SELECT * FROM api_keys k WHERE {WHERE}) k LEFT JOIN LATERAL ( \
       SELECT max(t.end_time) AS retiring_end_time, \
       max(u.last_used_time) FILTER (WHERE t.end_time IS NOT NULL) AS retiring_used_time, \
@@ -62,22 +63,29 @@ const INSERT_SQL: &str = "WITH k AS (INSERT INTO api_keys (key_id, account_id, n
      UPDATE accounts SET api_key_count = api_key_count + 1 WHERE account_id = $2";
 
 /// `$3` is the state judged: should it differ, no row matches and the mutation fails as a bug, so a
-/// key that becomes DELETED is uncounted exactly once.
+/// key that becomes DELETED is uncounted exactly once. Of teams, only those stay that the key has afterwards: one that
+/// is being purged was none of them.
 const UPDATE_SQL: &str = "WITH k AS (UPDATE api_keys SET name = $4, comment = $5, metadata = $6, \
       account_permissions = $7, team_permissions = $8, expire_time = $9, state = $10, update_time = $11, \
       delete_time = $12 WHERE key_id = $1 AND account_id = $2 AND state = $3 RETURNING key_id), \
-     gone AS (DELETE FROM api_key_teams t USING k WHERE t.key_id = k.key_id AND t.team_id = ANY($13)), \
+     gone AS (DELETE FROM api_key_teams t USING k WHERE t.key_id = k.key_id AND t.team_id <> ALL($13)), \
      new AS (INSERT INTO api_key_teams (account_id, key_id, team_id) SELECT $2, k.key_id, unnest($14) FROM k), \
-     a AS (UPDATE accounts SET api_key_count = api_key_count - $15 \
+     a AS (UPDATE accounts SET api_key_count = api_key_count - $15, \
+      deleted_api_key_count = deleted_api_key_count + $15 \
       WHERE account_id = $2 AND $15 > 0 AND EXISTS (SELECT FROM k)) \
      SELECT key_id FROM k";
 
 /// Keys deleted with their account keep what they were granted account-wide on record, but name no team.
-const DELETE_ALL_SQL: &str = "WITH t AS (DELETE FROM api_key_teams WHERE account_id = $1), \
+const DELETE_ALL_SQL: &str = "WITH t AS (DELETE FROM api_key_teams WHERE account_id = $1 RETURNING key_id), \
      old AS (UPDATE api_keys SET team_permissions = '{}' \
-      WHERE account_id = $1 AND state = 'deleted' AND team_permissions <> '{}') \
+      WHERE key_id = ANY(ARRAY(SELECT key_id FROM t)) AND state = 'deleted') \
      UPDATE api_keys SET state = 'deleted', team_permissions = '{}', delete_time = $2, update_time = $2 \
      WHERE account_id = $1 AND state <> 'deleted' RETURNING key_id";
+
+/// Looks at no more keys than are asked for, and those deleted ones of the team that are still on record.
+pub const COUNT_ON_TEAM_SQL: &str = "SELECT count(*) AS count FROM ( \
+     SELECT FROM api_key_teams t JOIN api_keys k USING (account_id, key_id) \
+     WHERE t.account_id = $1 AND t.team_id = $2 AND k.state <> 'deleted' LIMIT $3) x";
 
 #[derive(QueryableByName)]
 struct KeyRow {
@@ -129,6 +137,10 @@ struct KeyRow {
     current_used_time: Option<Time>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     last_used_time: Option<Time>,
+    #[diesel(sql_type = Array<Text>)]
+    purging_team_ids: Vec<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    account_delete_time: Option<Time>,
 }
 
 #[derive(QueryableByName)]
@@ -151,7 +163,7 @@ pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, key: KeyId) 
 /// The statement of [`get`].
 #[must_use]
 pub fn get_sql() -> String {
-    SELECT_SQL.replace("{WHERE}", "k.key_id = $1 AND k.account_id = $2")
+    SELECT_SQL.replace("{WHERE}", "k.key_id = $1 AND k.account_id = $2").replace("{ACCOUNT}", "$2")
 }
 
 /// Keys that `visible` lets see (M3), filtered after, newest first.
@@ -226,19 +238,22 @@ pub fn list_sql(by_visible_teams: bool, filter: &ApiKeyFilter, page: &Page<KeyId
     // A power of two, so that there are few texts.
     let looked_for = page.limit.max(LOOKED_FOR_MIN).checked_next_power_of_two().unwrap_or(u32::MAX);
     conditions += &format!(" ORDER BY k.key_id DESC LIMIT {looked_for}");
-    format!("{} LIMIT ${}", SELECT_SQL.replace("{WHERE}", &conditions), bind())
+    format!("{} LIMIT ${}", SELECT_SQL.replace("{WHERE}", &conditions).replace("{ACCOUNT}", "$1"), bind())
 }
 
-/// Not-deleted keys whose team scope names a team: how many.
-pub async fn count_on_team(conn: &mut AsyncPgConnection, account: &AccountId, team: &TeamId) -> QueryResult<u32> {
-    let row: CountRow = statement(
-        "SELECT count(*) AS count FROM api_key_teams t JOIN api_keys k USING (account_id, key_id) \
-         WHERE t.account_id = $1 AND t.team_id = $2 AND k.state <> 'deleted'",
-    )
-    .bind::<Text, _>(account.as_str())
-    .bind::<Text, _>(team.as_str())
-    .get_result(conn)
-    .await?;
+/// Not-deleted keys whose team scope names a team: how many, at most `most`.
+pub async fn count_on_team(
+    conn: &mut AsyncPgConnection,
+    account: &AccountId,
+    team: &TeamId,
+    most: u32,
+) -> QueryResult<u32> {
+    let row: CountRow = statement(COUNT_ON_TEAM_SQL)
+        .bind::<Text, _>(account.as_str())
+        .bind::<Text, _>(team.as_str())
+        .bind::<BigInt, _>(i64::from(most))
+        .get_result(conn)
+        .await?;
     u32::try_from(row.count).map_err(|_| unreadable("count"))
 }
 
@@ -279,8 +294,7 @@ pub async fn insert(conn: &mut AsyncPgConnection, key: &ApiKey, secret: &NewSecr
 pub async fn update(conn: &mut AsyncPgConnection, before: &ApiKey, after: &ApiKey) -> QueryResult<()> {
     let teams = |key: &ApiKey| key.content.grants.team_scope.as_ref().map(TeamScope::team_ids).cloned();
     let (old, new) = (teams(before).unwrap_or_default(), teams(after).unwrap_or_default());
-    let difference = |a: &BTreeSet<TeamId>, b: &BTreeSet<TeamId>| a.difference(b).map(ToString::to_string).collect();
-    let (removed, added): (Vec<String>, Vec<String>) = (difference(&old, &new), difference(&new, &old));
+    let added: Vec<String> = new.difference(&old).map(ToString::to_string).collect();
     let uncounted = i32::from(before.state != ApiKeyState::Deleted && after.state == ApiKeyState::Deleted);
     let (_, team_permissions) = scope_columns(&after.content.grants);
     let rows: Vec<KeyIdRow> = statement(UPDATE_SQL)
@@ -296,7 +310,7 @@ pub async fn update(conn: &mut AsyncPgConnection, before: &ApiKey, after: &ApiKe
         .bind::<Text, _>(after.state.as_str())
         .bind::<Timestamptz, _>(Time(after.update_time))
         .bind::<Nullable<Timestamptz>, _>(after.delete_time.map(Time))
-        .bind::<Array<Text>, _>(removed)
+        .bind::<Array<Text>, _>(items(&new))
         .bind::<Array<Text>, _>(added)
         .bind::<Integer, _>(uncounted)
         .load(conn)
@@ -320,7 +334,11 @@ fn scope_columns(grants: &Grants) -> (Vec<String>, Vec<String>) {
 
 impl KeyRow {
     fn into_key(self) -> QueryResult<ApiKey> {
-        let team_ids = self.team_ids.iter().map(|id| TeamId::from_stored(id)).collect();
+        // What is being purged is gone already: a team, or the account with all that its keys had on teams.
+        let is_kept = |id: &&String| self.account_delete_time.is_none() && !self.purging_team_ids.contains(id);
+        let team_ids = self.team_ids.iter().filter(is_kept).map(|id| TeamId::from_stored(id)).collect();
+        let state = ApiKeyState::from_stored(&self.state).ok_or_else(|| unreadable("api_keys.state"))?;
+        let deleted_with_account = self.account_delete_time.filter(|_| state != ApiKeyState::Deleted);
         let creator = match (self.creator_key_id, self.creator_account_id) {
             (Some(key), Some(account)) => Some(Principal {
                 key_id: KeyId::from_uuid(key),
@@ -343,12 +361,12 @@ impl KeyRow {
                 grants,
                 expire_time: Time::get(self.expire_time),
             },
-            state: ApiKeyState::from_stored(&self.state).ok_or_else(|| unreadable("api_keys.state"))?,
+            state: if deleted_with_account.is_some() { ApiKeyState::Deleted } else { state },
             token_hint: self.token_hint,
             creator,
             create_time: self.create_time.0,
-            update_time: self.update_time.0,
-            delete_time: Time::get(self.delete_time),
+            update_time: deleted_with_account.unwrap_or(self.update_time).0,
+            delete_time: Time::get(deleted_with_account.or(self.delete_time)),
             rotate_time: self.rotate_time.0,
             retiring_end_time: Time::get(self.retiring_end_time),
             current_token_last_used_time: Time::get(self.current_used_time),

@@ -36,12 +36,15 @@ use crate::{
 /// row even if there is no such token. `LIMIT 1` tells the planner what it could not guess of tables
 /// too small ever to be analysed: that there is one head.
 ///
+/// A team that is being purged is none of a key's any more.
+///
 /// Its time is the statement's, or that of the last event if the clock was set back behind it. And it asks whose
 /// snapshot it is: behind a pooler, a connection that was made to the primary may lead to a standby by now.
 const FILL_SQL: &str = "SELECT h.epoch, h.number, c.revision_epoch, c.revision_number, \
      s.digest, s.end_time, k.key_id, k.account_id, k.account_permissions, k.team_permissions, k.expire_time, \
      k.state, a.state AS account_state, \
-     ARRAY(SELECT t.team_id FROM api_key_teams t WHERE t.key_id = k.key_id ORDER BY t.team_id) AS team_ids, \
+     ARRAY(SELECT t.team_id FROM api_key_teams t WHERE t.key_id = k.key_id \
+      AND t.team_id <> ALL(a.purging_team_ids) ORDER BY t.team_id) AS team_ids, \
      EXISTS (SELECT FROM peppers p WHERE p.in_use AND p.pepper_id <> ALL($1)) AS lacks_pepper, \
      GREATEST(h.time, now()) AS time, current_setting('in_hot_standby') = 'on' AS standby \
      FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c \
@@ -146,14 +149,16 @@ impl FillRow {
         };
         let state = self.state.as_deref().and_then(ApiKeyState::from_stored);
         let account_state = self.account_state.as_deref().and_then(AccountState::from_stored);
+        let account_state = account_state.ok_or_else(|| unreadable("accounts.state"))?;
+        // With its account, whether the purge has come to it or not.
+        let state = if account_state == AccountState::Deleted { Some(ApiKeyState::Deleted) } else { state };
         // As the judge closes them (`Held::of`), by the same functions.
         let account = self.account_permissions.iter().flatten().map(String::as_str);
         let on_teams = self.team_permissions.iter().flatten().map(String::as_str);
         let facts = TokenFacts {
             key_id: KeyId::from_uuid(key_id),
             account_id: AccountId::from_stored(&account_id),
-            // A deleted account's keys are deleted with it; should one not be, it still must not act.
-            account_suspended: account_state.ok_or_else(|| unreadable("accounts.state"))? != AccountState::Active,
+            account_suspended: account_state != AccountState::Active,
             state: state.ok_or_else(|| unreadable("api_keys.state"))?,
             expire_time: Time::get(self.expire_time),
             token_end_time: Time::get(self.end_time),

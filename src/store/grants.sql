@@ -1,6 +1,6 @@
 -- What the application's role may do, set after every migration: {role} and {schema} are filled in.
--- Events may be read and appended, never changed (V6). Accounts, keys and permissions are never
--- deleted (A5, K6, P1), so the role cannot.
+-- Events may be read and appended, never changed (V6). Accounts and permissions are never deleted (A5, P1), so the
+-- role cannot; a trigger holds it to keys that are deleted already (K6).
 GRANT USAGE ON SCHEMA {schema} TO {role};
 
 REVOKE ALL ON
@@ -13,10 +13,10 @@ FROM {role};
 GRANT SELECT, INSERT ON {schema}.events, {schema}.peppers TO {role};
 GRANT UPDATE (in_use) ON {schema}.peppers TO {role};
 GRANT SELECT, UPDATE ON {schema}.log_head, {schema}.catalogue_head TO {role};
-GRANT SELECT, INSERT, UPDATE ON {schema}.permissions, {schema}.accounts, {schema}.api_keys TO {role};
+GRANT SELECT, INSERT, UPDATE ON {schema}.permissions, {schema}.accounts TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     {schema}.default_roles, {schema}.teams, {schema}.roles, {schema}.users, {schema}.user_roles,
-    {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.replicas
+    {schema}.api_keys, {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.replicas
 TO {role};
 
 -- So that `serve` can tell whether the schema is its own.

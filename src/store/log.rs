@@ -5,7 +5,7 @@ use diesel::{
     prelude::*,
     sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use futures_util::future::join;
 use uuid::{Builder, Uuid};
 
@@ -45,6 +45,9 @@ pub const EVENTS_AFTER_SQL: &str =
 /// told the time was.
 const TAKE_HEAD_SQL: &str = "UPDATE log_head h SET number = h.number + $1, \
      time = GREATEST(h.time, clock_timestamp(), $2) RETURNING h.epoch, h.number, h.time, h.hash";
+
+/// Checks what waits for the end of the transaction (K2).
+const CHECK_SQL: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 
 /// Locks the head as taking it does.
 const START_EPOCH_SQL: &str = "UPDATE log_head h SET epoch = h.epoch + 1 RETURNING h.epoch - 1 AS epoch, \
@@ -146,32 +149,40 @@ pub async fn events_after(conn: &mut AsyncPgConnection, number: i64, limit: u32)
 }
 
 /// Takes the head, appends the events in order and stamps their objects: two round trips. No event is of before
-/// `not_before`.
+/// `not_before`. The revisions, one a change: one that is too large for an event is several in the log.
 pub async fn append(
     conn: &mut AsyncPgConnection,
     appends: Vec<Append>,
     not_before: Option<Timestamp>,
     notify: bool,
 ) -> QueryResult<Vec<Revision>> {
-    let Some(count) = i64::try_from(appends.len()).ok().filter(|count| *count > 0) else { return Ok(Vec::new()) };
-    let head: HeadRow = statement(TAKE_HEAD_SQL)
-        .bind::<BigInt, _>(count)
-        .bind::<Nullable<Timestamptz>, _>(not_before.map(Time))
-        .get_result(conn)
-        .await?;
+    let appends: Vec<_> = appends.into_iter().map(|append| (append.draft.parts(), append.stamps)).collect();
+    let count: usize = appends.iter().map(|(parts, _)| parts.len()).sum();
+    let Some(count) = i64::try_from(count).ok().filter(|count| *count > 0) else { return Ok(Vec::new()) };
+    // What is left to be checked is checked before the head is taken, while nobody waits for it: at commit, each row
+    // would cost everybody else time.
+    let (mut checking, conn) = (&*conn, &*conn);
+    let mut taking = conn;
+    let head = statement(TAKE_HEAD_SQL).bind::<BigInt, _>(count).bind::<Nullable<Timestamptz>, _>(not_before.map(Time));
+    let (checked, head) = join(checking.batch_execute(CHECK_SQL), head.get_result::<HeadRow>(&mut taking)).await;
+    let head = checked.and(head)?;
 
     let mut batch = Batch::default();
     let mut stamps = Stamps::default();
     let mut previous = head.hash.0;
     let mut revisions = Vec::with_capacity(appends.len());
-    for (append, number) in appends.into_iter().zip(head.number - count + 1..) {
-        let at = revision(head.epoch, number);
-        for stamp in append.stamps {
+    let mut number = head.number - count;
+    for (parts, stamped) in appends {
+        for part in parts {
+            number += 1;
+            let event = part.at(revision(head.epoch, number), event_id(head.time.0)?, head.time.0);
+            previous = batch.add(&event, &previous);
+        }
+        // Of the last part: whoever waits for it has waited for all of them.
+        for stamp in stamped {
             stamps.add(stamp, number);
         }
-        let event = append.draft.at(at, event_id(head.time.0)?, head.time.0);
-        previous = batch.add(&event, &previous);
-        revisions.push(at);
+        revisions.push(revision(head.epoch, number));
     }
     // Pipelined: one round trip for both. The events go first, so that of two errors theirs is the one that tells.
     let (written, stamped) = join(batch.write(conn, head.epoch, notify), stamps.write(conn, head.epoch)).await;

@@ -14,6 +14,7 @@ pub mod log;
 pub mod migrate;
 pub mod peppers;
 mod pool;
+pub mod purge;
 pub mod replicas;
 mod roles;
 mod schema;

@@ -38,6 +38,10 @@ diesel::table! {
         create_time -> Timestamptz,
         revision_epoch -> BigInt,
         revision_number -> BigInt,
+        deleted_api_key_count -> Integer,
+        delete_time -> Nullable<Timestamptz>,
+        purging_team_ids -> Array<Text>,
+        purging -> Bool,
     }
 }
 
@@ -117,6 +121,7 @@ diesel::table! {
         rotate_time -> Timestamptz,
         revision_epoch -> BigInt,
         revision_number -> BigInt,
+        ended_tokens_used_time -> Nullable<Timestamptz>,
     }
 }
 

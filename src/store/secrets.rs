@@ -1,13 +1,13 @@
 //! Digests of tokens (T2): the current one, the retiring one, the ended ones (K8, T3).
 
 use diesel::{
-    QueryResult,
+    QueryResult, QueryableByName,
     sql_types::{BigInt, Bytea, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{
-    sql::{Digest, Time},
+    sql::{Digest, Time, unreadable},
     statement::statement,
 };
 use crate::{
@@ -31,14 +31,34 @@ const ROTATE_SQL: &str = "WITH s AS ( \
       INSERT INTO api_key_secrets (digest, key_id, pepper_id, create_time) VALUES ($2, $1, $3, $4)) \
      UPDATE api_keys SET token_hint = $5, rotate_time = $4, update_time = $6 WHERE key_id = $1";
 
-/// Usage of a forgotten token goes with it.
-const FORGET_SQL: &str = "WITH ended AS ( \
-      (SELECT digest FROM api_key_secrets WHERE end_time < $1 LIMIT $2) \
-      UNION (SELECT s.digest FROM api_keys k JOIN api_key_secrets s USING (key_id) \
-       WHERE k.delete_time < $1 LIMIT $2) \
-      LIMIT $2), \
+/// The last use of tokens that ended is kept with their key, so that whoever asks for the last use of all its tokens
+/// looks at few rows, however often it was rotated. A row that is being written to is left for the next time: nobody
+/// waits for usage (K9).
+pub const FOLD_USAGE_SQL: &str = "WITH live AS ( \
+      SELECT digest FROM api_key_secrets WHERE key_id = $1 ORDER BY create_time DESC, end_time DESC NULLS FIRST LIMIT 2), \
+     ended AS (DELETE FROM token_usage WHERE digest = ANY(ARRAY( \
+      SELECT u.digest FROM token_usage u WHERE u.key_id = $1 AND NOT EXISTS ( \
+       SELECT FROM live WHERE live.digest = u.digest) LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING last_used_time) \
+     UPDATE api_keys SET ended_tokens_used_time = GREATEST(ended_tokens_used_time, (SELECT max(last_used_time) FROM ended)) \
+     WHERE key_id = $1 AND EXISTS (SELECT FROM ended)";
+
+/// Tokens whose usage one rotation folds: one is usual.
+const FOLDED_MAX: i64 = 1_000;
+
+/// How many tokens of a key are on record, at most `$2`.
+pub const COUNT_SQL: &str = "SELECT count(*) AS count FROM (SELECT FROM api_key_secrets WHERE key_id = $1 LIMIT $2) x";
+
+/// By an index of what is due. Usage of a forgotten token goes with it.
+pub const FORGET_SQL: &str = "WITH ended AS ( \
+      SELECT digest FROM api_key_secrets WHERE end_time < $1 ORDER BY end_time LIMIT $2), \
      u AS (DELETE FROM token_usage u USING ended WHERE u.digest = ended.digest) \
      DELETE FROM api_key_secrets s USING ended WHERE s.digest = ended.digest";
+
+#[derive(QueryableByName)]
+struct CountRow {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
 
 /// Replaces a key's current token. Two statements: within one, the unique index on the current token
 /// could see the new row before the old one ends.
@@ -64,7 +84,25 @@ pub async fn rotate(
         .bind::<Timestamptz, _>(Time(after.update_time))
         .execute(conn)
         .await?;
-    if updated == 1 { Ok(()) } else { Err(diesel::result::Error::NotFound) }
+    if updated != 1 {
+        return Err(diesel::result::Error::NotFound);
+    }
+    statement(FOLD_USAGE_SQL)
+        .bind::<SqlUuid, _>(after.key_id.as_uuid())
+        .bind::<BigInt, _>(FOLDED_MAX)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// How many tokens of a key are on record, ended ones included: at most `most`.
+pub async fn count(conn: &mut AsyncPgConnection, key: KeyId, most: u32) -> QueryResult<u32> {
+    let row: CountRow = statement(COUNT_SQL)
+        .bind::<SqlUuid, _>(key.as_uuid())
+        .bind::<BigInt, _>(i64::from(most))
+        .get_result(conn)
+        .await?;
+    u32::try_from(row.count).map_err(|_| unreadable("count"))
 }
 
 /// Ends a key's retiring tokens no later than a moment.
@@ -92,8 +130,8 @@ pub async fn note_presented(conn: &mut AsyncPgConnection, digest: &HashedToken, 
     Ok(noted > 0)
 }
 
-/// Forgets digests of tokens that ended, or whose key was deleted, before a moment (T3). An expired
-/// key's token is not ended: its expiry may be moved.
+/// Forgets digests of tokens that ended before a moment (T3). An expired key's token is not ended: its expiry may be
+/// moved. A deleted key's goes with the key.
 pub async fn forget_ended(conn: &mut AsyncPgConnection, before: Timestamp, limit: u32) -> QueryResult<usize> {
     statement(FORGET_SQL).bind::<Timestamptz, _>(Time(before)).bind::<BigInt, _>(i64::from(limit)).execute(conn).await
 }

@@ -14,7 +14,7 @@ use super::{
     catalogue::{self, CatalogueCache},
     fill, log,
     pool::Connection,
-    roles, teams, users,
+    purge, roles, secrets, teams, users,
 };
 use crate::{
     app::ports::{ApiKeyFilter, CallerState, EventFilter, Page, Reader, StoreResult, StoredEvent, UserPrincipal},
@@ -168,8 +168,20 @@ impl Reader for Session {
         run!(self, conn => api_keys::list(conn, account, visible, filter, page))
     }
 
-    async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<u32> {
-        run!(self, conn => api_keys::count_on_team(conn, account, team))
+    async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId, most: u32) -> StoreResult<u32> {
+        run!(self, conn => api_keys::count_on_team(conn, account, team, most))
+    }
+
+    async fn tokens_of_api_key(&mut self, key: KeyId, most: u32) -> StoreResult<u32> {
+        run!(self, conn => secrets::count(conn, key, most))
+    }
+
+    async fn purging_accounts(&mut self, limit: u32) -> StoreResult<Vec<AccountId>> {
+        run!(self, conn => purge::accounts(conn, limit))
+    }
+
+    async fn api_keys_due(&mut self, before: Timestamp, limit: u32) -> StoreResult<Vec<(AccountId, KeyId)>> {
+        run!(self, conn => purge::due(conn, before, limit))
     }
 
     async fn team(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<Option<Team>> {

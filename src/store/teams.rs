@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use diesel::{
     QueryResult,
     prelude::*,
-    sql_types::{Array, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Text, Uuid as SqlUuid},
     upsert::excluded,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -35,7 +35,7 @@ const TAKE_FROM_KEYS_SQL: &str = "WITH gone AS (
         ) THEN k.team_permissions ELSE '{}' END
     FROM gone WHERE k.key_id = gone.key_id RETURNING k.key_id AS key_id";
 
-#[derive(Queryable, Insertable)]
+#[derive(QueryableByName, Insertable)]
 #[diesel(table_name = teams)]
 struct TeamRow {
     account_id: String,
@@ -66,22 +66,35 @@ struct TeamIdRow {
 
 /// A team.
 pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, team: &TeamId) -> QueryResult<Option<Team>> {
-    let row: Option<TeamRow> = teams::table.find((account.as_str(), team.as_str())).first(conn).await.optional()?;
+    let row: Option<TeamRow> = statement(select_sql("= $2"))
+        .bind::<Text, _>(account.as_str())
+        .bind::<Text, _>(team.as_str())
+        .get_result(conn)
+        .await
+        .optional()?;
     Ok(row.map(TeamRow::into_team))
 }
 
 /// Teams in order of id.
 pub async fn list(conn: &mut AsyncPgConnection, account: &AccountId, page: &Page<TeamId>) -> QueryResult<Vec<Team>> {
-    let mut query = teams::table
-        .filter(teams::account_id.eq(account.as_str()))
-        .order(teams::team_id)
-        .limit(i64::from(page.limit))
-        .into_boxed();
-    if let Some(after) = &page.after {
-        query = query.filter(teams::team_id.gt(after.as_str()));
-    }
-    let rows: Vec<TeamRow> = query.load(conn).await?;
+    // No id is empty.
+    let after = page.after.as_ref().map_or("", TeamId::as_str);
+    let rows: Vec<TeamRow> = statement(select_sql("> $2 ORDER BY t.team_id LIMIT $3"))
+        .bind::<Text, _>(account.as_str())
+        .bind::<Text, _>(after)
+        .bind::<BigInt, _>(i64::from(page.limit))
+        .load(conn)
+        .await?;
     Ok(rows.into_iter().map(TeamRow::into_team).collect())
+}
+
+/// A team that is being purged is gone to whoever reads.
+fn select_sql(which: &'static str) -> String {
+    format!(
+        "SELECT t.account_id, t.team_id, t.display_name, t.revision_epoch, t.revision_number FROM teams t \
+         WHERE t.account_id = $1 AND t.team_id <> ALL(( \
+          SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = $1)::text[]) AND t.team_id {which}"
+    )
 }
 
 /// Those of some teams that the account does not have.
@@ -95,7 +108,8 @@ pub async fn missing(
     }
     let rows: Vec<TeamIdRow> = statement(
         "SELECT n AS team_id FROM unnest($2) n \
-         WHERE NOT EXISTS (SELECT FROM teams t WHERE t.account_id = $1 AND t.team_id = n)",
+         WHERE NOT EXISTS (SELECT FROM teams t WHERE t.account_id = $1 AND t.team_id = n) \
+         OR n = ANY((SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = $1)::text[])",
     )
     .bind::<Text, _>(account.as_str())
     .bind::<Array<Text>, _>(items(team_ids))

@@ -15,14 +15,14 @@ use tracing::Instrument;
 use super::{
     accounts,
     ahead::ReadAhead,
-    api_keys, catalogue, log, peppers, roles, secrets,
+    api_keys, catalogue, log, peppers, purge, roles, secrets,
     snapshot::{Session, run},
     teams, users,
 };
 use crate::{
     app::{
         error::StoreError,
-        ports::{Append, Locks, NewSecret, StoreResult, TeamRemoval, Tx},
+        ports::{Append, Locks, NewSecret, Purged, StoreResult, TeamRemoval, Tx},
     },
     domain::{
         api_key::ApiKey,
@@ -138,8 +138,43 @@ impl Tx for Session {
 
     async fn delete_account(&mut self, account: &AccountId, now: Timestamp) -> StoreResult<Vec<KeyId>> {
         let keys = run!(self, conn => api_keys::delete_all(conn, account, now))?;
-        run!(self, conn => accounts::delete(conn, account))?;
+        run!(self, conn => accounts::delete(conn, account, now, keys.len()))?;
         Ok(keys)
+    }
+
+    async fn deletion_size(&mut self, account: &AccountId, team: Option<&TeamId>, most: u32) -> StoreResult<u64> {
+        run!(self, conn => purge::size(conn, account, team, most))
+    }
+
+    async fn begin_account_purge(&mut self, account: &AccountId, now: Timestamp) -> StoreResult<()> {
+        run!(self, conn => accounts::begin_purge(conn, account, now))
+    }
+
+    async fn begin_team_purge(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<()> {
+        run!(self, conn => purge::begin_team(conn, account, team))
+    }
+
+    async fn purge(
+        &mut self,
+        account: &AccountId,
+        team: Option<&TeamId>,
+        now: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Purged> {
+        match team {
+            Some(team) => run!(self, conn => purge::team(conn, account, team, now, limit)),
+            None => run!(self, conn => purge::account(conn, account, now, limit)),
+        }
+    }
+
+    async fn erase_api_keys(
+        &mut self,
+        account: &AccountId,
+        keys: &[KeyId],
+        before: Timestamp,
+        rows_max: u32,
+    ) -> StoreResult<Vec<KeyId>> {
+        run!(self, conn => purge::erase(conn, account, keys, before, rows_max))
     }
 
     async fn put_teams(&mut self, account: &AccountId, teams: &[Team]) -> StoreResult<()> {

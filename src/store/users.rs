@@ -11,7 +11,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{
     roles,
-    schema::{accounts, user_roles, users},
+    schema::{accounts, users},
     sql::{revision, unreadable},
     statement::statement,
 };
@@ -24,12 +24,18 @@ use crate::{
 };
 
 /// The permissions of a user's base role and of all its others.
-const PRINCIPAL_ROLES_SQL: &str = "SELECT r.permissions, r.all_permissions, NULL AS team_id \
+pub const PRINCIPAL_ROLES_SQL: &str = "SELECT r.permissions, r.all_permissions, NULL AS team_id \
      FROM users u JOIN roles r ON r.account_id = u.account_id AND r.role_id = u.base_role_id \
      WHERE u.account_id = $1 AND u.user_id = $2 \
      UNION ALL SELECT r.permissions, r.all_permissions, x.team_id \
      FROM user_roles x JOIN roles r ON r.account_id = x.account_id AND r.role_id = x.role_id \
-     WHERE x.account_id = $1 AND x.user_id = $2";
+     WHERE x.account_id = $1 AND x.user_id = $2 AND (x.team_id IS NULL OR x.team_id <> ALL(( \
+      SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = $1)::text[]))";
+
+/// Beside their base roles, what users have. On a team that is being purged they have none.
+pub const ROLES_SQL: &str = "SELECT x.user_id, x.role_id, x.role_kind, x.team_id FROM user_roles x \
+     WHERE x.account_id = $1 AND x.user_id = ANY($2) AND (x.team_id IS NULL OR x.team_id <> ALL(( \
+      SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = $1)::text[]))";
 
 const PUT_SQL: &str = "INSERT INTO users \
      (account_id, user_id, display_name, state, base_role_id, revision_epoch, revision_number) \
@@ -58,12 +64,15 @@ struct UserRow {
     revision_number: i64,
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = user_roles)]
+#[derive(QueryableByName)]
 struct UserRoleRow {
+    #[diesel(sql_type = Text)]
     user_id: String,
+    #[diesel(sql_type = Text)]
     role_id: String,
+    #[diesel(sql_type = Text)]
     role_kind: String,
+    #[diesel(sql_type = Nullable<Text>)]
     team_id: Option<String>,
 }
 
@@ -142,12 +151,8 @@ async fn with_roles(conn: &mut AsyncPgConnection, account: &AccountId, rows: Vec
         return Ok(Vec::new());
     }
     let ids: Vec<&str> = rows.iter().map(|row| row.user_id.as_str()).collect();
-    let held: Vec<UserRoleRow> = user_roles::table
-        .filter(user_roles::account_id.eq(account.as_str()))
-        .filter(user_roles::user_id.eq_any(ids))
-        .select(UserRoleRow::as_select())
-        .load(conn)
-        .await?;
+    let held: Vec<UserRoleRow> =
+        statement(ROLES_SQL).bind::<Text, _>(account.as_str()).bind::<Array<Text>, _>(ids).load(conn).await?;
     let mut users: BTreeMap<String, User> = BTreeMap::new();
     for row in rows {
         let user = row.into_user()?;

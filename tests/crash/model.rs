@@ -72,6 +72,10 @@ impl Model {
             }
             EventKind::AccountDeleted => panic!("no account is deleted here"),
             EventKind::HistoryAccepted => panic!("no history is accepted here"),
+            EventKind::ChangeContinued
+            | EventKind::TeamPurged
+            | EventKind::AccountPurged
+            | EventKind::ApiKeysErased => panic!("nothing here is large or old: {event:?}"),
             EventKind::TeamCreated | EventKind::TeamUpdated => upsert(&mut self.teams, id, number, event),
             EventKind::RoleCreated | EventKind::RoleUpdated => upsert(&mut self.roles, id, number, event),
             EventKind::UserCreated | EventKind::UserUpdated => upsert(&mut self.users, id, number, event),

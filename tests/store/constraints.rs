@@ -154,7 +154,6 @@ async fn v6_the_application_s_role_cannot_change_history() {
         "DELETE FROM events",
         "TRUNCATE events",
         "DELETE FROM accounts",
-        "DELETE FROM api_keys",
         "DELETE FROM permissions",
         "DELETE FROM log_head",
         "INSERT INTO log_head VALUES (true, 1, 1, now(), '\\x00')",
@@ -165,6 +164,17 @@ async fn v6_the_application_s_role_cannot_change_history() {
         let message = refused(&db.url, &format!("{ROLE}{sql}")).await;
         assert!(message.contains("permission denied") || message.contains("must be owner"), "{sql}: {message}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k6_only_a_deleted_key_can_be_erased() {
+    let db = with_key().await;
+    let clear = "DELETE FROM api_key_secrets; DELETE FROM api_key_teams; UPDATE api_keys SET team_permissions = '{}'";
+    let erase = "DELETE FROM api_keys WHERE state <> 'deleted'";
+    all_refused(&db, &[&format!("{ROLE}BEGIN; {clear}; {erase}"), &format!("BEGIN; {clear}; {erase}")], "K6").await;
+    execute(&db.url, &format!("BEGIN; {clear}; UPDATE api_keys SET state = 'deleted', delete_time = now(); COMMIT"))
+        .await;
+    execute(&db.url, "DELETE FROM api_keys").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -186,9 +186,9 @@ async fn a_commit_that_postgresql_refuses_is_known_to_have_failed() {
     forged.content.grants = grants(&[], &["t1"], &["b"]);
     let mut tx = begin(&db.store, "acme").await;
     tx.insert_api_key(&api_key(2, "acme", grants(&["a"], &[], &[])), &secret(2, 0)).await.unwrap();
-    let unscoped = with_grants(&key, grants(&[], &[], &[]));
-    // `before` without the team: its row stays while the permissions go.
-    tx.update_api_key(&unscoped, &unscoped).await.unwrap();
+    let elsewhere = with_grants(&key, grants(&[], &["t2"], &["b"]));
+    // As if it were on that team already: the row of its own goes, none comes, and the permissions stay.
+    tx.update_api_key(&elsewhere, &elsewhere).await.unwrap();
     let refused = tx.commit().await;
     assert!(matches!(refused, Err(StoreError::Bug(_))), "{refused:?}");
     assert_eq!(get_key(&db.store, &key).await.content, forged.content);

@@ -70,6 +70,9 @@ pub fn account(id: &str) -> Account {
         state: AccountState::Active,
         create_time: THEN,
         api_key_count: 0,
+        deleted_api_key_count: 0,
+        purging_team_ids: BTreeSet::new(),
+        is_purging: false,
         revision: NEVER,
     }
 }

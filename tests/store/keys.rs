@@ -205,7 +205,7 @@ async fn keys_are_listed_newest_first_page_by_page_and_filtered() {
     assert_eq!(listed(ApiKeyFilter { permission: Some("a".into()), ..all() }, page(2)).await, [7, 6]);
     let disabled = ApiKeyFilter { states: [ApiKeyState::Disabled].into(), ..all() };
     assert_eq!(listed(disabled, page(50)).await, [3]);
-    assert_eq!(reader.api_keys_on_team(&acme, &team_id("t1")).await.unwrap(), 6);
+    assert_eq!(reader.api_keys_on_team(&acme, &team_id("t1"), 10).await.unwrap(), 6);
 }
 
 /// M3 is decided in two places, Rust and SQL: they must agree on every key.

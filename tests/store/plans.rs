@@ -204,7 +204,7 @@ async fn everything(db: &Database) {
         let filter = ApiKeyFilter { team_id: Some(t1.clone()), permission: Some("x.y".into()), ..Default::default() };
         assert_eq!(reader.api_keys(&a2, visible, &filter, &after).await.unwrap().len(), 4);
     }
-    reader.api_keys_on_team(&a2, &t1).await.unwrap();
+    reader.api_keys_on_team(&a2, &t1, 10).await.unwrap();
     reader.users(&a2, &Page { limit: 51, after: None }).await.unwrap();
     reader.user_principal(&a2, &user_id("u1")).await.unwrap().unwrap();
     reader.role_in_use(&a2, &role_id("owner")).await.unwrap();

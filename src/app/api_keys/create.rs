@@ -18,7 +18,7 @@ use crate::{
         Error as RuleError, ObjectKind,
         api_key::{ApiKey, ApiKeyContent, ApiKeyState},
         authority,
-        directory::AccountState,
+        directory::{Account, AccountState},
         event::EventKind,
         grants::Grants,
         id::{AccountId, TeamId},
@@ -109,12 +109,12 @@ impl Mutation for CreateApiKey {
             expire_time: expire_time(self.draft.expiry, actor.now),
         };
         actor.judge(|caller| authority::check_create(caller, &content.subject(), &actor.catalogue))?;
-        let api_key_count = check_account(tx, &self.account).await?;
+        let account = check_account(tx, &self.account).await?;
         check_grants(tx, &actor, &self.account, &content.grants, &Grants::default()).await?;
         check_future(self.draft.expiry, actor.now)?;
         if actor.caller.is_some() {
             // The way back in is open to an operator even when the account is full.
-            self.app.check_account_quota(api_key_count)?;
+            self.app.check_account_quotas(&account)?;
         }
         let teams = content.grants.team_scope.iter().flat_map(|scope| scope.team_ids());
         self.app.check_team_quotas(tx, &self.account, teams).await?;
@@ -155,10 +155,10 @@ fn new_key(
     }
 }
 
-/// An account that exists: how many keys it has.
-async fn check_account(reader: &mut dyn Tx, account: &AccountId) -> Result<u32, Error> {
+/// An account that exists.
+async fn check_account(reader: &mut dyn Tx, account: &AccountId) -> Result<Account, Error> {
     match reader.account(account).await? {
-        Some(found) if found.state != AccountState::Deleted => Ok(found.api_key_count),
+        Some(found) if found.state != AccountState::Deleted => Ok(found),
         _ => Err(RuleError::NotFound(ObjectKind::Account).into()),
     }
 }
@@ -181,10 +181,17 @@ pub(super) fn check_future(expiry: Expiry, now: Timestamp) -> Result<(), RuleErr
 }
 
 impl App {
-    fn check_account_quota(&self, api_key_count: u32) -> Result<(), RuleError> {
-        let limit = self.limits().api_keys_per_account_max;
-        if api_key_count >= limit {
-            return Err(RuleError::QuotaExceeded { quota: "api_keys_per_account", limit });
+    /// K3: so many keys, and so many deleted ones on record: whoever creates and deletes without end comes to the
+    /// second. Deleting is never refused.
+    fn check_account_quotas(&self, account: &Account) -> Result<(), RuleError> {
+        let limits = self.limits();
+        for (quota, count, limit) in [
+            ("api_keys_per_account", account.api_key_count, limits.api_keys_per_account_max),
+            ("deleted_api_keys_per_account", account.deleted_api_key_count, limits.deleted_api_keys_per_account_max),
+        ] {
+            if count >= limit {
+                return Err(RuleError::QuotaExceeded { quota, limit });
+            }
         }
         Ok(())
     }
@@ -198,7 +205,7 @@ impl App {
     ) -> Result<(), Error> {
         let Some(limit) = self.limits().api_keys_per_team_max else { return Ok(()) };
         for team in teams {
-            if reader.api_keys_on_team(account, team).await? >= limit {
+            if reader.api_keys_on_team(account, team, limit).await? >= limit {
                 return Err(RuleError::QuotaExceeded { quota: "api_keys_per_team", limit }.into());
             }
         }

@@ -46,9 +46,11 @@ impl App {
         if let Some(team) = &filter.team_id {
             managed.may_name(team)?;
         }
-        let found = reader.account(account).await?;
-        if found.is_none_or(|account| account.state == AccountState::Deleted) {
-            return Err(RuleError::NotFound(ObjectKind::Account).into());
+        let found = reader.account(account).await?.filter(|account| account.state != AccountState::Deleted);
+        let found = found.ok_or(RuleError::NotFound(ObjectKind::Account))?;
+        if filter.team_id.as_ref().is_some_and(|team| found.purging_team_ids.contains(team)) {
+            // It was deleted: no key names it any more, whether the purge has come to it or not.
+            return Ok(Listed { items: Vec::new(), more: false });
         }
         let items = reader.api_keys(account, &managed, filter, &page.with_one_more()).await?;
         let items = items.into_iter().map(|key| key.shown_at(actor.now)).collect();

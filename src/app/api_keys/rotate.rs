@@ -15,6 +15,7 @@ use crate::{
         types::{Guard, Minted},
     },
     domain::{
+        Error as RuleError,
         api_key::ApiKey,
         authority,
         event::EventKind,
@@ -82,6 +83,10 @@ impl Mutation for RotateApiKey {
         actor.judge(|caller| authority::check_rotate(caller, self.key, &subject, self.grace, &actor.catalogue))?;
         before.check_rotatable(actor.now)?;
         check_etag(&self.guard, Some(before.revision))?;
+        let limit = self.app.limits().tokens_per_api_key_max;
+        if tx.tokens_of_api_key(self.key, limit).await? >= limit {
+            return Err(RuleError::QuotaExceeded { quota: "tokens_per_api_key", limit }.into());
+        }
         if self.guard.validate_only {
             return Ok(Plan::unchanged((before.shown_at(actor.now), None)));
         }

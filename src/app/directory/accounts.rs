@@ -1,5 +1,7 @@
 //! Accounts: tenants of the product.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use super::{check_write, event, existing_account};
@@ -10,6 +12,7 @@ use crate::{
         error::Error,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Lane, Locks, Page, Stamp, Tx},
+        purge,
         session::{Maker, Session},
         turns::Payer,
         types::{Changed, Guard, Listed, Propagation},
@@ -100,7 +103,8 @@ impl App {
         Ok(Changed { value: Account { revision, ..done.output }, propagation: done.propagation })
     }
 
-    /// Deletes an account with everything in it; its id is never used again (A5). Idempotent.
+    /// Deletes an account with everything in it; its id is never used again (A5). Idempotent. Of a large one, all
+    /// authority ends at once, and what is in it is removed later.
     ///
     /// # Errors
     /// NOT_FOUND for an account that never was.
@@ -146,6 +150,9 @@ impl Mutation for UpsertAccount {
             state: AccountState::Active,
             create_time: actor.now,
             api_key_count: 0,
+            deleted_api_key_count: 0,
+            purging_team_ids: BTreeSet::new(),
+            is_purging: false,
             revision: Revision { epoch: 0, number: 0 },
         });
         after.display_name.clone_from(&self.display_name);
@@ -247,8 +254,15 @@ impl Mutation for DeleteAccount {
             None => existing_account(tx, &self.account).await?,
         };
         check_etag(&self.guard, Some(before.revision))?;
-        let keys = tx.delete_account(&self.account, actor.now).await?;
-        let changes = [value_change("state", before.state.as_str(), AccountState::Deleted.as_str())];
+        let most = purge::DELETED_AT_ONCE_MAX;
+        let at_once = tx.deletion_size(&self.account, None, most).await? <= u64::from(most);
+        let (keys, rest) = if at_once {
+            (tx.delete_account(&self.account, actor.now).await?, None)
+        } else {
+            tx.begin_account_purge(&self.account, actor.now).await?;
+            (Vec::new(), purge::begun("contents"))
+        };
+        let changes = [value_change("state", before.state.as_str(), AccountState::Deleted.as_str()), rest];
         let stamps = vec![Stamp::Account(self.account.clone()), Stamp::ApiKeys(self.account.clone(), keys.clone())];
         let target = ("account", self.account.as_str());
         let mut append = event(EventKind::AccountDeleted, &actor, Some(&self.account), target, changes, stamps);

@@ -182,9 +182,17 @@ impl Mutation for DeleteRole {
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
         let actor = self.maker.actor(tx).await?;
         check_write(&actor, &self.account)?;
-        existing_account(tx, &self.account).await?;
+        let account = existing_account(tx, &self.account).await?;
         let before = tx.role(&self.account, &self.role).await?.ok_or(RuleError::NotFound(ObjectKind::Role))?;
         if tx.role_in_use(&self.account, &self.role).await? {
+            if !account.purging_team_ids.is_empty() {
+                let message = "is in use, or was on a team that is still being deleted: take it from its users";
+                return Err(RuleError::StillDeleting(format!(
+                    "role `{}` {message}, or try again later (A5)",
+                    self.role
+                ))
+                .into());
+            }
             let message = format!("role `{}` is in use: take it from its users before deleting it (A5)", self.role);
             return Err(RuleError::InUse(message).into());
         }

@@ -9,14 +9,15 @@ use crate::{
         barrier::Wait,
         error::Error,
         mutation::{Mutation, Plan, check_etag},
-        ports::{Lane, Locks, Page, Stamp, Tx},
+        ports::{Lane, Locks, Page, Stamp, TeamRemoval, Tx},
+        purge,
         session::{Maker, Session},
         turns::Payer,
         types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
         Error as RuleError, ObjectKind,
-        directory::Team,
+        directory::{Account, Team},
         event::{EventKind, list_change, value_change},
         id::{AccountId, TeamId},
         revision::Etag,
@@ -82,10 +83,11 @@ impl App {
         Ok(Listed::of(reader.teams(account, &page.with_one_more()).await?, page.limit))
     }
 
-    /// Deletes a team: taken from all keys and users in one event that lists the keys (A5).
+    /// Deletes a team: taken from all keys and users in one event that lists the keys (A5). A large one is gone at once
+    /// to every reader, and is taken from them later.
     ///
     /// # Errors
-    /// NOT_FOUND for what is absent.
+    /// NOT_FOUND for what is absent; FAILED_PRECONDITION while too many large ones are being deleted.
     pub async fn delete_team(
         &self,
         session: &Session,
@@ -98,6 +100,14 @@ impl App {
         let delete = DeleteTeam { maker, account: account.clone(), team: team.clone(), guard };
         Ok(self.run(delete, false).await?.propagation)
     }
+}
+
+fn check_purging_teams(account: &Account) -> Result<(), RuleError> {
+    if account.purging_team_ids.len() < purge::PURGING_TEAMS_MAX {
+        return Ok(());
+    }
+    let message = format!("{} large teams of the account are still being deleted", account.purging_team_ids.len());
+    Err(RuleError::StillDeleting(format!("{message}: try again later (A5)")))
 }
 
 #[async_trait]
@@ -121,7 +131,12 @@ impl Mutation for UpsertTeams {
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
         let actor = self.maker.actor(tx).await?;
         check_write(&actor, &self.account)?;
-        existing_account(tx, &self.account).await?;
+        let account = existing_account(tx, &self.account).await?;
+        for (team, _) in self.teams.iter().filter(|(team, _)| account.purging_team_ids.contains(&team.team_id)) {
+            // A team of that id would take over what still names the one that was deleted.
+            let message = format!("team `{}` was deleted, and is still being taken from keys and users", team.team_id);
+            return Err(RuleError::StillDeleting(format!("{message}: try again later (A5)")).into());
+        }
         let (mut output, mut changed, mut appends) = (Vec::new(), Vec::new(), Vec::new());
         for (team, etag) in &self.teams {
             let before = tx.team(&self.account, &team.team_id).await?;
@@ -171,16 +186,27 @@ impl Mutation for DeleteTeam {
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
         let actor = self.maker.actor(tx).await?;
         check_write(&actor, &self.account)?;
-        existing_account(tx, &self.account).await?;
+        let account = existing_account(tx, &self.account).await?;
         let before = tx.team(&self.account, &self.team).await?.ok_or(RuleError::NotFound(ObjectKind::Team))?;
         check_etag(&self.guard, Some(before.revision))?;
-        let removal = tx.delete_team(&self.account, &self.team, actor.now).await?;
+        let most = purge::DELETED_AT_ONCE_MAX;
+        let at_once = tx.deletion_size(&self.account, Some(&self.team), most).await? <= u64::from(most);
+        let (removal, rest) = if at_once {
+            (tx.delete_team(&self.account, &self.team, actor.now).await?, None)
+        } else {
+            check_purging_teams(&account)?;
+            tx.begin_team_purge(&self.account, &self.team).await?;
+            (TeamRemoval::default(), purge::begun("state"))
+        };
         let stamps = vec![
             Stamp::ApiKeys(self.account.clone(), removal.key_ids.clone()),
             Stamp::Users(self.account.clone(), removal.user_ids.clone()),
         ];
-        let changes =
-            [value_change("display_name", &before.display_name, ""), list_change("users", &removal.user_ids, &[])];
+        let changes = [
+            value_change("display_name", &before.display_name, ""),
+            list_change("users", &removal.user_ids, &[]),
+            rest,
+        ];
         let target = ("team", self.team.as_str());
         let mut append = event(EventKind::TeamDeleted, &actor, Some(&self.account), target, changes, stamps);
         append.draft.affected_key_ids = removal.key_ids;

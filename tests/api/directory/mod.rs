@@ -1,6 +1,7 @@
 //! A5 and DirectoryService: accounts, teams, roles and users as the product has them.
 
 mod accounts;
+mod large;
 mod objects;
 mod reading;
 

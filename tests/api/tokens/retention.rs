@@ -1,6 +1,6 @@
 //! T3: ended tokens are told from unknown ones for so many days, and no longer.
 
-use latchkey::proto::VerificationOutcome as Outcome;
+use latchkey::proto::{EventKind, VerificationOutcome as Outcome};
 use tonic::Code;
 
 use crate::support::{Caller, Server, World, calls::*, sql, world::*};
@@ -24,6 +24,10 @@ async fn backdate(world: &World, days: u32) {
     );
     sql::run(&world.server.database, &sql).await;
 }
+
+/// What hangs on keys that are no more.
+const LEFT: &str = "SELECT ((SELECT count(*) FROM token_usage WHERE key_id NOT IN (SELECT key_id FROM api_keys)) \
+    + (SELECT count(*) FROM accounts WHERE account_id = 'acme' AND deleted_api_key_count <> 0))::text AS line";
 
 /// How many digests the account's keys have on record.
 async fn kept(world: &World) -> usize {
@@ -59,9 +63,13 @@ async fn t3_digests_of_ended_tokens_are_kept_for_the_retention_and_then_unknown(
     eventually("the digests are forgotten", async || kept(&world).await == 1).await;
     let _after = restart(&mut world).await;
     assert_eq!(outcomes(&world).await, [Outcome::Unknown, Outcome::Unknown, Outcome::Valid]);
-    // The key stays on record; its forgotten token is nobody's.
+    // The deleted key is erased with everything of its own, in an event that names it; its token is nobody's.
     let owner = world.user("owner");
-    get(&owner, ACME, &deleted.api_key.unwrap().key_id).await.expect("deleted keys can be read");
+    let erased_id = deleted.api_key.as_ref().unwrap().key_id.clone();
+    assert_refused(get(&owner, ACME, &erased_id).await, Code::NotFound, "NOT_FOUND", "");
+    assert_eq!(kinds_of(&world, &erased_id).await.last(), Some(&EventKind::ApiKeysErased));
+    get(&owner, ACME, &rotated_id).await.expect("the other stays");
+    assert_eq!(sql::lines(&world.server.database, LEFT).await, ["0"]);
     let bearer = Caller { channel: ten.channel.clone(), token: deleted.token.clone(), on_behalf_of: None };
     assert_refused(revoke(&bearer).await, Code::Unauthenticated, "BAD_CREDENTIALS", "UNKNOWN");
 }
@@ -87,4 +95,64 @@ async fn t3_an_expired_or_disabled_keys_token_is_not_forgotten() {
     let extended = latchkey::proto::ApiKey { key_id: id.clone(), ..key("k", &[]) };
     update(&world.user("owner"), ACME, extended, &["expire_time"]).await.expect("its expiry can be moved");
     assert_eq!(world.verify(&expired.token, None).await.outcome(), Outcome::Valid);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k3_whoever_creates_and_deletes_without_end_is_refused_a_key_until_old_ones_are_erased() {
+    let few = |flags: latchkey::settings::Flags| {
+        flags.with("deleted_api_keys_per_account_max", "2").with("ended_token_retention_days", "10")
+    };
+    let mut world = World::on(Server::start_with(few).await).await;
+    let owner = world.user("owner");
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        let key = team_key("k", &[], &["red"], &["secrets.use"]);
+        made.push(create(&owner, ACME, &key).await.unwrap().api_key.unwrap().key_id);
+    }
+    for key in &made {
+        delete(&owner, ACME, key).await.expect("deleting is never refused");
+    }
+    let refused = create(&owner, ACME, &key("k", &[])).await;
+    assert_refused(refused, Code::ResourceExhausted, "QUOTA_EXCEEDED", "deleted_api_keys_per_account");
+    create(&world.product.for_user(OTHER, "owner"), OTHER, &key("k", &[])).await.expect("another account's");
+
+    backdate(&world, 11).await;
+    let again = Server::start_on(world.server.database.clone(), few).await;
+    world.product.channel = again.channel.clone();
+    let owner = world.user("owner");
+    eventually("the deleted keys are erased", async || create(&owner, ACME, &key("k", &[])).await.is_ok()).await;
+    assert_refused(get(&owner, ACME, &made[0]).await, Code::NotFound, "NOT_FOUND", "");
+    assert_eq!(sql::lines(&again.database, LEFT).await, ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k8_a_key_with_too_many_tokens_on_record_is_not_rotated_but_can_be_revoked() {
+    let few = |flags: latchkey::settings::Flags| flags.with("tokens_per_api_key_max", "4");
+    let world = World::on(Server::start_with(few).await).await;
+    let owner = world.user("owner");
+    let made = create(&owner, ACME, &key("k", &[])).await.unwrap();
+    let id = made.api_key.unwrap().key_id;
+    assert_eq!(world.verify(&made.token, None).await.outcome(), Outcome::Valid);
+    world.server.running.app().flush_usage().await.expect("uses are written");
+    let used = get(&owner, ACME, &id).await.unwrap().last_used_time;
+    assert!(used.is_some());
+    let mut current = made.token;
+    for _ in 0..3 {
+        current = rotate(&owner, ACME, &id, Some(seconds(0))).await.expect("up to the bound").token;
+    }
+    let refused = rotate(&owner, ACME, &id, None).await;
+    assert_refused(refused, Code::ResourceExhausted, "QUOTA_EXCEEDED", "tokens_per_api_key");
+    // K9: the last use of tokens that ended is the key's still, in one place however many they were.
+    assert_eq!(get(&owner, ACME, &id).await.unwrap().last_used_time, used);
+    assert!(
+        sql::lines(
+            &world.server.database,
+            "SELECT key_id::text AS line FROM token_usage u \
+        JOIN api_keys k USING (key_id) WHERE k.account_id = 'acme'"
+        )
+        .await
+        .is_empty()
+    );
+    revoke(&world.server.caller(&current)).await.expect("revocation is never refused");
+    assert_eq!(world.verify(&current, None).await.outcome(), Outcome::Deleted);
 }
