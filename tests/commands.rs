@@ -247,3 +247,38 @@ fn help_teaches() {
     assert!(latchkey(["serve", "--no-such-flag"]).run(LIMIT).failure().contains("--no-such-flag"));
     assert!(latchkey(["serv"]).run(LIMIT).failure().contains("serve"), "a near name is suggested");
 }
+
+/// V6: the server's database role cannot change or delete events, or the server says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v6_no_server_starts_as_a_role_that_could_change_events_unless_asked_to_by_name() {
+    let database = database::fresh().await;
+    let superuser = database::postgres().await.superuser_url(&database.name);
+    let arguments = ["serve", "--listen-address", "127.0.0.1:0"];
+    for (url, role) in [(&database.owner_url, "latchkey_owner"), (&superuser, "postgres")] {
+        let refused = run(url, &arguments).failure();
+        for told in [role, "latchkey_app", "README.md", "allow_privileged_database_role"] {
+            assert!(refused.contains(told), "{told} is not in {refused}");
+        }
+    }
+    // It left nothing behind: no row that a revocation would wait for, and no pepper.
+    let left = "SELECT (SELECT count(*) FROM replicas) || ' ' || (SELECT count(*) FROM peppers) AS line";
+    assert_eq!(sql::lines(&database, left).await.concat(), "0 0");
+    // Commands of an operator may run as either.
+    run(&database.owner_url, &["catalogue", "apply", EXAMPLE]).success();
+    let token = run(&database.owner_url, &["bootstrap"]).success();
+
+    let asked = [&arguments[..], &["--allow-privileged-database-role", "true"]].concat();
+    let mut process = on(&database.owner_url, &asked).spawn();
+    let channel = connect(process.address(LIMIT)).await;
+    let caller = Caller { channel, token, on_behalf_of: None };
+    caller.tokens().get_identity(GetIdentityRequest {}).await.expect("it serves");
+    process.signal(Signal::TERM);
+    let log = process.wait(LIMIT).stderr;
+    let warnings = log.lines().filter(|line| line.contains("allow_privileged_database_role")).count();
+    assert_eq!(warnings, 1, "{log}");
+
+    let (process, _) = serve(&database.app_url).await;
+    process.signal(Signal::TERM);
+    let log = process.wait(LIMIT).stderr;
+    assert!(!log.contains("allow_privileged_database_role"), "{log}");
+}

@@ -24,6 +24,8 @@ mod migrations;
 mod peppers;
 #[path = "store/plans.rs"]
 mod plans;
+#[path = "store/powers.rs"]
+mod powers;
 #[path = "store/replicas.rs"]
 mod replicas;
 mod support;

@@ -9,6 +9,7 @@ mod deadline;
 mod descriptors;
 mod listener;
 mod observe;
+mod role;
 mod spell;
 mod stage;
 mod tracked;
@@ -59,6 +60,18 @@ pub enum StartError {
     /// The schema is not the one that this build needs.
     #[error("{0}")]
     Schema(String),
+    /// The role of `database_url` can change or delete events.
+    #[error(
+        "database role `{role}` {what}, so it could change or delete events: let database_url name role latchkey_app, \
+         which `latchkey migrate` prepares (README.md, \"On a database of your own\"), or set \
+         allow_privileged_database_role"
+    )]
+    PrivilegedRole {
+        /// The role.
+        role: String,
+        /// What it can do.
+        what: String,
+    },
     /// A pepper is not the one that the database knows under its id.
     #[error("{0}")]
     Pepper(String),
@@ -120,10 +133,19 @@ pub struct Running {
 /// # Errors
 /// [`StartError`].
 pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
-    open_observed(settings, Arc::new(Metrics::new())).await
+    open_for(Purpose::Command, settings, Arc::new(Metrics::new())).await
 }
 
-async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Opened, StartError> {
+/// What a database is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A command of an operator with the database's own credentials, whatever role those name.
+    Command,
+    /// A server.
+    Serving,
+}
+
+async fn open_for(purpose: Purpose, settings: &Settings, metrics: Arc<Metrics>) -> Result<Opened, StartError> {
     let options = StoreOptions {
         url: settings.database_url.expose().to_owned(),
         sizes: lane_sizes(settings),
@@ -134,6 +156,9 @@ async fn open_observed(settings: &Settings, metrics: Arc<Metrics>) -> Result<Ope
     let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
     let store = PostgresStore::connect(options).map_err(unusable)?;
     check_schema(store.schema_status().await.map_err(unusable)?)?;
+    if purpose == Purpose::Serving {
+        role::check(&store.powers().await.map_err(unusable)?, settings)?;
+    }
     let live = live_peppers(settings);
     // Before any is registered: a server that does not start leaves nothing behind.
     let missing = store.missing_peppers().await.map_err(unusable)?;
@@ -276,7 +301,7 @@ fn app_limits(settings: &Settings) -> Limits {
 /// # Errors
 /// [`StartError`]; whatever was started by then ends.
 pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
-    serve(open_observed(settings, metrics.clone()).await?, settings, metrics).await
+    serve(open_for(Purpose::Serving, settings, metrics.clone()).await?, settings, metrics).await
 }
 
 /// As [`start`], for a database that no other machine reaches. First the replicas are evicted that were processes of
@@ -285,7 +310,7 @@ pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running
 /// # Errors
 /// As [`start`].
 pub async fn start_private(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
-    let opened = open_observed(settings, metrics.clone()).await?;
+    let opened = open_for(Purpose::Serving, settings, metrics.clone()).await?;
     let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
     opened.store.evict_dead_replicas(is_dead).await.map_err(unusable)?;
     serve(opened, settings, metrics).await

@@ -106,6 +106,8 @@ settings! {
         "Most watches of one account, but for callers that hold `system.events`";
     watches_per_caller_max: usize, "WATCHES" [1, 1_000_000], Value("50"),
         "The same of one caller: a key, or a user acted for";
+    allow_privileged_database_role: bool, "true|false", Value("false"),
+        "Whether to serve as a database role that could change or delete events: a superuser, an owner, or one with such privileges";
     database_timeout_ms: u64, "MS" [1, 600_000], Value("3000"),
         "Time limit for connecting to the database and for each statement";
     peppers: Peppers, "LIST", Required,

@@ -115,6 +115,16 @@ impl Parse for u32 {
     }
 }
 
+impl Parse for bool {
+    fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
+        text.trim().parse().map_err(|_| vec![format!("{text:?} is neither `true` nor `false`")])
+    }
+
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Parse for SocketAddr {
     fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
         let wrong = || vec![format!("{text:?} is not an IP address and port, such as 127.0.0.1:50051 or [::]:50051")];

@@ -14,6 +14,7 @@ pub mod log;
 pub mod migrate;
 pub mod peppers;
 mod pool;
+pub mod powers;
 pub mod purge;
 pub mod replicas;
 mod roles;
@@ -108,6 +109,16 @@ impl PostgresStore {
         let mut connection = self.pools.lane(Lane::Upkeep).await?;
         let (conn, flight) = connection.parts();
         flight.run(migrate::schema_status(conn)).await
+    }
+
+    /// What the role that the store connects as may do to the log beyond appending.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it cannot be asked.
+    pub async fn powers(&self) -> StoreResult<powers::Powers> {
+        let mut connection = self.pools.lane(Lane::Upkeep).await?;
+        let (conn, flight) = connection.parts();
+        flight.run(powers::read(conn)).await
     }
 
     /// Registers the check values of peppers whose ids are new, and refuses one whose id is known

@@ -1,0 +1,22 @@
+//! Which role a server may serve as: one that can append to the log and not change it (V6).
+
+use super::StartError;
+use crate::{settings::Settings, store::powers::Powers};
+
+/// Refuses a role that can change or delete events, unless the settings ask for it by name.
+pub(super) fn check(powers: &Powers, settings: &Settings) -> Result<(), StartError> {
+    let Powers { role, excess } = powers;
+    if excess.is_empty() {
+        return Ok(());
+    }
+    let what = excess.join(", ");
+    if settings.allow_privileged_database_role {
+        tracing::warn!(
+            role,
+            "the database role {what}: nothing keeps this server from changing or deleting events \
+             (allow_privileged_database_role)"
+        );
+        return Ok(());
+    }
+    Err(StartError::PrivilegedRole { role: role.clone(), what })
+}
