@@ -190,6 +190,65 @@ async fn v2_a_postgres_that_stops_ends_service_with_the_lease_and_no_longer() {
     postgres.stop().await;
 }
 
+/// Calls fail at once while PostgreSQL is known to be away, and are answered soon after its return.
+async fn fails_fast(postgres: &mut Postgres, kind: postgres::Outage) {
+    const AT_ONCE: Duration = Duration::from_millis(200);
+    // The time limit that a call would otherwise take each time.
+    let change = |flags: latchkey::settings::Flags| {
+        flags.with("lease_ms", LEASE.as_millis().to_string()).with("database_timeout_ms", "3000")
+    };
+    let world = World::on(Server::start_on(postgres.database(), change).await).await;
+    let admin = world.user("admin");
+    let good = create(&admin, ACME, &key("good", &["incidents.view"])).await.unwrap();
+    let dead = create(&admin, ACME, &key("dead", &[])).await.unwrap();
+    let (good_id, dead_id) = (good.api_key.unwrap().key_id, dead.api_key.unwrap().key_id);
+    delete(&admin, ACME, &dead_id).await.unwrap();
+    assert_eq!(verify(&world.verifier, &good.token).await.unwrap().0, Outcome::Valid);
+    postgres.take_away(kind).await;
+    tokio::time::sleep(LEASE + Duration::from_secs(2)).await;
+    // The first may still wait for what nobody has found out yet.
+    check_unavailable(&verify(&world.verifier, &good.token).await.unwrap_err());
+    let operator = &world.server.operator;
+    let mut slow = 0;
+    for _ in 0..5 {
+        let verified = timed(verify(&world.verifier, &good.token)).await;
+        let created = timed(create(operator, ACME, &key("k", &[]))).await;
+        let deleted = timed(delete(&admin, ACME, &good_id)).await;
+        let read = timed(support::calls::get(operator, ACME, &good_id)).await;
+        let revoked = timed(support::calls::revoke(&world.server.caller(&dead.token))).await;
+        for (status, took) in [verified, created, deleted, read, revoked] {
+            check_unavailable(&status);
+            slow += u32::from(took > AT_ONCE);
+        }
+    }
+    // Of 25 calls on a busy machine, one or two may be late for reasons of its own.
+    assert!(slow <= 2, "{slow} of 25 calls were not answered at once");
+    postgres.bring_back(kind).await;
+    let back = Instant::now();
+    while verify(&world.verifier, &good.token).await.is_err() {
+        assert!(back.elapsed() < BACK_WITHIN + SLACK, "no service in time after PostgreSQL's return");
+        tokio::time::sleep(TICK).await;
+    }
+    assert_eq!(verify(&world.verifier, &good.token).await.unwrap().0, Outcome::Valid);
+    create(operator, ACME, &key("k", &[])).await.unwrap();
+    world.server.running.stop().await;
+}
+
+async fn timed<T>(call: impl Future<Output = Result<T, Status>>) -> (Status, Duration) {
+    let started = Instant::now();
+    let Err(status) = call.await else { panic!("answered without a database") };
+    (status, started.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v2_while_postgres_is_known_to_hang_or_be_stopped_calls_fail_at_once_and_soon_go_on_after_it() {
+    for (name, kind) in [("hangs-known", postgres::Outage::Hang), ("stops-known", postgres::Outage::Stop)] {
+        let mut postgres = Postgres::start(name).await;
+        fails_fast(&mut postgres, kind).await;
+        postgres.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_stale_max_service_goes_on_that_much_longer_and_says_so() {
     let mut postgres = Postgres::start("stale").await;

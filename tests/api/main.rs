@@ -14,6 +14,7 @@ mod coverage;
 mod directory;
 mod errors;
 mod events;
+mod fair_shares;
 mod keys;
 mod permissions;
 mod principals;
