@@ -18,15 +18,16 @@ use crate::domain::{
     revision::Revision,
 };
 
-/// How many events one call verifies at most.
-const VERIFIED_EVENTS_MAX: u32 = 100_000;
 /// The epoch that every log starts with.
 const FIRST_EPOCH: i64 = 1;
-/// How many events are read at a time.
-const CHUNK: u32 = 1_000;
+/// Bytes of events that one call verifies at most: the read that exceeds it is the last.
+const CHAIN_BYTES_MAX: usize = 16 << 20;
+/// How many events are read and hashed without a pause.
+const CHUNK: u32 = 256;
 
 impl App {
-    /// Lists events in revision order, with the head of the log.
+    /// Lists events in revision order, with the head of the log. A page looks at a share of rows, whatever passes the
+    /// filter: of the log for who may read it all, else of the account.
     ///
     /// # Errors
     /// PERMISSION_DENIED without `system.events`, or account-level management of the account asked for.
@@ -37,18 +38,22 @@ impl App {
         filter: &EventFilter,
         after: Option<Revision>,
         limit: u32,
-    ) -> Result<(Listed<StoredEvent>, Revision), Error> {
+    ) -> Result<(Listed<StoredEvent, Revision>, Revision), Error> {
         let (mut reader, actor) = self.open(session).await?;
         check_may_read(&actor, session, filter.account_id.as_ref())?;
         let head = reader.head().await?;
         let place = Place::named(after);
         place.check(reader.as_mut(), head).await?;
         let page = Page { limit, after: Some(place.revision().number) };
-        let items = reader.events(filter, &page.with_one_more()).await?;
-        Ok((Listed::of(items, limit), head))
+        let found = reader.events(filter, &page.with_one_more(), self.limits().list_scan_rows_max).await?;
+        Ok((Listed::found(found, limit, StoredEvent::revision), head))
     }
 
-    /// Recomputes the chain over the stored bytes from an event on.
+    /// Recomputes the chain over the stored bytes from an event on, over a bounded number of events and bytes.
+    ///
+    /// Each chunk is a snapshot of its own, so that the walk holds no connection while it hashes, and in each the caller
+    /// is judged again. That is as good as one snapshot: events never change, and each is checked against the one before
+    /// it. The head is compared in the snapshot in which the events came to their end.
     ///
     /// # Errors
     /// As [`Self::list_events`].
@@ -58,9 +63,24 @@ impl App {
         account: Option<&AccountId>,
         start_number: i64,
     ) -> Result<ChainReport, Error> {
-        let (mut reader, actor) = self.open(session).await?;
-        check_may_read(&actor, session, account)?;
-        ChainWalk::start(reader.as_mut(), start_number.max(1)).await?.walk(reader.as_mut()).await
+        let mut walk = {
+            let (mut reader, actor) = self.open(session).await?;
+            check_may_read(&actor, session, account)?;
+            ChainWalk::start(reader.as_mut(), start_number.max(1)).await?
+        };
+        let events_max = self.limits().chain_events_max;
+        while !walk.is_over(events_max) {
+            let limit = CHUNK.min(events_max - walk.report.verified_events);
+            let (chunk, head) = {
+                let (mut reader, actor) = self.open(session).await?;
+                check_may_read(&actor, session, account)?;
+                walk.read(reader.as_mut(), limit).await?
+            };
+            walk.check(&chunk, head);
+            // Hashing keeps a thread that serves others.
+            tokio::task::yield_now().await;
+        }
+        Ok(walk.report)
     }
 }
 
@@ -95,44 +115,64 @@ pub(super) fn judge_reading(
 struct ChainWalk {
     previous: Hash,
     report: ChainReport,
+    bytes: usize,
+    /// The head was reached, or the chain is broken.
+    ended: bool,
 }
 
 impl ChainWalk {
     async fn start(reader: &mut dyn Reader, start: i64) -> Result<Self, Error> {
-        let report = |epoch| ChainReport {
-            verified_events: 0,
-            verified_through: Revision { epoch, number: start - 1 },
-            next_start_number: None,
-            broken: None,
+        let walk = |previous, epoch| {
+            let verified_through = Revision { epoch, number: start - 1 };
+            let report =
+                ChainReport { verified_events: 0, verified_through, next_start_number: Some(start), broken: None };
+            Self { previous, report, bytes: 0, ended: false }
         };
         if start == 1 {
-            return Ok(Self { previous: event::GENESIS, report: report(FIRST_EPOCH) });
+            return Ok(walk(event::GENESIS, FIRST_EPOCH));
         }
         let before = Page { limit: 1, after: Some(start - 2) };
-        let found = reader.events(&EventFilter::default(), &before).await?;
+        let found = reader.events(&EventFilter::default(), &before, 1).await?.items;
         match found.first().filter(|event| event.number == start - 1) {
-            Some(before) => Ok(Self { previous: before.hash, report: report(before.epoch) }),
+            Some(before) => Ok(walk(before.hash, before.epoch)),
             None => Err(RuleError::field("start_number", "there is no event before it in the log").into()),
         }
     }
 
-    async fn walk(mut self, reader: &mut dyn Reader) -> Result<ChainReport, Error> {
-        while self.report.verified_events < VERIFIED_EVENTS_MAX {
-            let page = Page { limit: CHUNK, after: Some(self.report.verified_through.number) };
-            let chunk = reader.events(&EventFilter::default(), &page).await?;
-            let read = chunk.len();
-            for stored in chunk {
-                if let Err(problem) = self.step(&stored) {
-                    self.report.broken = Some((self.report.verified_through.number + 1, problem.to_owned()));
-                    return Ok(self.report);
-                }
-            }
-            if read < CHUNK as usize {
-                return self.check_head(reader).await;
+    fn is_over(&self, events_max: u32) -> bool {
+        self.ended || self.report.verified_events >= events_max || self.bytes >= CHAIN_BYTES_MAX
+    }
+
+    /// The next events, with the head if there are no more.
+    async fn read(
+        &self,
+        reader: &mut dyn Reader,
+        limit: u32,
+    ) -> Result<(Vec<StoredEvent>, Option<(Revision, Hash)>), Error> {
+        let page = Page { limit, after: Some(self.report.verified_through.number) };
+        let found = reader.events(&EventFilter::default(), &page, limit).await?;
+        let is_end = found.items.len() < limit as usize && found.looked_through.is_none();
+        Ok((found.items, if is_end { Some(reader.head_hash().await?) } else { None }))
+    }
+
+    fn check(&mut self, events: &[StoredEvent], head: Option<(Revision, Hash)>) {
+        for stored in events {
+            self.bytes += stored.payload.len();
+            if let Err(problem) = self.step(stored) {
+                self.end(Some((self.report.verified_through.number + 1, problem)));
+                return;
             }
         }
         self.report.next_start_number = Some(self.report.verified_through.number + 1);
-        Ok(self.report)
+        if let Some((head, hash)) = head {
+            self.end(self.head_problem(head, hash));
+        }
+    }
+
+    fn end(&mut self, broken: Option<(i64, &str)>) {
+        self.ended = true;
+        self.report.next_start_number = None;
+        self.report.broken = broken.map(|(number, problem)| (number, problem.to_owned()));
     }
 
     fn step(&mut self, stored: &StoredEvent) -> Result<(), &'static str> {
@@ -159,19 +199,18 @@ impl ChainWalk {
         Ok(())
     }
 
-    async fn check_head(mut self, reader: &mut dyn Reader) -> Result<ChainReport, Error> {
-        let (head, hash) = reader.head_hash().await?;
-        let last = self.report.verified_through.number;
-        if head.number > last {
-            self.report.broken =
-                Some((last + 1, "the event is missing: the head of the log lies beyond it".to_owned()));
-        } else if head.number < last {
-            self.report.broken = Some((head.number + 1, "the event lies beyond the head of the log".to_owned()));
+    fn head_problem(&self, head: Revision, hash: Hash) -> Option<(i64, &'static str)> {
+        let last = self.report.verified_through;
+        if head.number > last.number {
+            Some((last.number + 1, "the event is missing: the head of the log lies beyond it"))
+        } else if head.number < last.number {
+            Some((head.number + 1, "the event lies beyond the head of the log"))
         } else if hash != self.previous {
-            self.report.broken = Some((head.number, "the head's hash is not this event's".to_owned()));
-        } else if head.epoch < self.report.verified_through.epoch {
-            self.report.broken = Some((head.number, "the head's epoch is before this event's".to_owned()));
+            Some((head.number, "the head's hash is not this event's"))
+        } else if head.epoch < last.epoch {
+            Some((head.number, "the head's epoch is before this event's"))
+        } else {
+            None
         }
-        Ok(self.report)
     }
 }

@@ -64,6 +64,10 @@ pub struct Limits {
     pub shares: ShareLimits,
     /// How many watches may be open.
     pub watches: WatchLimits,
+    /// Rows that one page of a list looks at, at most.
+    pub list_scan_rows_max: u32,
+    /// Events that one call verifies the chain over, at most.
+    pub chain_events_max: u32,
 }
 
 /// Who hears of mutations: metrics, without this layer knowing them.

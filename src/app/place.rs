@@ -57,7 +57,7 @@ impl Place {
             return Err(if epoch < head.epoch { Error::RevisionLost } else { Error::RevisionNotReached });
         }
         let page = Page { limit: 1, after: Some(number - 1) };
-        let found = reader.events(&EventFilter::default(), &page).await?;
+        let found = reader.events(&EventFilter::default(), &page, 1).await?.items;
         let same =
             |event: &StoredEvent| event.revision() == self.revision && self.hash.is_none_or(|hash| hash == event.hash);
         if found.first().is_some_and(same) { Ok(()) } else { Err(Error::RevisionLost) }

@@ -186,6 +186,19 @@ pub struct Page<Cursor> {
     pub after: Option<Cursor>,
 }
 
+/// What a bounded look at the rows of a list found.
+///
+/// A look has a share of rows: however few of them pass the filter, it ends there and says how far it came, so that
+/// the next one goes on behind it.
+#[derive(Clone, Debug)]
+pub struct Found<T, Cursor> {
+    /// In the list's order, at most as many as were asked for.
+    pub items: Vec<T>,
+    /// The last row looked at, if the look ended for any other reason than the list's end or enough items. The caller
+    /// may see that row, or it may see all that there is (M8).
+    pub looked_through: Option<Cursor>,
+}
+
 impl<Cursor: Clone> Page<Cursor> {
     /// What the store is asked for: one more item shows whether another page follows.
     pub(super) fn with_one_more(&self) -> Self {
@@ -232,14 +245,16 @@ pub trait Reader: Send {
     async fn accounts(&mut self, page: &Page<AccountId>) -> StoreResult<Vec<Account>>;
     /// A key, deleted ones included, with its last use.
     async fn api_key(&mut self, account: &AccountId, key: KeyId) -> StoreResult<Option<ApiKey>>;
-    /// Keys that `visible` lets see (M3), filtered after, newest first, with their last use.
+    /// Keys that `visible` lets see (M3), filtered after, newest first, with their last use: those among the first
+    /// `rows_max` rows, on account or teams. A team to filter by must be one that `visible` has.
     async fn api_keys(
         &mut self,
         account: &AccountId,
         visible: &Managed,
         filter: &ApiKeyFilter,
         page: &Page<KeyId>,
-    ) -> StoreResult<Vec<ApiKey>>;
+        rows_max: u32,
+    ) -> StoreResult<Found<ApiKey, KeyId>>;
     /// Not-deleted keys whose team scope names a team: how many, at most `most`.
     async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId, most: u32) -> StoreResult<u32>;
     /// Tokens of a key that are on record, ended ones included: how many, at most `most`.
@@ -264,8 +279,14 @@ pub trait Reader: Send {
     async fn user(&mut self, account: &AccountId, user: &UserId) -> StoreResult<Option<User>>;
     /// Users in order of id.
     async fn users(&mut self, account: &AccountId, page: &Page<UserId>) -> StoreResult<Vec<User>>;
-    /// Events in order of number, with their links.
-    async fn events(&mut self, filter: &EventFilter, page: &Page<i64>) -> StoreResult<Vec<StoredEvent>>;
+    /// Events in order of number, with their links: those among the first `rows_max` rows, and no more than
+    /// some megabytes of them (at least one).
+    async fn events(
+        &mut self,
+        filter: &EventFilter,
+        page: &Page<i64>,
+        rows_max: u32,
+    ) -> StoreResult<Found<StoredEvent, Revision>>;
 }
 
 /// What a transaction locks before it judges, always in this order: the catalogue, then accounts in

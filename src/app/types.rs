@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::ports::Found;
 use crate::domain::{
     api_key::ApiKey,
     catalogue::{Catalogue, PermissionSpec},
@@ -151,20 +152,27 @@ pub struct Minted {
 
 /// A page of a list.
 #[derive(Clone, Debug)]
-pub struct Listed<T> {
-    /// The page's items.
+pub struct Listed<T, Cursor> {
+    /// The page's items: fewer than were asked for, or none, if it has looked at its share of rows.
     pub items: Vec<T>,
-    /// Whether another page follows.
-    pub more: bool,
+    /// The place that the next page starts behind; `None` on the last.
+    pub next: Option<Cursor>,
 }
 
-impl<T> Listed<T> {
+impl<T, Cursor> Listed<T, Cursor> {
     /// Cuts off the item that was read to see whether another page follows.
-    pub(super) fn of(mut items: Vec<T>, limit: u32) -> Self {
+    pub(super) fn of(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
         let limit = limit as usize;
         let more = items.len() > limit;
         items.truncate(limit);
-        Self { items, more }
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
+
+    /// The same of what a bounded look found.
+    pub(super) fn found(found: Found<T, Cursor>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
+        let Self { items, next } = Self::of(found.items, limit, cursor);
+        Self { items, next: next.or(found.looked_through) }
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     App, Error,
     events::{check_may_read, judge_reading},
     place::Place,
-    ports::{EventFilter, Page, StoredEvent},
+    ports::{EventFilter, Found, Page, StoredEvent},
     session::{Session, key_caller},
     watches::OpenWatch,
 };
@@ -238,12 +238,13 @@ impl Watch {
         self.place.check(reader.as_mut(), head).await?;
         let filter = EventFilter { account_id: account.clone(), ..EventFilter::default() };
         let page = Page { limit: CHUNK, after: Some(self.place.revision().number) };
-        let events = reader.events(&filter, &page).await?;
+        // Without other filters, no row is looked at that is not the watcher's.
+        let Found { items: events, looked_through } = reader.events(&filter, &page, CHUNK).await?;
         self.warrant.judged_at(head);
         self.head = head;
         self.read_at = Instant::now();
-        // Short of a full page, there is nothing more for this watcher up to the head.
-        self.caught_up = events.len() < CHUNK as usize;
+        // Short of a full page, and of the bytes that are read at a time, there is nothing more for this watcher up to the head.
+        self.caught_up = looked_through.is_none() && events.len() < CHUNK as usize;
         self.place = match events.last() {
             Some(last) if !self.caught_up => Place::after(last),
             _ => Place::head(head, hash),

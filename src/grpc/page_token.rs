@@ -1,5 +1,6 @@
 //! Pages of lists (AIP-158). A page token says where to go on and in which list, and nothing else: it
-//! is no secret and carries no authority, so nobody gains by forging one.
+//! is no secret and carries no authority, so nobody gains by forging one. Nor does it tell anything: the place is an
+//! item shown, or a row that was looked at and that the caller may view (see [`Found`](crate::app::ports::Found)).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -52,7 +53,7 @@ paged!(
     ListEventsRequest = "EventService.ListEvents",
 );
 
-/// A place in a list: the key of the last item shown.
+/// A place in a list: the key of the last item shown, or of the last row looked at.
 pub trait Cursor: Sized {
     /// Its text.
     fn write(&self) -> String;
@@ -152,11 +153,11 @@ impl Binding {
     #[must_use]
     pub fn respond<T, C: Cursor, M: prost::Message>(
         self,
-        listed: Listed<T>,
+        listed: Listed<T, C>,
         cursor: impl Fn(&T) -> C,
         convert: impl Fn(T) -> M,
     ) -> (Vec<M>, String) {
-        let mut more = listed.more;
+        let mut next = listed.next;
         let mut messages = Vec::with_capacity(listed.items.len());
         let mut last = None;
         let mut bytes = 0;
@@ -165,14 +166,13 @@ impl Binding {
             let message = convert(item);
             bytes += message.encoded_len();
             if bytes > PAGE_BYTES_MAX && !messages.is_empty() {
-                more = true;
+                next = last;
                 break;
             }
             messages.push(message);
             last = Some(place);
         }
-        let next = last.filter(|_| more).map(|place| self.close(&place)).unwrap_or_default();
-        (messages, next)
+        (messages, next.map(|place| self.close(&place)).unwrap_or_default())
     }
 }
 

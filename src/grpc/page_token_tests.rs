@@ -98,7 +98,8 @@ fn team(i: usize, display_name: &str) -> Team {
 
 fn respond(items: Vec<Team>, more: bool) -> (Vec<proto::Team>, String) {
     let binding = Binding::of(&proto::ListTeamsRequest::default());
-    binding.respond(Listed { items, more }, |team| team.team_id.clone(), crate::grpc::convert::directory::to_team)
+    let next = items.last().filter(|_| more).map(|team| team.team_id.clone());
+    binding.respond(Listed { items, next }, |team| team.team_id.clone(), crate::grpc::convert::directory::to_team)
 }
 
 #[test]
@@ -109,6 +110,21 @@ fn only_the_last_page_has_no_next() {
     let mut next = proto::ListTeamsRequest { page_token, ..proto::ListTeamsRequest::default() };
     let (page, _) = page::<_, TeamId>(&mut next).expect("good");
     assert_eq!(page.after, Some(TeamId::from_stored("t1")));
+}
+
+#[test]
+fn a_page_that_found_nothing_in_its_share_says_where_to_go_on() {
+    let request = proto::ListTeamsRequest::default();
+    let looked_through = TeamId::from_stored("t7");
+    let listed = Listed { items: Vec::new(), next: Some(looked_through.clone()) };
+    let (teams, page_token) = Binding::of(&request).respond(
+        listed,
+        |team: &Team| team.team_id.clone(),
+        crate::grpc::convert::directory::to_team,
+    );
+    assert!(teams.is_empty());
+    let mut next = proto::ListTeamsRequest { page_token, ..request };
+    assert_eq!(page::<_, TeamId>(&mut next).expect("good").0.after, Some(looked_through));
 }
 
 #[test]

@@ -293,6 +293,8 @@ fn app_limits(settings: &Settings) -> Limits {
         usage_flush_interval: Duration::from_millis(settings.usage_flush_interval_ms),
         shares: share_limits(settings),
         watches: watch_limits(settings),
+        list_scan_rows_max: bounded(settings.list_scan_rows_max),
+        chain_events_max: bounded(settings.chain_events_max),
     }
 }
 

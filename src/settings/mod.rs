@@ -152,6 +152,10 @@ settings! {
         "Most such events an hour from each replica, of all accounts together";
     usage_flush_interval_ms: u64, "MS" [100, 30_000], Value("15000"),
         "How often uses of tokens are written down, and so how far behind `last_used_time` may be";
+    list_scan_rows_max: u64, "ROWS" [100, 1_000_000], Value("10000"),
+        "Most rows that one page of a list looks at: a page that has come so far ends there, perhaps with nothing in it, and its page token goes on behind";
+    chain_events_max: u64, "EVENTS" [100, 100_000], Value("10000"),
+        "Most events that one VerifyEventChain call verifies; `next_start_number` goes on behind";
     serving_threads: usize, "THREADS" [1, 1_024], Chosen { how: "one for each processor", choose: values::processors },
         "Threads that serve calls; each connection belongs to one of them, and new ones go to the one that has the fewest";
     request_bytes_max: usize, "BYTES" [1_024, 1_073_741_824], Value("4194304"),

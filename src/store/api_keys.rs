@@ -14,10 +14,9 @@ use super::{
     teams::{KeyIdRow, key_ids},
 };
 use crate::{
-    app::ports::{ApiKeyFilter, NewSecret, Page},
+    app::ports::NewSecret,
     domain::{
         api_key::{ApiKey, ApiKeyContent, ApiKeyState},
-        authority::Managed,
         event::Principal,
         grants::{Grants, TeamScope},
         id::{AccountId, KeyId, TeamId, UserId},
@@ -41,7 +40,7 @@ const SELECT_SQL: &str = "SELECT k.key_id, k.account_id, k.name, k.comment, k.me
       (SELECT max(u.last_used_time) FROM token_usage u WHERE u.key_id = k.key_id)) AS last_used_time, \
      (SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = {ACCOUNT}) AS purging_team_ids, \
      (SELECT a.delete_time FROM accounts a WHERE a.account_id = {ACCOUNT}) AS account_delete_time \
-     FROM (SELECT * FROM api_keys k WHERE {WHERE}) k LEFT JOIN LATERAL ( \
+     FROM ({KEYS}) k LEFT JOIN LATERAL ( \
       SELECT max(t.end_time) AS retiring_end_time, \
       max(u.last_used_time) FILTER (WHERE t.end_time IS NOT NULL) AS retiring_used_time, \
       max(u.last_used_time) FILTER (WHERE t.end_time IS NULL) AS current_used_time \
@@ -49,9 +48,6 @@ const SELECT_SQL: &str = "SELECT k.key_id, k.account_id, k.name, k.comment, k.me
        ORDER BY s.create_time DESC, s.end_time DESC NULLS FIRST LIMIT 2) t \
       LEFT JOIN token_usage u USING (digest)) tokens ON true \
      ORDER BY k.key_id DESC";
-
-/// What a list may look for at least, whatever the page.
-const LOOKED_FOR_MIN: u32 = 64;
 
 /// One statement: foreign keys are checked at its end, K2 at the transaction's.
 const INSERT_SQL: &str = "WITH k AS (INSERT INTO api_keys (key_id, account_id, name, comment, metadata, \
@@ -88,7 +84,7 @@ pub const COUNT_ON_TEAM_SQL: &str = "SELECT count(*) AS count FROM ( \
      WHERE t.account_id = $1 AND t.team_id = $2 AND k.state <> 'deleted' LIMIT $3) x";
 
 #[derive(QueryableByName)]
-struct KeyRow {
+pub(super) struct KeyRow {
     #[diesel(sql_type = SqlUuid)]
     key_id: Uuid,
     #[diesel(sql_type = Text)]
@@ -163,82 +159,13 @@ pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, key: KeyId) 
 /// The statement of [`get`].
 #[must_use]
 pub fn get_sql() -> String {
-    SELECT_SQL.replace("{WHERE}", "k.key_id = $1 AND k.account_id = $2").replace("{ACCOUNT}", "$2")
+    select_sql("SELECT * FROM api_keys k WHERE k.key_id = $1 AND k.account_id = $2", "$2")
 }
 
-/// Keys that `visible` lets see (M3), filtered after, newest first.
-pub async fn list(
-    conn: &mut AsyncPgConnection,
-    account: &AccountId,
-    visible: &Managed,
-    filter: &ApiKeyFilter,
-    page: &Page<KeyId>,
-) -> QueryResult<Vec<ApiKey>> {
-    let visible_teams = match visible {
-        Managed::Account => None,
-        Managed::Teams(teams) => Some(items(teams)),
-        Managed::Nothing => return Ok(Vec::new()),
-    };
-    let sql = list_sql(visible_teams.is_some(), filter, page);
-    let mut query = statement(sql).bind::<Text, _>(account.as_str());
-    if let Some(teams) = visible_teams {
-        query = query.bind::<Array<Text>, _>(teams);
-    }
-    if let Some(after) = page.after {
-        query = query.bind::<SqlUuid, _>(after.as_uuid());
-    }
-    if let Some(team) = &filter.team_id {
-        query = query.bind::<Array<Text>, _>(vec![team.as_str()]);
-    }
-    if let Some(permission) = &filter.permission {
-        query = query.bind::<Text, _>(permission);
-    }
-    if !filter.states.is_empty() {
-        query = query.bind::<Array<Text>, _>(filter.states.iter().map(|state| state.as_str()).collect::<Vec<_>>());
-    }
-    let rows: Vec<KeyRow> = query.bind::<BigInt, _>(i64::from(page.limit)).load(conn).await?;
-    rows.into_iter().map(KeyRow::into_key).collect()
-}
-
-/// The statement of [`list`], put together from fixed pieces by what is asked, so that the planner sees just that;
-/// values are bound. `$1` is the account, the last one how many.
-///
-/// The literal limit is for the planner. It takes a bound one for a tenth of all rows, finds a plan for the page that
-/// it is to be cheaper, and so plans every run anew, which takes half as long as the run.
-#[must_use]
-pub fn list_sql(by_visible_teams: bool, filter: &ApiKeyFilter, page: &Page<KeyId>) -> String {
-    let on_team = |n: usize| {
-        format!(" AND EXISTS (SELECT FROM api_key_teams t WHERE t.key_id = k.key_id AND t.team_id = ANY(${n}))")
-    };
-    let mut conditions = "k.account_id = $1".to_owned();
-    let mut binds = 1;
-    let mut bind = || {
-        binds += 1;
-        binds
-    };
-    if !filter.show_deleted {
-        conditions += " AND k.state <> 'deleted'";
-    }
-    if by_visible_teams {
-        conditions += &on_team(bind());
-    }
-    if page.after.is_some() {
-        conditions += &format!(" AND k.key_id < ${}", bind());
-    }
-    if filter.team_id.is_some() {
-        conditions += &on_team(bind());
-    }
-    if filter.permission.is_some() {
-        let n = bind();
-        conditions += &format!(" AND (${n} = ANY(k.account_permissions) OR ${n} = ANY(k.team_permissions))");
-    }
-    if !filter.states.is_empty() {
-        conditions += &format!(" AND k.state = ANY(${})", bind());
-    }
-    // A power of two, so that there are few texts.
-    let looked_for = page.limit.max(LOOKED_FOR_MIN).checked_next_power_of_two().unwrap_or(u32::MAX);
-    conditions += &format!(" ORDER BY k.key_id DESC LIMIT {looked_for}");
-    format!("{} LIMIT ${}", SELECT_SQL.replace("{WHERE}", &conditions).replace("{ACCOUNT}", "$1"), bind())
+/// The statement that reads what hangs on some rows of `api_keys`, newest first; `account` is the placeholder of their
+/// account.
+pub(super) fn select_sql(keys: &str, account: &str) -> String {
+    SELECT_SQL.replace("{KEYS}", keys).replace("{ACCOUNT}", account)
 }
 
 /// Not-deleted keys whose team scope names a team: how many, at most `most`.
@@ -333,7 +260,7 @@ fn scope_columns(grants: &Grants) -> (Vec<String>, Vec<String>) {
 }
 
 impl KeyRow {
-    fn into_key(self) -> QueryResult<ApiKey> {
+    pub(super) fn into_key(self) -> QueryResult<ApiKey> {
         // What is being purged is gone already: a team, or the account with all that its keys had on teams.
         let is_kept = |id: &&String| self.account_delete_time.is_none() && !self.purging_team_ids.contains(id);
         let team_ids = self.team_ids.iter().filter(is_kept).map(|id| TeamId::from_stored(id)).collect();

@@ -1,4 +1,4 @@
-//! The one log: its head, appending to it (V5, V6), reading it.
+//! The one log: its head, appending to it (V5, V6), following it.
 
 use diesel::{
     QueryResult,
@@ -15,7 +15,7 @@ use super::{
     statement::statement,
 };
 use crate::{
-    app::ports::{Append, EventFilter, Page, StoredEvent},
+    app::ports::Append,
     domain::{
         event::{Event, FORMAT_VERSION, GENESIS, Hash, chain},
         id::EventId,
@@ -80,37 +80,15 @@ struct ClockRow {
 }
 
 #[derive(QueryableByName)]
-struct EntryRow {
+pub(super) struct EntryRow {
     #[diesel(sql_type = BigInt)]
-    number: i64,
+    pub number: i64,
     #[diesel(sql_type = SmallInt)]
-    format_version: i16,
+    pub format_version: i16,
     #[diesel(sql_type = Bytea)]
-    payload: Vec<u8>,
+    pub payload: Vec<u8>,
     #[diesel(sql_type = Bytea)]
-    hash: Link,
-}
-
-#[derive(QueryableByName)]
-struct EventRow {
-    #[diesel(embed)]
-    entry: EntryRow,
-    #[diesel(sql_type = BigInt)]
-    epoch: i64,
-    #[diesel(sql_type = SqlUuid)]
-    event_id: Uuid,
-    #[diesel(sql_type = Timestamptz)]
-    time: Time,
-    #[diesel(sql_type = Text)]
-    kind: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    account_id: Option<String>,
-    #[diesel(sql_type = Text)]
-    target_type: String,
-    #[diesel(sql_type = Text)]
-    target_id: String,
-    #[diesel(sql_type = Array<SqlUuid>)]
-    affected_key_ids: Vec<Uuid>,
+    pub hash: Link,
 }
 
 /// The head of the log and the database's clock.
@@ -268,76 +246,5 @@ impl Batch {
             .execute(&mut conn)
             .await?;
         Ok(())
-    }
-}
-
-const EVENT_COLUMNS: &str = "number, format_version, payload, hash, epoch, event_id, time, kind, account_id, \
-     target_type, target_id, affected_key_ids";
-
-/// Events in order of number, with their links.
-pub async fn events(
-    conn: &mut AsyncPgConnection,
-    filter: &EventFilter,
-    page: &Page<i64>,
-) -> QueryResult<Vec<StoredEvent>> {
-    // $1: after, $2: limit; then what is asked, each by its own index.
-    let mut conditions = "number > $1".to_owned();
-    let mut binds = 2;
-    let mut bind = || {
-        binds += 1;
-        binds
-    };
-    if filter.account_id.is_some() {
-        conditions += &format!(" AND account_id = ${}", bind());
-    }
-    if !filter.kinds.is_empty() {
-        conditions += &format!(" AND kind = ANY(${})", bind());
-    }
-    let tail = "ORDER BY number LIMIT $2";
-    let sql = if filter.key_id.is_some() {
-        let (target, affected) = (bind(), bind());
-        // One index each: as an OR, the planner would walk the whole log instead.
-        format!(
-            "SELECT {EVENT_COLUMNS} FROM events WHERE number IN ( \
-             (SELECT number FROM events WHERE {conditions} AND target_type = 'api_key' AND target_id = ${target} {tail}) \
-             UNION (SELECT number FROM events WHERE {conditions} AND affected_key_ids <> '{{}}' \
-             AND affected_key_ids @> ARRAY[${affected}] {tail})) {tail}"
-        )
-    } else {
-        format!("SELECT {EVENT_COLUMNS} FROM events WHERE {conditions} {tail}")
-    };
-    let mut query = statement(sql).bind::<BigInt, _>(page.after.unwrap_or(0)).bind::<BigInt, _>(i64::from(page.limit));
-    if let Some(account) = &filter.account_id {
-        query = query.bind::<Text, _>(account.as_str());
-    }
-    if !filter.kinds.is_empty() {
-        query = query.bind::<Array<Text>, _>(filter.kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>());
-    }
-    if let Some(key) = filter.key_id {
-        query = query.bind::<Text, _>(key.to_string()).bind::<SqlUuid, _>(key.as_uuid());
-    }
-    let rows: Vec<EventRow> = query.load(conn).await?;
-    Ok(rows.into_iter().map(EventRow::into_stored).collect())
-}
-
-impl EventRow {
-    fn into_stored(self) -> StoredEvent {
-        let event = Event::decode(self.entry.format_version, &self.entry.payload);
-        // Of a format that this build cannot read, it cannot say that a column differs.
-        let columns_match = event.as_ref().is_none_or(|event| self.matches(event));
-        let EntryRow { number, payload, hash, .. } = self.entry;
-        StoredEvent { epoch: self.epoch, number, payload, hash: hash.0, event, columns_match }
-    }
-
-    fn matches(&self, event: &Event) -> bool {
-        let affected = event.affected_key_ids.iter().map(|key| key.as_uuid());
-        event.revision == revision(self.epoch, self.entry.number)
-            && event.event_id.as_uuid() == self.event_id
-            && event.time == self.time.0
-            && event.kind == self.kind
-            && event.account_id.as_ref().map(|id| id.as_str()) == self.account_id.as_deref()
-            && event.target.kind == self.target_type
-            && event.target.id == self.target_id
-            && affected.eq(self.affected_key_ids.iter().copied())
     }
 }

@@ -12,12 +12,14 @@ use super::{
     ahead::{self, ReadAhead},
     api_keys,
     catalogue::{self, CatalogueCache},
-    fill, log,
+    event_list, fill, key_list, log,
     pool::Connection,
     purge, roles, secrets, teams, users,
 };
 use crate::{
-    app::ports::{ApiKeyFilter, CallerState, EventFilter, Page, Reader, StoreResult, StoredEvent, UserPrincipal},
+    app::ports::{
+        ApiKeyFilter, CallerState, EventFilter, Found, Page, Reader, StoreResult, StoredEvent, UserPrincipal,
+    },
     domain::{
         api_key::ApiKey,
         authority::Managed,
@@ -164,8 +166,9 @@ impl Reader for Session {
         visible: &Managed,
         filter: &ApiKeyFilter,
         page: &Page<KeyId>,
-    ) -> StoreResult<Vec<ApiKey>> {
-        run!(self, conn => api_keys::list(conn, account, visible, filter, page))
+        rows_max: u32,
+    ) -> StoreResult<Found<ApiKey, KeyId>> {
+        run!(self, conn => key_list::list(conn, account, visible, filter, page, rows_max))
     }
 
     async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId, most: u32) -> StoreResult<u32> {
@@ -219,7 +222,12 @@ impl Reader for Session {
         run!(self, conn => users::list(conn, account, page))
     }
 
-    async fn events(&mut self, filter: &EventFilter, page: &Page<i64>) -> StoreResult<Vec<StoredEvent>> {
-        run!(self, conn => log::events(conn, filter, page))
+    async fn events(
+        &mut self,
+        filter: &EventFilter,
+        page: &Page<i64>,
+        rows_max: u32,
+    ) -> StoreResult<Found<StoredEvent, Revision>> {
+        run!(self, conn => event_list::list(conn, filter, page, rows_max))
     }
 }

@@ -2,6 +2,7 @@
 
 mod content;
 mod expiry;
+mod looking;
 mod paging;
 mod quotas;
 mod rotation;

@@ -39,7 +39,7 @@ async fn an_epoch_starts_with_its_event_or_not_at_all() {
     let head = Primary::head(&db.store, &sent()).await.unwrap();
     assert_eq!(head.revision, Revision { epoch: 2, number: 3 });
     let page = Page { limit: 9, after: None };
-    let events = snapshot(&db.store).await.events(&EventFilter::default(), &page).await.unwrap();
+    let events = snapshot(&db.store).await.events(&EventFilter::default(), &page, 10_000).await.unwrap().items;
     let epochs: Vec<_> = events.iter().map(|event| event.event.as_ref().unwrap().revision.epoch).collect();
     assert_eq!(epochs, [1, 2, 2]);
     // One chain across the epochs.

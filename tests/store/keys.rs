@@ -193,7 +193,7 @@ async fn keys_are_listed_newest_first_page_by_page_and_filtered() {
     let mut reader = snapshot(&db.store).await;
     let acme = account_id("acme");
     let mut listed = async |filter: ApiKeyFilter, page: Page<_>| {
-        let keys = reader.api_keys(&acme, &Managed::Account, &filter, &page).await.unwrap();
+        let keys = reader.api_keys(&acme, &Managed::Account, &filter, &page, 10_000).await.unwrap().items;
         keys.iter().map(|key| key.key_id.as_uuid().as_u128()).collect::<Vec<_>>()
     };
     let all = ApiKeyFilter::default;
@@ -231,7 +231,11 @@ async fn m3_visibility_in_sql_is_managed_may_view() {
             16 => Managed::Account,
             bits => Managed::Teams(subset(bits).map(team_id).collect()),
         };
-        let seen = reader.api_keys(&account_id("acme"), &managed, &ApiKeyFilter::default(), &page(100)).await.unwrap();
+        let seen = reader
+            .api_keys(&account_id("acme"), &managed, &ApiKeyFilter::default(), &page(100), 10_000)
+            .await
+            .unwrap()
+            .items;
         let seen: BTreeSet<_> = seen.iter().map(|key| key.key_id).collect();
         let may: BTreeSet<_> =
             keys.iter().filter(|key| managed.may_view(&key.content.grants)).map(|key| key.key_id).collect();

@@ -25,7 +25,12 @@ fn team_events(account: &str, count: usize) -> Vec<Append> {
 }
 
 async fn all_events(store: &PostgresStore) -> Vec<StoredEvent> {
-    snapshot(store).await.events(&EventFilter::default(), &Page { limit: 10_000, after: None }).await.unwrap()
+    snapshot(store)
+        .await
+        .events(&EventFilter::default(), &Page { limit: 10_000, after: None }, 10_000)
+        .await
+        .unwrap()
+        .items
 }
 
 fn assert_chained(events: &[StoredEvent]) {
@@ -121,7 +126,7 @@ async fn events_are_filtered_by_account_kind_and_key() {
 
     let mut reader = snapshot(&db.store).await;
     let mut numbers = async |filter: EventFilter, limit, after| {
-        let events = reader.events(&filter, &Page { limit, after }).await.unwrap();
+        let events = reader.events(&filter, &Page { limit, after }, 10_000).await.unwrap().items;
         assert!(events.iter().all(|event| event.columns_match));
         events.iter().map(|event| event.number).collect::<Vec<_>>()
     };

@@ -8,7 +8,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use latchkey::{
     app::ports::{ApiKeyFilter, EventFilter, Page, Store, UsageMark},
     domain::{authority::Managed, time::Timestamp},
-    store::{api_keys, catalogue, fill, log, replicas, stamps},
+    store::{
+        api_keys, catalogue, fill,
+        key_list::{self, Rows},
+        log, replicas, stamps,
+    },
     verify::primary::Primary,
 };
 
@@ -116,9 +120,9 @@ async fn what_every_call_runs_is_not_planned_each_time() {
     for (types, values, sql) in [
         ("text[], bytea", "'{p1}', '\\x01'", fill::sql(1)),
         ("text[], bytea, bytea", "'{p1}', '\\x01', '\\x02'", fill::sql(2)),
-        ("text, bigint", "'a2', 51", api_keys::list_sql(false, &list, &page(51))),
-        ("text, bigint", "'a2', 101", api_keys::list_sql(false, &list, &page(101))),
-        ("text, bigint", "'a2', 1001", api_keys::list_sql(false, &list, &page(1_001))),
+        ("text, bigint", "'a2', 51", key_list::list_sql(Rows::Account, &list, &page(51), 10_000).page),
+        ("text, bigint", "'a2', 101", key_list::list_sql(Rows::Account, &list, &page(101), 10_000).page),
+        ("text, bigint", "'a2', 1001", key_list::list_sql(Rows::Account, &list, &page(1_001), 10_000).page),
         ("uuid, text", "'00000000-0000-0000-0000-000000000001', 'a2'", api_keys::get_sql()),
         (
             "bigint, bigint, uuid, text",
@@ -145,7 +149,8 @@ async fn what_every_call_runs_is_not_planned_each_time() {
 async fn no_key_is_looked_up_among_all_tokens_that_ended() {
     let db = big_database().await;
     let mut conn = connect(&db.url).await;
-    let list = api_keys::list_sql(false, &ApiKeyFilter::default(), &Page { limit: 51, after: None });
+    let list =
+        key_list::list_sql(Rows::Account, &ApiKeyFilter::default(), &Page { limit: 51, after: None }, 10_000).page;
     for mode in ["force_custom_plan", "force_generic_plan"] {
         conn.batch_execute(&format!("SET plan_cache_mode = {mode}")).await.unwrap();
         for (types, values, sql) in [
@@ -198,11 +203,11 @@ async fn everything(db: &Database) {
     let first = Page { limit: 51, after: None };
     let teams = Managed::Teams([t1.clone(), team_id("t2")].into());
     for visible in [&Managed::Account, &teams] {
-        let keys = reader.api_keys(&a2, visible, &ApiKeyFilter::default(), &first).await.unwrap();
+        let keys = reader.api_keys(&a2, visible, &ApiKeyFilter::default(), &first, 10_000).await.unwrap().items;
         assert_eq!(keys.len(), 10);
         let after = Page { limit: 51, after: Some(keys[5].key_id) };
         let filter = ApiKeyFilter { team_id: Some(t1.clone()), permission: Some("x.y".into()), ..Default::default() };
-        assert_eq!(reader.api_keys(&a2, visible, &filter, &after).await.unwrap().len(), 4);
+        assert_eq!(reader.api_keys(&a2, visible, &filter, &after, 10_000).await.unwrap().items.len(), 4);
     }
     reader.api_keys_on_team(&a2, &t1, 10).await.unwrap();
     reader.users(&a2, &Page { limit: 51, after: None }).await.unwrap();
@@ -210,9 +215,9 @@ async fn everything(db: &Database) {
     reader.role_in_use(&a2, &role_id("owner")).await.unwrap();
     reader.missing_teams(&a2, &[t1.clone()].into()).await.unwrap();
     let by_account = EventFilter { account_id: Some(a2.clone()), ..Default::default() };
-    reader.events(&by_account, &Page { limit: 5, after: None }).await.unwrap();
+    reader.events(&by_account, &Page { limit: 5, after: None }, 10_000).await.unwrap();
     let by_key = EventFilter { key_id: Some(key_id(1)), ..Default::default() };
-    reader.events(&by_key, &Page { limit: 5, after: None }).await.unwrap();
+    reader.events(&by_key, &Page { limit: 5, after: None }, 10_000).await.unwrap();
     drop(reader);
 
     let mut tx = begin(&db.store, "a2").await;

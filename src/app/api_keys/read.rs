@@ -5,7 +5,7 @@ use crate::{
     app::{
         App,
         error::Error,
-        ports::{ApiKeyFilter, Page},
+        ports::{ApiKeyFilter, Found, Page},
         session::Session,
         types::Listed,
     },
@@ -30,6 +30,9 @@ impl App {
 
     /// Lists the keys that the caller may view, newest first; filters apply after visibility (M3).
     ///
+    /// A page looks at a share of rows, whatever passes the filter. What it looks at are keys of the account if the
+    /// caller may view them all, else keys on the teams that it manages: so where it ends tells of no other key (M8).
+    ///
     /// # Errors
     /// PERMISSION_DENIED without any managing authority, or for a team that is not managed.
     pub async fn list_api_keys(
@@ -38,7 +41,7 @@ impl App {
         account: &AccountId,
         filter: &ApiKeyFilter,
         page: Page<KeyId>,
-    ) -> Result<Listed<ApiKey>, Error> {
+    ) -> Result<Listed<ApiKey, KeyId>, Error> {
         let (mut reader, actor) = self.open(session).await?;
         actor.reach(account)?;
         let managed = actor.caller.as_ref().map_or(Managed::Account, |caller| caller.managed(&actor.catalogue));
@@ -50,10 +53,11 @@ impl App {
         let found = found.ok_or(RuleError::NotFound(ObjectKind::Account))?;
         if filter.team_id.as_ref().is_some_and(|team| found.purging_team_ids.contains(team)) {
             // It was deleted: no key names it any more, whether the purge has come to it or not.
-            return Ok(Listed { items: Vec::new(), more: false });
+            return Ok(Listed { items: Vec::new(), next: None });
         }
-        let items = reader.api_keys(account, &managed, filter, &page.with_one_more()).await?;
-        let items = items.into_iter().map(|key| key.shown_at(actor.now)).collect();
-        Ok(Listed::of(items, page.limit))
+        let rows_max = self.limits().list_scan_rows_max;
+        let found = reader.api_keys(account, &managed, filter, &page.with_one_more(), rows_max).await?;
+        let items = found.items.into_iter().map(|key| key.shown_at(actor.now)).collect();
+        Ok(Listed::found(Found { items, ..found }, page.limit, |key| key.key_id))
     }
 }

@@ -79,10 +79,15 @@ impl App {
     ///
     /// # Errors
     /// PERMISSION_DENIED without it.
-    pub async fn list_accounts(&self, session: &Session, page: Page<AccountId>) -> Result<Listed<Account>, Error> {
+    pub async fn list_accounts(
+        &self,
+        session: &Session,
+        page: Page<AccountId>,
+    ) -> Result<Listed<Account, AccountId>, Error> {
         let (mut reader, actor) = self.open(session).await?;
         actor.require(SystemPermission::Directory, None)?;
-        Ok(Listed::of(reader.accounts(&page.with_one_more()).await?, page.limit))
+        let items = reader.accounts(&page.with_one_more()).await?;
+        Ok(Listed::of(items, page.limit, |account| account.account_id.clone()))
     }
 
     /// Suspends or resumes an account (A2). Idempotent.

@@ -74,9 +74,10 @@ impl App {
         session: &Session,
         account: &AccountId,
         page: Page<RoleId>,
-    ) -> Result<Listed<Role>, Error> {
+    ) -> Result<Listed<Role, RoleId>, Error> {
         let (mut reader, ..) = self.open_directory(session, account).await?;
-        Ok(Listed::of(reader.roles(account, &page.with_one_more()).await?, page.limit))
+        let items = reader.roles(account, &page.with_one_more()).await?;
+        Ok(Listed::of(items, page.limit, |role| role.role_id.clone()))
     }
 
     /// Deletes a role that no user has (A5).

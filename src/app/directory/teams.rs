@@ -78,9 +78,10 @@ impl App {
         session: &Session,
         account: &AccountId,
         page: Page<TeamId>,
-    ) -> Result<Listed<Team>, Error> {
+    ) -> Result<Listed<Team, TeamId>, Error> {
         let (mut reader, ..) = self.open_directory(session, account).await?;
-        Ok(Listed::of(reader.teams(account, &page.with_one_more()).await?, page.limit))
+        let items = reader.teams(account, &page.with_one_more()).await?;
+        Ok(Listed::of(items, page.limit, |team| team.team_id.clone()))
     }
 
     /// Deletes a team: taken from all keys and users in one event that lists the keys (A5). A large one is gone at once

@@ -83,9 +83,10 @@ impl App {
         session: &Session,
         account: &AccountId,
         page: Page<UserId>,
-    ) -> Result<Listed<User>, Error> {
+    ) -> Result<Listed<User, UserId>, Error> {
         let (mut reader, ..) = self.open_directory(session, account).await?;
-        Ok(Listed::of(reader.users(account, &page.with_one_more()).await?, page.limit))
+        let items = reader.users(account, &page.with_one_more()).await?;
+        Ok(Listed::of(items, page.limit, |user| user.user_id.clone()))
     }
 
     /// Deletes a user with its roles; keys that it made stay (A5, K5).

@@ -3,4 +3,5 @@
 mod chain;
 mod contents;
 mod listing;
+mod looking;
 mod replay;
