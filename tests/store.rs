@@ -26,6 +26,8 @@ mod peppers;
 mod plans;
 #[path = "store/powers.rs"]
 mod powers;
+#[path = "store/plans_writes.rs"]
+mod plans_writes;
 #[path = "store/replicas.rs"]
 mod replicas;
 mod support;

@@ -6,6 +6,7 @@ CREATE INDEX IF NOT EXISTS user_roles_by_user ON user_roles (account_id, user_id
 -- Which permissions are held on teams (P1: losing `team_scopable`).
 CREATE INDEX IF NOT EXISTS api_keys_team_permissions ON api_keys USING gin (team_permissions)
     WHERE state <> 'deleted' AND team_permissions <> '{}';
+CREATE INDEX IF NOT EXISTS roles_team_permissions ON roles USING gin (permissions) WHERE kind = 'team';
 -- Whether a token is live under a pepper.
 CREATE INDEX IF NOT EXISTS api_key_secrets_by_pepper ON api_key_secrets (pepper_id, end_time);
 

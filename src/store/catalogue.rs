@@ -12,6 +12,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{
+    purge,
     roles::{self, permission_columns},
     schema::{default_roles, permissions},
     sql::{revision, unreadable},
@@ -33,8 +34,8 @@ pub const LOAD_SQL: &str = "SELECT h.epoch AS log_epoch, c.revision_epoch, c.rev
      p.name, p.bit, p.description, p.team_scopable, p.implies, p.retired \
      FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c LEFT JOIN permissions p ON true";
 
-/// Whether the team scope of a key that is not deleted, or a team role, names `$1`: one name, which the planner sees. It
-/// looks a rare one up by an index, and for a frequent one takes the first row that it meets.
+/// Whether the team scope of a key that is not deleted, or a team role, names `$1`: by
+/// indexes, since a name that is held nowhere is met by no reading, however long.
 pub const HELD_ON_TEAMS_SQL: &str = "SELECT EXISTS (SELECT FROM api_keys k WHERE k.team_permissions @> ARRAY[$1] \
      AND k.team_permissions <> '{}' AND k.state <> 'deleted') \
      OR EXISTS (SELECT FROM roles r WHERE r.kind = 'team' AND r.permissions @> ARRAY[$1]) AS held";
@@ -145,6 +146,9 @@ fn permission(row: PermissionRow) -> QueryResult<Option<Permission>> {
 /// Which of these names are held on teams.
 pub async fn held_on_teams(conn: &mut AsyncPgConnection, names: &BTreeSet<String>) -> QueryResult<BTreeSet<String>> {
     let mut held = BTreeSet::new();
+    if !names.is_empty() {
+        purge::look_up(conn).await?;
+    }
     for name in names {
         let row: HeldRow = statement(HELD_ON_TEAMS_SQL).bind::<Text, _>(name).get_result(conn).await?;
         if row.held {

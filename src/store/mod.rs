@@ -21,7 +21,7 @@ pub mod purge;
 pub mod replicas;
 mod roles;
 mod schema;
-mod secrets;
+pub mod secrets;
 mod snapshot;
 mod sql;
 mod sqlstate;
@@ -30,7 +30,7 @@ mod statement;
 mod teams;
 mod transaction;
 mod usage;
-mod users;
+pub mod users;
 
 use std::{fmt, sync::Arc, time::Duration};
 

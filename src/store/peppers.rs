@@ -16,11 +16,11 @@ use crate::{app::error::StoreError, domain::token::Pepper};
 /// pass those who wait. Here nobody new comes in once the replica that asks is registered.
 const LOCK_OTHERS_SQL: &str = "SELECT FROM peppers WHERE pepper_id <> ALL($1) ORDER BY pepper_id FOR UPDATE";
 
-/// Peppers not configured go out of use if no token is live under them: two steps into an index for each. What ends
-/// while the statement runs is live to it.
+/// Peppers not configured go out of use if no token is live under them. Of each one's tokens that is the one that ends
+/// last, or never, which is one step into an index.
 pub const CLEAR_SQL: &str = "UPDATE peppers p SET in_use = false WHERE p.in_use AND p.pepper_id <> ALL($1) \
-     AND NOT EXISTS (SELECT FROM api_key_secrets s WHERE s.pepper_id = p.pepper_id AND s.end_time IS NULL) \
-     AND NOT EXISTS (SELECT FROM api_key_secrets s WHERE s.pepper_id = p.pepper_id AND s.end_time > statement_timestamp())";
+     AND NOT EXISTS (SELECT FROM (SELECT s.end_time FROM api_key_secrets s WHERE s.pepper_id = p.pepper_id \
+      ORDER BY s.end_time DESC NULLS FIRST LIMIT 1) last WHERE last.end_time IS NULL OR last.end_time > clock_timestamp())";
 
 /// Whether there are any others, of the primary.
 const KNOWS_OTHERS_SQL: &str = "SELECT EXISTS (SELECT FROM peppers WHERE pepper_id <> ALL($1)) AS others, \

@@ -51,8 +51,8 @@ pub const COUNT_SQL: &str = "SELECT count(*) AS count FROM (SELECT FROM api_key_
 /// By an index of what is due. Usage of a forgotten token goes with it.
 pub const FORGET_SQL: &str = "WITH ended AS ( \
       SELECT digest FROM api_key_secrets WHERE end_time < $1 ORDER BY end_time LIMIT $2), \
-     u AS (DELETE FROM token_usage u USING ended WHERE u.digest = ended.digest) \
-     DELETE FROM api_key_secrets s USING ended WHERE s.digest = ended.digest";
+     u AS (DELETE FROM token_usage WHERE digest = ANY(ARRAY(SELECT digest FROM ended))) \
+     DELETE FROM api_key_secrets WHERE digest = ANY(ARRAY(SELECT digest FROM ended))";
 
 #[derive(QueryableByName)]
 struct CountRow {
