@@ -44,10 +44,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// TokenService's server once more, its stream's messages left as the bytes that they are: most of them can be answered
-/// without being taken apart (`grpc::hot`).
+/// without being taken apart (`grpc::hot`). Without its unary verifications: those never come so far
+/// (`grpc::verifications`).
 fn compile_streams(mut descriptors: FileDescriptorSet, out_dir: &Path) -> Result<(), Box<dyn Error>> {
     let token_service = |file: &FileDescriptorProto| file.name() == "latchkey/v1/token.proto";
     descriptors.file.iter_mut().filter(|file| !token_service(file)).for_each(|file| file.service.clear());
+    for service in descriptors.file.iter_mut().flat_map(|file| &mut file.service) {
+        service.method.retain(|method| !["VerifyToken", "VerifyTokens"].contains(&method.name()));
+    }
     let folder = out_dir.join("streams");
     fs::create_dir_all(&folder)?;
     let mut builder = tonic_prost_build::configure()

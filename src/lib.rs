@@ -24,8 +24,8 @@
 //!
 //! ## The life of a verification
 //!
-//! 1. [`grpc`] takes the caller's bearer token from the metadata and has it verified like any other; the
-//!    caller needs `system.verify`.
+//! 1. [`grpc`] takes the caller's bearer token from the headers and has it verified like any other, before a byte of
+//!    the message is read; the caller needs `system.verify`, and is looked at again once the message is in hand.
 //! 2. [`verify`] looks at the token's form, hashes it and has the processor send for its entry; it reads lease, clock
 //!    and applied revision, computes the checksum (a typo ends here), and looks the digest up in its cache.
 //! 3. An entry that every fence covering it lets pass is judged by
@@ -38,8 +38,8 @@
 //!
 //! ## The life of a mutation
 //!
-//! 1. [`grpc`] authenticates the caller, then checks the syntax of the request alone, naming every wrong
-//!    field.
+//! 1. [`grpc`] authenticates the caller by the headers, gathers the message within bounds, and checks the syntax of the
+//!    request alone, naming every wrong field.
 //! 2. A use-case of [`app`] opens a transaction, locks the catalogue and the accounts that the caller's
 //!    authority and the change live in (in one order), and only then reads (M9). All of it runs on the
 //!    runtime that drives the connections.

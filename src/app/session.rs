@@ -94,8 +94,9 @@ impl Session {
         if self.holds(operate) { Ok(()) } else { Err(RuleError::missing(operate.name())) }
     }
 
-    /// As its token was last read; acting for a user replaces it (A6).
-    fn holds(&self, permission: SystemPermission) -> bool {
+    /// As its token was last read; acting for a user replaces it (A6). Use-cases judge again (M9).
+    #[must_use]
+    pub fn holds(&self, permission: SystemPermission) -> bool {
         self.on_behalf_of.is_none() && self.entry.load().facts().account_permissions.contains(permission.bit())
     }
 
@@ -135,6 +136,12 @@ impl Session {
     /// How long a mutation's answer may wait.
     pub(super) fn wait(&self) -> Wait {
         self.wait
+    }
+
+    /// The account of its key.
+    #[must_use]
+    pub fn account_id(&self) -> &AccountId {
+        &self.key_account_id
     }
 
     /// The user that the caller acts for.
@@ -352,6 +359,14 @@ impl App {
         let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
         session.entry.store(entry.clone());
         Ok(entry)
+    }
+
+    /// Checks a caller again whose message came after it was authenticated.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`].
+    pub async fn check_session(&self, session: &Session) -> Result<(), Error> {
+        self.current_entry(session).await.map(drop)
     }
 
     /// The same, but no use of the token (K9): for what a caller is given without asking.

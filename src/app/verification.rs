@@ -13,7 +13,7 @@ use crate::{
         revision::Revision,
         verification::{Outcome, Requirement},
     },
-    verify::{Memory, Recall, Room, Verification, Verifier},
+    verify::{Cached, Memory, Recall, Room, Verification, Verifier},
 };
 
 /// How long a verification waits at most for its `min_revision`.
@@ -67,11 +67,26 @@ impl App {
         may.then_some(FromMemory { verifier, memory })
     }
 
-    /// The same for the caller of an open stream, whose message is in hand. Counts as a use of its token.
+    /// True if memory knows a bearer as one who may verify: then its message may be read. It is looked at again for the
+    /// message, and counted then.
     #[must_use]
-    pub fn session_from_memory(&self, session: &Session) -> Option<FromMemory<'_>> {
+    pub fn is_known_verifier(&self, bearer: &[u8]) -> bool {
+        let recall = self.recall();
+        let bearer = recall.send_for(bearer);
+        let Some(memory) = recall.now() else { return false };
+        let mut room = Room::default();
+        memory.look_ahead(&bearer, &mut room).is_some_and(|caller| {
+            let holds = |cached: &Cached<'_>| allows_verifying(cached.account_permissions().permissions());
+            caller.outcome() == Outcome::Valid && caller.cached().is_some_and(holds)
+        })
+    }
+
+    /// The same as [`Self::verify_from_memory`] for a caller who was authenticated, and whose message is in hand: it is
+    /// looked at again, by its entry. Counts as a use of its token.
+    #[must_use]
+    pub fn session_from_memory<'a>(&'a self, recall: Recall<'a>, session: &Session) -> Option<FromMemory<'a>> {
         let verifier = self.verifier();
-        let memory = verifier.memory()?;
+        let memory = recall.now()?;
         let entry = session.entry();
         let may = allows_verifying(&entry.facts().account_permissions) && memory.still_good(&entry);
         may.then_some(FromMemory { verifier, memory })

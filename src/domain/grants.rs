@@ -12,7 +12,7 @@ use super::{
 /// Teams one scope may name: a bound on what a key costs to keep and to judge.
 pub const TEAMS_MAX: usize = 1_000;
 /// Permission names one list may hold.
-const NAMES_MAX: usize = 512;
+pub const NAMES_MAX: usize = 512;
 
 /// Team scope: one permission set, the same on every team named. Neither list is ever empty (K2).
 #[derive(Clone, Debug, PartialEq, Eq)]

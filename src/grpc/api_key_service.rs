@@ -10,9 +10,8 @@ use super::{
         revision::{guard, propagation},
         time::grace,
     },
-    entry::Entry,
+    entry::{Entry, caller},
     field_mask::Mask,
-    metadata::OnBehalf,
     page_token::page,
     status::Refusal,
 };
@@ -46,7 +45,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         check_no_request_id(&request.request_id)?;
         let (account, draft) = all((
@@ -59,7 +58,7 @@ impl ApiKeyService for ApiKeys {
     }
 
     async fn get_api_key(&self, request: Request<GetApiKeyRequest>) -> Result<Response<GetApiKeyResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, request) = caller(request)?;
         let (account, key) = named(&request.account_id, &request.key_id)?;
         let key = self.entry.app.get_api_key(&caller, &account, key).await?;
         Ok(Response::new(GetApiKeyResponse { api_key: Some(to_api_key(key)) }))
@@ -69,7 +68,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<ListApiKeysRequest>,
     ) -> Result<Response<ListApiKeysResponse>, Status> {
-        let (caller, mut request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, mut request) = caller(request)?;
         let (account, filter, (page, list)) =
             all((AccountId::parse("account_id", &request.account_id), filter(&request), page(&mut request)))?;
         let listed = self.entry.app.list_api_keys(&caller, &account, &filter, page).await?;
@@ -81,7 +80,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<UpdateApiKeyRequest>,
     ) -> Result<Response<UpdateApiKeyResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let validate_only = request.validate_only;
         let (account, (key, edit, guard)) = all((
@@ -98,7 +97,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<RotateApiKeyRequest>,
     ) -> Result<Response<RotateApiKeyResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         check_no_request_id(&request.request_id)?;
         let ((account, key), grace) =
@@ -113,7 +112,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<DisableApiKeyRequest>,
     ) -> Result<Response<DisableApiKeyResponse>, Status> {
-        let (caller, request) = self.entry.authenticate_to_narrow(request, OnBehalf::Taken).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);
@@ -125,7 +124,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<EnableApiKeyRequest>,
     ) -> Result<Response<EnableApiKeyResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);
@@ -137,7 +136,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<DeleteApiKeyRequest>,
     ) -> Result<Response<DeleteApiKeyResponse>, Status> {
-        let (caller, request) = self.entry.authenticate_to_narrow(request, OnBehalf::Taken).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);

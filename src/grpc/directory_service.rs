@@ -10,8 +10,7 @@ use super::{
         required,
         revision::{guard, propagation},
     },
-    entry::Entry,
-    metadata::OnBehalf,
+    entry::{Entry, caller},
     page_token::page,
 };
 use crate::{
@@ -43,7 +42,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<UpsertAccountRequest>,
     ) -> Result<Response<UpsertAccountResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let message = required("account", request.account)?;
         let guard = guard(&message.etag, request.validate_only);
@@ -54,7 +53,7 @@ impl DirectoryService for Directory {
     }
 
     async fn get_account(&self, request: Request<GetAccountRequest>) -> Result<Response<GetAccountResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let account = AccountId::parse("account_id", &request.account_id)?;
         let account = self.entry.app.get_account(&caller, &account).await?;
         Ok(Response::new(GetAccountResponse { account: Some(to_account(account)) }))
@@ -64,7 +63,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<ListAccountsRequest>,
     ) -> Result<Response<ListAccountsResponse>, Status> {
-        let (caller, mut request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, mut request) = caller(request)?;
         let (page, list) = page(&mut request)?;
         let listed = self.entry.app.list_accounts(&caller, page).await?;
         let (accounts, next_page_token) = list.respond(listed, |account| account.account_id.clone(), to_account);
@@ -75,7 +74,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<DeleteAccountRequest>,
     ) -> Result<Response<DeleteAccountResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let account = AccountId::parse("account_id", &request.account_id)?;
         let done = self.entry.app.delete_account(&caller, &account, guard(&request.etag, false)).await?;
@@ -83,7 +82,7 @@ impl DirectoryService for Directory {
     }
 
     async fn upsert_team(&self, request: Request<UpsertTeamRequest>) -> Result<Response<UpsertTeamResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, team) = all((
             AccountId::parse("account_id", &request.account_id),
@@ -95,7 +94,7 @@ impl DirectoryService for Directory {
     }
 
     async fn get_team(&self, request: Request<GetTeamRequest>) -> Result<Response<GetTeamResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let (account, team) =
             all((AccountId::parse("account_id", &request.account_id), TeamId::parse("team_id", &request.team_id)))?;
         let team = self.entry.app.get_team(&caller, &account, &team).await?;
@@ -103,7 +102,7 @@ impl DirectoryService for Directory {
     }
 
     async fn list_teams(&self, request: Request<ListTeamsRequest>) -> Result<Response<ListTeamsResponse>, Status> {
-        let (caller, mut request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, mut request) = caller(request)?;
         let (account, (page, list)) = all((AccountId::parse("account_id", &request.account_id), page(&mut request)))?;
         let listed = self.entry.app.list_teams(&caller, &account, page).await?;
         let (teams, next_page_token) = list.respond(listed, |team| team.team_id.clone(), to_team);
@@ -111,7 +110,7 @@ impl DirectoryService for Directory {
     }
 
     async fn delete_team(&self, request: Request<DeleteTeamRequest>) -> Result<Response<DeleteTeamResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, team) =
             all((AccountId::parse("account_id", &request.account_id), TeamId::parse("team_id", &request.team_id)))?;
@@ -121,7 +120,7 @@ impl DirectoryService for Directory {
     }
 
     async fn upsert_role(&self, request: Request<UpsertRoleRequest>) -> Result<Response<UpsertRoleResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let validate_only = request.validate_only;
         let (account, (role, etag)) = all((
@@ -135,7 +134,7 @@ impl DirectoryService for Directory {
     }
 
     async fn get_role(&self, request: Request<GetRoleRequest>) -> Result<Response<GetRoleResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let (account, role) =
             all((AccountId::parse("account_id", &request.account_id), RoleId::parse("role_id", &request.role_id)))?;
         let role = self.entry.app.get_role(&caller, &account, &role).await?;
@@ -143,7 +142,7 @@ impl DirectoryService for Directory {
     }
 
     async fn list_roles(&self, request: Request<ListRolesRequest>) -> Result<Response<ListRolesResponse>, Status> {
-        let (caller, mut request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, mut request) = caller(request)?;
         let (account, (page, list)) = all((AccountId::parse("account_id", &request.account_id), page(&mut request)))?;
         let listed = self.entry.app.list_roles(&caller, &account, page).await?;
         let (roles, next_page_token) = list.respond(listed, |role| role.role_id.clone(), to_role);
@@ -151,7 +150,7 @@ impl DirectoryService for Directory {
     }
 
     async fn delete_role(&self, request: Request<DeleteRoleRequest>) -> Result<Response<DeleteRoleResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, role) =
             all((AccountId::parse("account_id", &request.account_id), RoleId::parse("role_id", &request.role_id)))?;
@@ -161,7 +160,7 @@ impl DirectoryService for Directory {
     }
 
     async fn upsert_user(&self, request: Request<UpsertUserRequest>) -> Result<Response<UpsertUserResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, user) = all((
             AccountId::parse("account_id", &request.account_id),
@@ -173,7 +172,7 @@ impl DirectoryService for Directory {
     }
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<GetUserResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let (account, user) =
             all((AccountId::parse("account_id", &request.account_id), UserId::parse("user_id", &request.user_id)))?;
         let user = self.entry.app.get_user(&caller, &account, &user).await?;
@@ -181,7 +180,7 @@ impl DirectoryService for Directory {
     }
 
     async fn list_users(&self, request: Request<ListUsersRequest>) -> Result<Response<ListUsersResponse>, Status> {
-        let (caller, mut request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, mut request) = caller(request)?;
         let (account, (page, list)) = all((AccountId::parse("account_id", &request.account_id), page(&mut request)))?;
         let listed = self.entry.app.list_users(&caller, &account, page).await?;
         let (users, next_page_token) = list.respond(listed, |user| user.user_id.clone(), to_user);
@@ -189,7 +188,7 @@ impl DirectoryService for Directory {
     }
 
     async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Result<Response<DeleteUserResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, user) =
             all((AccountId::parse("account_id", &request.account_id), UserId::parse("user_id", &request.user_id)))?;
@@ -202,7 +201,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<BatchUpsertTeamsRequest>,
     ) -> Result<Response<BatchUpsertTeamsResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, teams) = all((AccountId::parse("account_id", &request.account_id), teams(request.teams)))?;
         let changed = self.entry.app.upsert_teams(&caller, &account, teams, false).await?;
@@ -214,7 +213,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<BatchUpsertUsersRequest>,
     ) -> Result<Response<BatchUpsertUsersResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, users) = all((AccountId::parse("account_id", &request.account_id), users(request.users)))?;
         let changed = self.entry.app.upsert_users(&caller, &account, users, false, "users").await?;
@@ -226,7 +225,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<SuspendAccountRequest>,
     ) -> Result<Response<SuspendAccountResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let account = AccountId::parse("account_id", &request.account_id)?;
         let changed = self.entry.app.suspend_account(&caller, &account, true).await?;
@@ -238,7 +237,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<ResumeAccountRequest>,
     ) -> Result<Response<ResumeAccountResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let account = AccountId::parse("account_id", &request.account_id)?;
         let changed = self.entry.app.suspend_account(&caller, &account, false).await?;
@@ -250,7 +249,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<GetCatalogueRequest>,
     ) -> Result<Response<GetCatalogueResponse>, Status> {
-        let (caller, GetCatalogueRequest {}) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, GetCatalogueRequest {}) = caller(request)?;
         let view = self.entry.app.get_catalogue(&caller).await?;
         Ok(Response::new(GetCatalogueResponse { catalogue: Some(to_catalogue(view)) }))
     }
@@ -259,7 +258,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<ApplyCatalogueRequest>,
     ) -> Result<Response<ApplyCatalogueResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let message = required("catalogue", request.catalogue)?;
         let guard = guard(&message.etag, request.validate_only);

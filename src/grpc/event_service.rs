@@ -11,8 +11,8 @@ use super::{
         revision::{propagation, revision, to_revision},
     },
     drain::Draining,
-    entry::Entry,
-    metadata::{OnBehalf, on_behalf_not_taken},
+    entry::{Entry, caller},
+    metadata::on_behalf_not_taken,
     page_token::page,
     status::Refusal,
     watch::watched,
@@ -40,7 +40,7 @@ impl EventService for Events {
     type WatchEventsStream = BoxStream<'static, Result<WatchEventsResponse, Status>>;
 
     async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
-        let (caller, mut request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, mut request) = caller(request)?;
         check_own_account(&caller, &request.account_id)?;
         let ((filter, start), (page, list)) = all((filter(&request), page::<_, Revision>(&mut request)))?;
         let after = page.after.or(start);
@@ -53,7 +53,7 @@ impl EventService for Events {
         &self,
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, request) = caller(request)?;
         check_own_account(&caller, &request.account_id)?;
         let (account, after) = all((
             optional("account_id", &request.account_id, AccountId::parse),
@@ -67,7 +67,7 @@ impl EventService for Events {
         &self,
         request: Request<VerifyEventChainRequest>,
     ) -> Result<Response<VerifyEventChainResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Taken).await?;
+        let (caller, request) = caller(request)?;
         check_own_account(&caller, &request.account_id)?;
         let (account, start) =
             all((optional("account_id", &request.account_id, AccountId::parse), start(request.start_number)))?;
@@ -79,7 +79,7 @@ impl EventService for Events {
         &self,
         request: Request<AwaitPropagationRequest>,
     ) -> Result<Response<AwaitPropagationResponse>, Status> {
-        let (caller, request) = self.entry.authenticate(request, OnBehalf::Refused).await?;
+        let (caller, request) = caller(request)?;
         let awaited = revision("revision", request.revision)?;
         let done = self.entry.app.await_propagation(&caller, awaited).await?;
         Ok(Response::new(AwaitPropagationResponse { propagation: propagation(done) }))

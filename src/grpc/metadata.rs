@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
-use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
 
 use super::status::Refusal;
 use crate::{
@@ -17,6 +15,7 @@ const AUTHORIZATION: &str = "authorization";
 const ON_BEHALF_OF: &str = "latchkey-on-behalf-of";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const BEARER: &[u8] = b"bearer";
+const TIMEOUT_DIGITS_MAX: usize = 8;
 
 /// Whether an RPC can be called for a user (A6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,29 +50,36 @@ pub fn credentials(metadata: &HeaderMap, on_behalf: OnBehalf) -> Result<Credenti
     Ok(Credentials { bearer, on_behalf_of })
 }
 
-/// When the caller gives up, counted from now: `grpc-timeout` is at most eight digits and a unit. One
-/// that is malformed is the transport's to refuse.
-#[must_use]
-pub fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    deadline_in(metadata.as_ref())
+/// How long the caller waits, if it says: `grpc-timeout` is one to eight digits and a unit.
+///
+/// # Errors
+/// INVALID_ARGUMENT for one that is malformed or repeated: to go on without a deadline is not what its caller meant.
+pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let Some(value) = single(headers, GRPC_TIMEOUT)? else { return Ok(None) };
+    let malformed = || {
+        Refusal::metadata(
+            GRPC_TIMEOUT,
+            "must be one to eight digits and one of the units H, M, S, m, u and n, such as `500m`",
+        )
+    };
+    parse_timeout(value.as_bytes()).map(Some).ok_or_else(malformed)
 }
 
-/// When the caller gives up, for whoever has the call as HTTP: see `deadline`.
-#[must_use]
-pub fn deadline_in(headers: &HeaderMap) -> Option<Instant> {
-    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    let timeout = match unit {
-        "H" => Duration::from_secs(count * 60 * 60),
-        "M" => Duration::from_secs(count * 60),
-        "S" => Duration::from_secs(count),
-        "m" => Duration::from_millis(count),
-        "u" => Duration::from_micros(count),
-        "n" => Duration::from_nanos(count),
+fn parse_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if !(1..=TIMEOUT_DIGITS_MAX).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count = digits.iter().fold(0_u64, |count, digit| count * 10 + u64::from(digit - b'0'));
+    Some(match unit {
+        b'H' => Duration::from_secs(count * 60 * 60),
+        b'M' => Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        b'n' => Duration::from_nanos(count),
         _ => return None,
-    };
-    Instant::now().checked_add(timeout)
+    })
 }
 
 /// The refusal of a user where none can be acted for (A6).
@@ -88,7 +94,12 @@ pub fn on_behalf_not_taken() -> Refusal {
 fn single<'a>(metadata: &'a HeaderMap, entry: &'static str) -> Result<Option<&'a HeaderValue>, Refusal> {
     let mut values = metadata.get_all(entry).iter();
     let first = values.next();
-    if values.next().is_some() { Err(Refusal::metadata(entry, "must not be repeated (A6)")) } else { Ok(first) }
+    let joined = first.is_some_and(|value| value.as_bytes().contains(&b','));
+    // A proxy may have joined what was repeated. No value of ours holds a comma.
+    if joined || values.next().is_some() {
+        return Err(Refusal::metadata(entry, "must not be repeated (A6)"));
+    }
+    Ok(first)
 }
 
 fn bearer(authorization: &[u8]) -> Option<&[u8]> {

@@ -29,6 +29,11 @@ use crate::{
 /// The contract as compiled, for reflection and for the names of methods.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/latchkey_descriptor.bin"));
 
+/// The calls that the door answers itself: see `build.rs`, which leaves them out of their service.
+pub(super) const VERIFY_TOKEN: &str = "/latchkey.v1.TokenService/VerifyToken";
+/// As [`VERIFY_TOKEN`].
+pub(super) const VERIFY_TOKENS: &str = "/latchkey.v1.TokenService/VerifyTokens";
+
 /// Names that health is reported for: the server as a whole, then each service.
 const HEALTH_NAMES: [&str; 5] = [
     "",
@@ -61,12 +66,12 @@ pub struct Services {
     pub health: HealthReporter,
 }
 
-/// Puts the services together. Health and reflection alone need no caller. Streams end once `draining`
-/// completes.
+/// Puts the services together, to be served behind a [`super::Door`]: they take the caller from there. Streams end once
+/// `draining` completes.
 pub async fn services(app: App, settings: Settings, draining: Draining) -> Services {
     let Settings { message_bytes_max, stream_in_flight_max } = settings;
     let entry = Entry { app };
-    let tokens = Tokens { entry: entry.clone(), stream_in_flight_max, message_bytes_max, draining: draining.clone() };
+    let tokens = Tokens { entry: entry.clone(), stream_in_flight_max, draining: draining.clone() };
     let directory = Directory { entry: entry.clone() };
     let api_keys = ApiKeys { entry: entry.clone() };
     let events = Events { entry, draining };

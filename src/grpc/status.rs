@@ -126,21 +126,79 @@ impl Refusal {
         Self::new(Code::Unimplemented, ErrorReason::NotImplemented, "there is no such service or method")
     }
 
+    /// A request is encoded in a way that this server does not read.
+    #[must_use]
+    pub fn no_such_encoding() -> Self {
+        let message =
+            "the metadata entry `grpc-encoding` must be absent or `identity`: this server takes no compression";
+        Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message)
+    }
+
+    /// The headers of a call are too many or too long.
+    #[must_use]
+    pub fn headers_too_large(bytes_max: usize) -> Self {
+        let message = format!("the headers of the call are larger than {bytes_max} bytes in all: send less metadata");
+        let refusal = Self::new(Code::ResourceExhausted, ErrorReason::QuotaExceeded, message);
+        refusal.with("quota", "header_bytes").with("limit", bytes_max)
+    }
+
+    /// A message is larger than its caller may send.
+    #[must_use]
+    pub fn message_too_large(bytes_max: usize) -> Self {
+        let message = format!("the message is larger than {bytes_max} bytes: send several");
+        let refusal = Self::new(Code::ResourceExhausted, ErrorReason::QuotaExceeded, message);
+        refusal.with("quota", "message_bytes").with("limit", bytes_max)
+    }
+
+    /// A message does not come to its end.
+    #[must_use]
+    pub fn message_unfinished(patience: Duration) -> Self {
+        let message =
+            format!("the message was not complete within {} ms: send it again, in one go", patience.as_millis());
+        Self::new(Code::DeadlineExceeded, ErrorReason::MessageUnfinished, message)
+    }
+
+    /// A call is not one message, or not framed as one.
+    #[must_use]
+    pub fn bad_framing(message: &'static str) -> Self {
+        Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message)
+    }
+
+    /// A message is not one of its method's type.
+    #[must_use]
+    pub fn undecodable() -> Self {
+        Self::bad_framing("the message cannot be decoded: it is not a message of this method's type")
+    }
+
+    /// The time that the caller gave is over.
+    #[must_use]
+    pub fn deadline_exceeded() -> Self {
+        let message = "the deadline in `grpc-timeout` has passed: a change may or may not have been made";
+        Self::new(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, message)
+    }
+
+    /// Requests take all the memory that they, or those of one caller, may.
+    #[must_use]
+    pub fn no_room() -> Self {
+        let message = "too many bytes of requests are in memory: send fewer large messages at once";
+        Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
+    }
+
+    /// Too many calls of a method that takes no caller are open.
+    #[must_use]
+    pub fn too_many_open() -> Self {
+        let message = "too many calls of this method are open: come back later";
+        Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
+    }
+
     /// What the transport says no to before a handler sees the message: `None` if the status is
     /// not one of its refusals and should stay as it is.
     #[must_use]
     pub fn of_transport(status: &Status, message_bytes_max: usize) -> Option<Self> {
         match status.code() {
-            Code::OutOfRange => {
-                let message = format!("the message is larger than {message_bytes_max} bytes: send several");
-                let refusal = Self::new(Code::ResourceExhausted, ErrorReason::QuotaExceeded, message);
-                Some(refusal.with("quota", "message_bytes").with("limit", message_bytes_max))
-            }
+            Code::OutOfRange => Some(Self::message_too_large(message_bytes_max)),
             // The decoder calls a message that it cannot read an internal error; it is the caller's.
-            Code::Internal => {
-                let message = "the message cannot be decoded: it is not a message of this method's type";
-                Some(Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message))
-            }
+            Code::Internal => Some(Self::undecodable()),
             Code::Unimplemented if status.message().is_empty() => Some(Self::no_such_method()),
             Code::Unimplemented => Some(Self::new(Code::Unimplemented, ErrorReason::NotImplemented, status.message())),
             Code::NotFound => Some(Self::new(Code::NotFound, ErrorReason::NotFound, status.message())),
@@ -326,6 +384,13 @@ impl From<domain::Error> for Status {
     fn from(error: domain::Error) -> Self {
         Refusal::from(error).into()
     }
+}
+
+/// The status of a call whose client reset it, or went away, before its message was complete. Nobody reads it: it is
+/// what is counted.
+pub fn client_left(error: Box<dyn StdError + Send + Sync>) -> Status {
+    tracing::debug!(error = chain(&*error), "a client left before its message was complete");
+    Status::cancelled("the client ended the call before its message was complete")
 }
 
 fn reason_name(reason: ErrorReason) -> &'static str {

@@ -23,8 +23,9 @@ use super::{
 
 /// Streams that one connection may have open; each costs memory.
 const CONCURRENT_STREAMS_MAX: u32 = 1_000;
-/// All headers of a request: a token and a user fit many times over.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// All headers of a request. Far more than the 16 KiB that a call may have, so that a call with more is answered with a
+/// status that says so, rather than HTTP 431.
+const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
 /// Bytes of a call that may be here unread. Fixed rather than adaptive, which would send a PING for every few
 /// messages: what is asked here is small, and a large batch needs a few round trips at most.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;

@@ -15,7 +15,6 @@ use super::{
     admission::{Admission, Admitted, Caps, Full},
     connection::{self, Answer, Calls, Lifetime},
     cores::{Core, Dealer},
-    deadline::Deadlines,
     descriptors,
     spell::{self, Spell},
     stage::{Stage, Stages},
@@ -23,7 +22,7 @@ use super::{
 };
 use crate::{
     app::App,
-    grpc::{self, HotPath, Services},
+    grpc::{self, Services},
     settings::Settings,
     telemetry::{GrpcLayer, MethodTable, Metrics},
 };
@@ -61,11 +60,17 @@ pub(super) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
     };
     let draining = stages.reached(Stage::Draining).boxed().shared();
     let Services { routes, health } = grpc::services(app.clone(), bounds, draining).await;
+    let shared = grpc::Shared::new(grpc::Limits {
+        message_bytes_max: settings.request_bytes_max,
+        message_patience: Duration::from_millis(settings.request_message_timeout_ms),
+        memory_bytes_max: settings.requests_memory_bytes_max,
+        open_calls_max: settings.open_calls_max,
+    });
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
     // Each core has an observer of its own: what calls count on it must not be a neighbour's cache line.
     let calls = || {
-        let hot = HotPath::new(routes.clone(), app.clone(), bounds.message_bytes_max);
-        Deadlines(GrpcLayer::with_arrival(methods.clone(), metrics.clone(), turn::arrival).layer(hot))
+        let door = grpc::Door::new(routes.clone(), app.clone(), shared.clone());
+        GrpcLayer::with_arrival(methods.clone(), metrics.clone(), turn::arrival).layer(door)
     };
     let ready = cores.into_iter().map(|core| (core, calls())).unzip();
     let lifetime = Lifetime {

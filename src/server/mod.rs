@@ -5,7 +5,6 @@ mod admission;
 mod arrived;
 mod connection;
 mod cores;
-mod deadline;
 mod descriptors;
 mod listener;
 mod observe;

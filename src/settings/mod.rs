@@ -160,6 +160,12 @@ settings! {
         "Threads that serve calls; each connection belongs to one of them, and new ones go to the one that has the fewest";
     request_bytes_max: usize, "BYTES" [1_024, 1_073_741_824], Value("4194304"),
         "Largest request message accepted";
+    request_message_timeout_ms: u64, "MS" [100, 600_000], Value("10000"),
+        "How long a request message that has begun, or a unary call's that has not, may take to be complete";
+    requests_memory_bytes_max: usize, "BYTES" [1_048_576, 1_099_511_627_776], Value("67108864"),
+        "Most bytes of request messages that are large or incomplete in memory at one time, of which one account may take a quarter; more are answered RESOURCE_EXHAUSTED";
+    open_calls_max: usize, "CALLS" [1, 1_000_000], Value("1000"),
+        "Most open calls of each method that needs no caller: health, reflection and RevokeToken; more are answered RESOURCE_EXHAUSTED";
     stream_in_flight_max: usize, "MESSAGES" [1, 1_000_000], Value("256"),
         "Most unanswered messages on one verification stream";
     connection_age_max_s: u64, "SECONDS" [1, 31_536_000], Value("3600"),

@@ -19,8 +19,7 @@ use super::{MethodTable, Metrics};
 ///
 /// The span is current while the handler runs and while a stream's messages are made. The status comes from headers or
 /// trailers. No header, metadata or body is recorded. An RPC dropped before its end counts as unfinished and CANCELLED:
-/// its client went away, its handler panicked, or a layer outside of this one (such as one that keeps the client's
-/// deadline) gave up.
+/// its client went away, or its handler panicked.
 #[derive(Debug, Clone)]
 pub struct GrpcLayer(Arc<Observer>);
 
@@ -138,13 +137,6 @@ fn finish(rpc: &mut Option<Rpc>, code: Code) {
 }
 
 // === impl ObservedBody ===
-
-/// The body of an answer that no handler gave, which nothing observes.
-impl<B: Default> Default for ObservedBody<B> {
-    fn default() -> Self {
-        Self { inner: B::default(), rpc: None }
-    }
-}
 
 impl<B: Body> Body for ObservedBody<B> {
     type Data = B::Data;

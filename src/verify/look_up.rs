@@ -161,6 +161,13 @@ impl Memory<'_> {
         Some(answer)
     }
 
+    /// As [`Self::answer`], but not counted: for whoever asks again once all that the answer is for is in hand.
+    #[inline]
+    #[must_use]
+    pub fn look_ahead<'m>(&'m self, token: &Awaited<'_>, room: &'m mut Room) -> Option<Answer<'m>> {
+        self.uncounted(token, None::<&Requirement>, room)
+    }
+
     /// Many answers, in their order. `each` is given an answer's place, and `None` if the database must be asked for
     /// that one.
     pub fn verify_many<A, T>(&self, questions: &[Question<'_, A, T>], mut each: impl FnMut(usize, Option<&Answer<'_>>))

@@ -12,6 +12,7 @@ mod calls;
 mod connections;
 mod coverage;
 mod directory;
+mod door;
 mod errors;
 mod events;
 mod fair_shares;

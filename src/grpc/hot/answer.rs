@@ -6,11 +6,13 @@ use prost::{
     encoding::{WireType, encode_varint, encoded_len_varint},
 };
 
-use super::body::PREFIX_BYTES;
 use crate::{
     app::{self, Cached, Level, NamedSet},
     domain::verification::Outcome,
-    grpc::convert::{time::to_timestamp, token::to_outcome},
+    grpc::{
+        convert::{time::to_timestamp, token::to_outcome},
+        door::PREFIX_BYTES,
+    },
 };
 
 /// An answer of a few permissions and teams, to make room for.

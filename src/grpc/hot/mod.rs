@@ -1,17 +1,13 @@
-//! The short way for VerifyToken, VerifyTokens and the messages of StreamVerifyTokens: those that memory can answer are
-//! read where they lie in the transport's buffers and answered with bytes that are mostly ready-made.
+//! Verifications that memory can answer: read where they lie in the transport's buffers, and answered with bytes that are
+//! mostly ready-made. It reads and writes bytes; who asks, and what else there is to do, `grpc::verifications` knows.
 //!
-//! It answers only what is right in every respect. Whatever else it meets (another call, a field that is wrong or new,
-//! a caller who may not ask, a token that memory does not know) it hands on untouched, and the services decide: so no
-//! refusal is worded here, and no rule stands here a second time.
+//! It reads only what is right in every respect. Whatever else it meets (a field that is wrong or new, a token that
+//! memory does not know) is for the slow path, so no refusal is worded here, and no rule stands here a second time.
 
 mod answer;
-mod body;
 mod question;
 mod raw;
-mod service;
-mod stream;
 
+pub use answer::{Many, single};
+pub use question::{Batch, Single, correlation_id};
 pub use raw::Raw;
-pub use service::HotPath;
-pub(super) use stream::answer_message;

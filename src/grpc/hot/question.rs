@@ -1,7 +1,7 @@
 //! Requests as they are on the wire, read without a copy. Reads only what is as it should be: `None` is for whoever
 //! explains what is not.
 
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::{
     app::Question,
@@ -193,6 +193,20 @@ impl<'a> Batch<'a> {
         let requirement = |place: Option<usize>| place.map(|place| &self.requirements[place].1);
         self.checks.iter().map(|(token, place)| Question { token, requirement: requirement(*place) }).collect()
     }
+}
+
+/// The number of a message of a stream, whatever else is in it; `None` if its bytes are no message.
+pub fn correlation_id(message: &[u8]) -> Option<u64> {
+    let (mut bytes, mut found) = (message, 0);
+    while !bytes.is_empty() {
+        let (number, wire_type) = decode_key(&mut bytes).ok()?;
+        if (number, wire_type) == (1, WireType::Varint) {
+            found = decode_varint(&mut bytes).ok()?;
+        } else {
+            skip_field(wire_type, number, &mut bytes, DecodeContext::default()).ok()?;
+        }
+    }
+    Some(found)
 }
 
 /// What is alike is of one kind, what is not most likely of two. By the beginning, the middle and the end: where an
