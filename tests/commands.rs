@@ -5,7 +5,7 @@ mod support;
 
 use std::{path::PathBuf, time::Duration};
 
-use latchkey::proto::{GetCatalogueRequest, GetIdentityRequest};
+use latchkey::proto::{GetCatalogueRequest, GetIdentityRequest, ListEventsRequest};
 use support::{
     Caller, database,
     ground::on,
@@ -246,6 +246,27 @@ fn help_teaches() {
     }
     assert!(latchkey(["serve", "--no-such-flag"]).run(LIMIT).failure().contains("--no-such-flag"));
     assert!(latchkey(["serv"]).run(LIMIT).failure().contains("serve"), "a near name is suggested");
+}
+
+/// A3: the log of the program names the key, the call and the account of each read by break-glass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a3_a_read_by_break_glass_is_in_the_programs_log_and_in_the_events_when_it_stops() {
+    let database = database::fresh().await;
+    let token = run(&database.app_url, &["bootstrap"]).success();
+    let (process, channel) = serve(&database.app_url).await;
+    let caller = Caller { channel, token, on_behalf_of: None };
+    let identity = caller.tokens().get_identity(GetIdentityRequest {}).await.expect("live").into_inner();
+    let key_id = identity.api_key.expect("a key").key_id;
+    for _ in 0..2 {
+        caller.events().list_events(ListEventsRequest::default()).await.expect("an operator reads all");
+    }
+    process.signal(Signal::TERM);
+    let log = process.wait(LIMIT).stderr;
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("latchkey::audit")).collect();
+    assert_eq!(lines.len(), 2, "one for each read: {log}");
+    assert!(lines.iter().all(|line| line.contains(&key_id) && line.contains("list_events")), "{lines:?}");
+    let noted = "SELECT count(*)::text AS line FROM events WHERE kind = 'account.read_by_operator'";
+    assert_eq!(sql::lines(&database, noted).await.concat(), "1");
 }
 
 /// V6: the server's database role cannot change or delete events, or the server says so.

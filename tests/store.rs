@@ -24,10 +24,10 @@ mod migrations;
 mod peppers;
 #[path = "store/plans.rs"]
 mod plans;
-#[path = "store/powers.rs"]
-mod powers;
 #[path = "store/plans_writes.rs"]
 mod plans_writes;
+#[path = "store/powers.rs"]
+mod powers;
 #[path = "store/replicas.rs"]
 mod replicas;
 mod support;

@@ -41,6 +41,7 @@ impl App {
     ) -> Result<(Listed<StoredEvent, Revision>, Revision), Error> {
         let (mut reader, actor) = self.open(session).await?;
         check_may_read(&actor, session, filter.account_id.as_ref())?;
+        self.trace_log_read(&actor, filter.account_id.as_ref(), "list_events");
         let head = reader.head().await?;
         let place = Place::named(after);
         place.check(reader.as_mut(), head).await?;
@@ -66,6 +67,7 @@ impl App {
         let mut walk = {
             let (mut reader, actor) = self.open(session).await?;
             check_may_read(&actor, session, account)?;
+            self.trace_log_read(&actor, account, "verify_event_chain");
             ChainWalk::start(reader.as_mut(), start_number.max(1)).await?
         };
         let events_max = self.limits().chain_events_max;
@@ -81,6 +83,11 @@ impl App {
             tokio::task::yield_now().await;
         }
         Ok(walk.report)
+    }
+
+    /// Leaves a trace of a read of an account's events, or of all, if there is to be one (A3).
+    pub(super) fn trace_log_read(&self, actor: &Actor, account: Option<&AccountId>, call: &'static str) {
+        self.trace_read(actor, account, call, |caller| judge_reading(caller, &actor.catalogue, account));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What runs beside requests: usage marks, notes of ended tokens, forgetting old digests, erasing old deleted keys,
+//! What runs beside requests: usage marks, notes of ended tokens and of operators' reads, forgetting old digests, erasing old deleted keys,
 //! purging what large deletions left, evicting replicas that are lost.
 
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::{
 const PRESENTED_PERIOD: Duration = Duration::from_secs(1);
 /// How soon what a large deletion left begins to be removed.
 const PURGE_PERIOD: Duration = Duration::from_secs(1);
+const OPERATOR_READS_PERIOD: Duration = Duration::from_secs(1);
 const FORGET_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// How many digests one statement forgets: each batch is a short transaction.
 const FORGET_BATCH: u32 = 1_000;
@@ -33,6 +34,7 @@ impl App {
         tokio::join!(
             every(self.limits().usage_flush_interval, || self.flush_usage()),
             every(PRESENTED_PERIOD, || self.record_presented()),
+            every(OPERATOR_READS_PERIOD, || self.record_operator_reads()),
             every(FORGET_PERIOD, || self.forget_what_ended()),
             every(PURGE_PERIOD, || self.purge()),
         );

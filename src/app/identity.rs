@@ -18,6 +18,10 @@ impl App {
     /// Only those of an unknown or dead caller.
     pub async fn identity(&self, session: &Session) -> Result<IdentityView, Error> {
         let (mut reader, actor) = self.open(session).await?;
+        // Everyone may know who they are; only for a user can an operator ask beyond its own account.
+        if let Some(user) = session.on_behalf_of() {
+            self.trace_read(&actor, Some(&user.account_id), "get_identity", |_| Ok(()));
+        }
         let revision = reader.head().await?;
         let caller = actor.caller.ok_or(Error::Internal("a session without a caller"))?;
         let (key, user_id) = match &caller.identity {

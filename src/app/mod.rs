@@ -16,6 +16,7 @@ mod identity;
 mod looks;
 pub mod mint;
 mod mutation;
+mod operator_reads;
 mod place;
 pub mod ports;
 mod purge;
@@ -38,7 +39,7 @@ pub use self::{
     watch::{Warrant, Watched, Watching},
     watches::WatchLimits,
 };
-use self::{looks::Looks, mint::Minter, ports::Store, shares::Shares, watches::Watches};
+use self::{looks::Looks, mint::Minter, operator_reads::OperatorReads, ports::Store, shares::Shares, watches::Watches};
 use crate::verify::Verifier;
 pub use crate::verify::{Answer, Cached, Level, NamedSet, Question, Recall, Room, Verification};
 
@@ -74,6 +75,9 @@ pub struct Limits {
 pub trait Observer: Send + Sync {
     /// A mutation ended, after so many retries.
     fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration);
+
+    /// So many notes of operators' reads have found no room since the start.
+    fn operator_reads_dropped(&self, total: u64);
 }
 
 /// All use-cases. Cheap to clone.
@@ -87,6 +91,7 @@ struct Parts {
     limits: Limits,
     observer: Arc<dyn Observer>,
     looks: Looks,
+    operator_reads: OperatorReads,
     shares: Shares,
     watches: Watches,
 }
@@ -103,7 +108,17 @@ impl App {
     ) -> Self {
         let looks = Looks::new(store.clone());
         let (shares, watches) = (Shares::new(&limits.shares), Watches::new(limits.watches));
-        Self(Arc::new(Parts { store, verifier, minter, limits, observer, looks, shares, watches }))
+        Self(Arc::new(Parts {
+            store,
+            verifier,
+            minter,
+            limits,
+            observer,
+            looks,
+            operator_reads: OperatorReads::default(),
+            shares,
+            watches,
+        }))
     }
 
     /// The verification of this replica.
@@ -126,6 +141,10 @@ impl App {
 
     fn looks(&self) -> &Looks {
         &self.0.looks
+    }
+
+    fn operator_reads(&self) -> &OperatorReads {
+        &self.0.operator_reads
     }
 
     fn shares(&self) -> &Shares {

@@ -403,6 +403,9 @@ pub trait Tx: Reader {
     async fn end_retiring_tokens(&mut self, key: KeyId, end: Timestamp) -> StoreResult<()>;
     /// Notes that an ended token was presented; false if that was noted within the last hour (K8).
     async fn note_presented(&mut self, digest: &HashedToken, now: Timestamp) -> StoreResult<bool>;
+    /// Notes that a key read an account by the reach of `system.operate`; false if that was noted within the last
+    /// hour (A3).
+    async fn note_operator_read(&mut self, key: KeyId, account: &AccountId, now: Timestamp) -> StoreResult<bool>;
 
     /// Creates or replaces an account's row, but never its key count.
     async fn put_account(&mut self, account: &Account) -> StoreResult<()>;

@@ -59,6 +59,8 @@ pub(super) struct Actor {
     pub caller: Option<Caller>,
     /// For the log.
     pub principal: Option<Principal>,
+    /// It acts for a user, and the service's key was granted `system.operate` alone for that.
+    pub impersonates_by_operate: bool,
     /// The catalogue of the same snapshot.
     pub catalogue: Arc<Catalogue>,
     /// The database's clock.
@@ -211,16 +213,19 @@ impl Maker {
     pub async fn actor(&self, reader: &mut dyn Reader) -> Result<Actor, Error> {
         let Self::Session(session) = self else {
             let (catalogue, now) = (reader.catalogue().await?, reader.now().await?);
-            return Ok(Actor { caller: None, principal: None, catalogue, now });
+            return Ok(Actor { caller: None, principal: None, impersonates_by_operate: false, catalogue, now });
         };
         let CallerState { catalogue, now, token, granted } = reader.caller(&session.digest).await?;
         let facts = token.ok_or(Error::BadCredentials(Outcome::Unknown))?;
         check_live(facts.outcome(now, None))?;
+        let impersonates_by_operate = session.on_behalf_of.is_some()
+            && !granted.account_permissions.contains(SystemPermission::Impersonate.name());
         let (caller, principal) = match &session.on_behalf_of {
             None => key_caller(&facts, Named::Key(granted)),
             Some(user) => user_caller(reader, &facts, user, &catalogue).await?,
         };
-        Ok(Actor { caller: Some(caller), principal: Some(principal), catalogue, now })
+        let (caller, principal) = (Some(caller), Some(principal));
+        Ok(Actor { caller, principal, impersonates_by_operate, catalogue, now })
     }
 }
 
@@ -282,7 +287,13 @@ async fn live_user(reader: &mut dyn Reader, user: &OnBehalfOf) -> Result<UserPri
 impl Actor {
     /// True if the reach of `system.operate` stands behind the call: the log says so (A3).
     pub fn break_glass(&self) -> bool {
-        self.caller.as_ref().is_some_and(Caller::operates)
+        self.impersonates_by_operate || self.caller.as_ref().is_some_and(Caller::operates)
+    }
+
+    /// True if only the reach of `system.operate` lets the caller read what a rule guards (A3).
+    pub fn reads_by_operate(&self, rule: impl FnOnce(&Caller) -> Result<(), RuleError>) -> bool {
+        let by_operate = |caller: &Caller| caller.operates() && rule(&caller.without_operate(&self.catalogue)).is_err();
+        self.impersonates_by_operate || self.caller.as_ref().is_some_and(by_operate)
     }
 
     /// Refuses accounts beyond the caller's authority (A4).

@@ -39,6 +39,8 @@ const CHUNK: u32 = 32;
 const READ_PAUSE: Duration = Duration::from_millis(50);
 /// How long a watcher hears nothing at most: half of what it is promised.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often a watch by an operator leaves a trace (A3): a trace for each read would tell no more.
+const TRACE_PERIOD: Duration = Duration::from_secs(60);
 /// How often it is looked whether a watcher's time is over.
 const WARRANT_CHECK_PERIOD: Duration = Duration::from_millis(500);
 
@@ -78,6 +80,8 @@ struct Watch {
     caught_up: bool,
     read_at: Instant,
     told_at: Instant,
+    /// When a trace of an operator's reading was left last, if it is to leave one.
+    traced_at: Option<Instant>,
     applied: watch::Receiver<Option<Revision>>,
     _open: OpenWatch,
 }
@@ -107,6 +111,7 @@ impl App {
             caught_up: false,
             read_at: now,
             told_at: now,
+            traced_at: None,
             applied: self.verifier().applied_changes(),
             _open: open,
         };
@@ -234,6 +239,10 @@ impl Watch {
         let _turn = app.watch_turn(&session.payer()).await?;
         let (mut reader, actor) = app.open_watch(session).await?;
         check_may_read(&actor, session, account.as_ref())?;
+        if self.traced_at.is_none_or(|traced| traced.elapsed() >= TRACE_PERIOD) {
+            app.trace_log_read(&actor, account.as_ref(), "watch_events");
+            self.traced_at = Some(Instant::now());
+        }
         let (head, hash) = reader.head_hash().await?;
         self.place.check(reader.as_mut(), head).await?;
         let filter = EventFilter { account_id: account.clone(), ..EventFilter::default() };

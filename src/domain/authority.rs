@@ -91,6 +91,16 @@ impl Caller {
         self.account_id.is_system() && self.held.account.contains(permission.bit())
     }
 
+    /// The same caller as if it did not hold `system.operate`, nor what comes with it: what is refused to that one is
+    /// let through by break-glass alone (A3).
+    #[must_use]
+    pub fn without_operate(&self, catalogue: &Catalogue) -> Self {
+        let Named::Key(grants) = &self.named else { return self.clone() };
+        let mut grants = grants.clone();
+        grants.account_permissions.remove(SystemPermission::Operate.name());
+        Self { held: Held::of(&grants, catalogue), named: Named::Key(grants), ..self.clone() }
+    }
+
     /// A caller's authority ends at its own account, unless it operates (A4).
     ///
     /// # Errors

@@ -93,6 +93,8 @@ event_kinds! {
     CatalogueApplied = "catalogue.applied",
     /// An operator accepted the database's history: the first event of an epoch.
     HistoryAccepted = "history.accepted",
+    /// An operator read what only the reach of `system.operate` lets it read (A3). No authority changes.
+    AccountReadByOperator = "account.read_by_operator",
     /// More of what the event before it changed, which one event cannot hold.
     ChangeContinued = "change.continued",
     /// A team that was deleted before was taken from keys and users that still named it (A5).
@@ -113,6 +115,7 @@ impl EventKind {
             Self::ApiKeyCreated
                 | Self::ApiKeyEnabled
                 | Self::RotatedTokenPresented
+                | Self::AccountReadByOperator
                 // What they remove was withdrawn by the event of the deletion.
                 | Self::TeamPurged
                 | Self::AccountPurged

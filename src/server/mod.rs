@@ -425,6 +425,11 @@ impl Running {
             Ok(Err(error)) => tracing::warn!(error = %error, "the last uses of tokens were not written"),
             Err(_) => tracing::warn!("the last uses of tokens were not written: the database does not answer"),
         }
+        if !matches!(tokio::time::timeout(STEP_WAIT, app.record_operator_reads()).await, Ok(Ok(()))) {
+            tracing::warn!(
+                "the last reads by operators are not in the log: the lines of target latchkey::audit tell of them"
+            );
+        }
         // Not before: a mutation whose caller was cut off may have been about to commit.
         if tokio::time::timeout(STEP_WAIT, cores.stop()).await.is_err() {
             tracing::warn!("a serving thread is stuck in a call and was left behind");

@@ -21,6 +21,10 @@ impl Observer for Mutations {
     fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration) {
         self.0.mutation(name, succeeded, retries, duration);
     }
+
+    fn operator_reads_dropped(&self, total: u64) {
+        self.0.dropped_total(DroppedRecord::OperatorRead, total);
+    }
 }
 
 /// Verifications: a hot path pays for one atomic addition, and this copies the totals; one last time when `stopped`

@@ -7,7 +7,7 @@ REVOKE ALL ON
     {schema}.permissions, {schema}.catalogue_head, {schema}.default_roles, {schema}.accounts, {schema}.teams,
     {schema}.roles, {schema}.users, {schema}.user_roles, {schema}.peppers, {schema}.api_keys,
     {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.events,
-    {schema}.event_affected_keys, {schema}.log_head, {schema}.replicas
+    {schema}.event_affected_keys, {schema}.log_head, {schema}.replicas, {schema}.operator_reads
 FROM {role};
 
 GRANT SELECT, INSERT ON {schema}.events, {schema}.event_affected_keys, {schema}.peppers TO {role};
@@ -16,7 +16,8 @@ GRANT SELECT, UPDATE ON {schema}.log_head, {schema}.catalogue_head TO {role};
 GRANT SELECT, INSERT, UPDATE ON {schema}.permissions, {schema}.accounts TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     {schema}.default_roles, {schema}.teams, {schema}.roles, {schema}.users, {schema}.user_roles,
-    {schema}.api_keys, {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.replicas
+    {schema}.api_keys, {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.replicas,
+    {schema}.operator_reads
 TO {role};
 
 -- So that `serve` can tell whether the schema is its own.

@@ -14,6 +14,7 @@ pub mod key_list;
 mod listen;
 pub mod log;
 pub mod migrate;
+mod operator_reads;
 pub mod peppers;
 mod pool;
 pub mod powers;

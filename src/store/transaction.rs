@@ -15,7 +15,7 @@ use tracing::Instrument;
 use super::{
     accounts,
     ahead::ReadAhead,
-    api_keys, catalogue, log, peppers, purge, roles, secrets,
+    api_keys, catalogue, log, operator_reads, peppers, purge, roles, secrets,
     snapshot::{Session, run},
     teams, users,
 };
@@ -130,6 +130,10 @@ impl Tx for Session {
 
     async fn note_presented(&mut self, digest: &HashedToken, now: Timestamp) -> StoreResult<bool> {
         run!(self, conn => secrets::note_presented(conn, digest, now))
+    }
+
+    async fn note_operator_read(&mut self, key: KeyId, account: &AccountId, now: Timestamp) -> StoreResult<bool> {
+        run!(self, conn => operator_reads::note(conn, key, account, now))
     }
 
     async fn put_account(&mut self, account: &Account) -> StoreResult<()> {

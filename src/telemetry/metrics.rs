@@ -58,6 +58,8 @@ pub enum DroppedRecord {
     LateToken,
     /// The same, because the hour's events were used up.
     LateTokenFolded,
+    /// That an operator read what only `system.operate` lets it read (A3).
+    OperatorRead,
 }
 
 /// Why a log line was left out.
@@ -87,7 +89,7 @@ const CACHE_RESULTS: [&str; 3] = ["hit", "miss", "fence_refused"];
 /// In the order of [`Eviction`].
 const EVICTION_REASONS: [&str; 2] = ["full", "shared_bytes"];
 /// In the order of [`DroppedRecord`].
-const DROPPED_KINDS: [&str; 3] = ["usage", "late_token", "late_token_folded"];
+const DROPPED_KINDS: [&str; 4] = ["usage", "late_token", "late_token_folded", "operator_read"];
 /// In the order of [`LeftOut`].
 const LEFT_OUT_REASONS: [&str; 2] = ["buffer_full", "repeated"];
 /// Any other text counts as the last.

@@ -80,6 +80,8 @@ impl Covers {
             | EventKind::UserCreated
             | EventKind::UserUpdated
             | EventKind::UserDeleted => Self::default(),
+            // A note: nothing changes, no key's revision either.
+            EventKind::AccountReadByOperator => Self::default(),
             // No authority changes: a purge and an erasure remove what the event of the deletion withdrew, and a
             // continuation goes with the event before it, which raised what its kind raises. The keys that they name
             // fall below, since what an entry says of them (their state, that they are known) is of before.
@@ -161,7 +163,8 @@ mod tests {
     fn v1_an_event_of_an_account_or_team_raises_the_accounts_fence() {
         let is_purge = |kind: &EventKind| matches!(kind, EventKind::AccountPurged | EventKind::TeamPurged);
         let of_either = |kind: &EventKind| kind.name().starts_with("account.") || kind.name().starts_with("team.");
-        for kind in EventKind::ALL.iter().filter(|kind| of_either(kind) && !is_purge(kind)) {
+        let is_note = |kind: &EventKind| *kind == EventKind::AccountReadByOperator;
+        for kind in EventKind::ALL.iter().filter(|kind| of_either(kind) && !is_purge(kind) && !is_note(kind)) {
             assert_eq!(Covers::of(Some(&event(*kind, &[]))), Covers::account(&acme()), "{kind:?}");
         }
     }
@@ -180,6 +183,12 @@ mod tests {
         for kind in EventKind::ALL.iter().filter(|k| k.name().starts_with("role.") || k.name().starts_with("user.")) {
             assert_eq!(Covers::of(Some(&event(*kind, &[]))), Covers::default(), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a3_a_note_of_a_read_raises_nothing() {
+        assert_eq!(Covers::of(Some(&event(EventKind::AccountReadByOperator, &[]))), Covers::default());
+        assert!(!EventKind::AccountReadByOperator.can_narrow(), "nobody waits for it");
     }
 
     #[test]

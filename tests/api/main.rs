@@ -8,6 +8,7 @@ mod support;
 
 mod authority;
 mod bad_input;
+mod break_glass;
 mod calls;
 mod connections;
 mod coverage;

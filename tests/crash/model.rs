@@ -52,7 +52,7 @@ impl Model {
         let id = (event.account_id.clone(), target.id.clone());
         match event.kind() {
             EventKind::Unspecified => panic!("unknown kind: {event:?}"),
-            EventKind::CatalogueApplied | EventKind::RotatedTokenPresented => {}
+            EventKind::CatalogueApplied | EventKind::RotatedTokenPresented | EventKind::AccountReadByOperator => {}
             EventKind::ApiKeyCreated => {
                 assert!(!self.keys.contains_key(&id), "created twice: {event:?}");
                 self.keys.entry(id).or_default().change(number, event);

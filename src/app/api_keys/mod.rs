@@ -10,11 +10,12 @@ mod update;
 
 pub(super) use revoke::RecordPresented;
 
-use super::{error::Error, ports::Reader, session::Actor};
+use super::{App, error::Error, ports::Reader, session::Actor};
 use crate::domain::{
     Error as RuleError, ObjectKind,
     api_key::ApiKey,
-    authority,
+    authority::{self, Caller},
+    catalogue::Catalogue,
     grants::Grants,
     id::{AccountId, KeyId},
 };
@@ -35,6 +36,20 @@ async fn load_visible(
     let key = load(reader, actor, account, key).await?;
     actor.judge(|caller| authority::check_visible(caller, &key.content.subject(), &actor.catalogue))?;
     Ok(key)
+}
+
+/// Whether a caller reads keys of an account at all: what is asked of an operator as if it did not operate (A3).
+fn may_read(caller: &Caller, account: &AccountId, catalogue: &Catalogue) -> Result<(), RuleError> {
+    caller.reach(account)?;
+    caller.managed(catalogue).require_any()
+}
+
+impl App {
+    /// Leaves a trace of a read of an account's keys, if there is to be one: also of calls that change nothing and
+    /// answer with a key.
+    fn trace_key_read(&self, actor: &Actor, account: &AccountId, call: &'static str) {
+        self.trace_read(actor, Some(account), call, |caller| may_read(caller, account, &actor.catalogue));
+    }
 }
 
 /// Checks grants against the state: known names, team-scopable ones on teams, existing teams. What

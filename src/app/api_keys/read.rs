@@ -25,7 +25,10 @@ impl App {
     /// NOT_FOUND for what is absent or invisible (M8).
     pub async fn get_api_key(&self, session: &Session, account: &AccountId, key: KeyId) -> Result<ApiKey, Error> {
         let (mut reader, actor) = self.open(session).await?;
-        Ok(load_visible(reader.as_mut(), &actor, account, key).await?.shown_at(actor.now))
+        let found = load_visible(reader.as_mut(), &actor, account, key).await;
+        // That there is none is an answer too.
+        self.trace_key_read(&actor, account, "get_api_key");
+        Ok(found?.shown_at(actor.now))
     }
 
     /// Lists the keys that the caller may view, newest first; filters apply after visibility (M3).
@@ -46,6 +49,7 @@ impl App {
         actor.reach(account)?;
         let managed = actor.caller.as_ref().map_or(Managed::Account, |caller| caller.managed(&actor.catalogue));
         managed.require_any()?;
+        self.trace_key_read(&actor, account, "list_api_keys");
         if let Some(team) = &filter.team_id {
             managed.may_name(team)?;
         }

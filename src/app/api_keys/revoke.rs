@@ -82,7 +82,7 @@ async fn load(tx: &mut dyn Tx, account: &AccountId, key: KeyId) -> Result<(ApiKe
     let found = tx.api_key(account, key).await?.ok_or(RuleError::NotFound(ObjectKind::ApiKey))?;
     let principal = Principal { key_id: key, account_id: account.clone(), user_id: None };
     let (catalogue, now) = (tx.catalogue().await?, tx.now().await?);
-    Ok((found, Actor { caller: None, principal: Some(principal), catalogue, now }))
+    Ok((found, Actor { caller: None, principal: Some(principal), impersonates_by_operate: false, catalogue, now }))
 }
 
 #[async_trait]

@@ -88,6 +88,7 @@ impl Mutation for RotateApiKey {
             return Err(RuleError::QuotaExceeded { quota: "tokens_per_api_key", limit }.into());
         }
         if self.guard.validate_only {
+            self.app.trace_key_read(&actor, &self.account, Self::NAME);
             return Ok(Plan::unchanged((before.shown_at(actor.now), None)));
         }
         let (token, secret) = self.app.minter().token(tx).await?;

@@ -23,6 +23,7 @@ use crate::{
 };
 
 struct ChangeState {
+    app: App,
     maker: Maker,
     account: AccountId,
     key: KeyId,
@@ -65,7 +66,9 @@ impl App {
         guard: Guard,
     ) -> Result<Changed<ApiKey>, Error> {
         let validate_only = guard.validate_only;
-        let done = self.run(ChangeState { maker, account: account.clone(), key, change, guard }, validate_only).await?;
+        let done = self
+            .run(ChangeState { app: self.clone(), maker, account: account.clone(), key, change, guard }, validate_only)
+            .await?;
         let mut key = done.output;
         key.revision = stamped(&done.revisions, key.revision);
         Ok(Changed { value: key, propagation: done.propagation })
@@ -105,6 +108,9 @@ impl Mutation for ChangeState {
             StateChange::Disable | StateChange::Delete => authority::check_narrow(caller, &subject, &actor.catalogue),
         })?;
         let (kind, state) = self.change.leads_to();
+        if self.guard.validate_only || before.state == state {
+            self.app.trace_key_read(&actor, &self.account, Self::NAME);
+        }
         if before.state == state {
             return Ok(Plan::unchanged(before.shown_at(actor.now)));
         }

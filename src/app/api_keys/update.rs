@@ -107,6 +107,9 @@ impl Mutation for UpdateApiKey {
         if let Some(expiry) = self.edit.expiry.filter(|_| moved) {
             check_future(expiry, actor.now)?;
         }
+        if self.guard.validate_only || after.content == before.content {
+            self.app.trace_key_read(&actor, &self.account, Self::NAME);
+        }
         if after.content == before.content {
             return Ok(Plan::unchanged(before.shown_at(actor.now)));
         }

@@ -72,7 +72,7 @@ impl App {
     /// # Errors
     /// NOT_FOUND for what is absent, deleted or beyond the caller (A4).
     pub async fn get_account(&self, session: &Session, account: &AccountId) -> Result<Account, Error> {
-        Ok(self.open_directory(session, account).await?.2)
+        Ok(self.open_directory(session, account, "get_account").await?.2)
     }
 
     /// Lists all accounts in order of id; needs `system.directory`.
@@ -86,6 +86,10 @@ impl App {
     ) -> Result<Listed<Account, AccountId>, Error> {
         let (mut reader, actor) = self.open(session).await?;
         actor.require(SystemPermission::Directory, None)?;
+        self.trace_read(&actor, None, "list_accounts", |caller| {
+            let needed = SystemPermission::Directory;
+            if caller.holds(needed) { Ok(()) } else { Err(RuleError::missing(needed.name())) }
+        });
         let items = reader.accounts(&page.with_one_more()).await?;
         Ok(Listed::of(items, page.limit, |account| account.account_id.clone()))
     }

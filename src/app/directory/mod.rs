@@ -25,9 +25,15 @@ use crate::domain::{
 impl App {
     /// Opens a snapshot for a read of an account's directory: for `system.directory`, or for any
     /// manager of keys in its own account.
-    async fn open_directory(&self, session: &Session, account: &AccountId) -> Result<(Reading, Actor, Account), Error> {
+    async fn open_directory(
+        &self,
+        session: &Session,
+        account: &AccountId,
+        call: &'static str,
+    ) -> Result<(Reading, Actor, Account), Error> {
         let (mut reader, actor) = self.open(session).await?;
         actor.judge(|caller| may_read(caller, account, &actor))?;
+        self.trace_read(&actor, Some(account), call, |caller| may_read(caller, account, &actor));
         let found = existing_account(reader.as_mut(), account).await?;
         Ok((reader, actor, found))
     }

@@ -61,7 +61,7 @@ impl App {
     /// # Errors
     /// NOT_FOUND for what is absent or beyond the caller (A4).
     pub async fn get_role(&self, session: &Session, account: &AccountId, role: &RoleId) -> Result<Role, Error> {
-        let (mut reader, ..) = self.open_directory(session, account).await?;
+        let (mut reader, ..) = self.open_directory(session, account, "get_role").await?;
         Ok(reader.role(account, role).await?.ok_or(RuleError::NotFound(ObjectKind::Role))?)
     }
 
@@ -75,7 +75,7 @@ impl App {
         account: &AccountId,
         page: Page<RoleId>,
     ) -> Result<Listed<Role, RoleId>, Error> {
-        let (mut reader, ..) = self.open_directory(session, account).await?;
+        let (mut reader, ..) = self.open_directory(session, account, "list_roles").await?;
         let items = reader.roles(account, &page.with_one_more()).await?;
         Ok(Listed::of(items, page.limit, |role| role.role_id.clone()))
     }

@@ -65,7 +65,7 @@ impl App {
     /// # Errors
     /// NOT_FOUND for what is absent or beyond the caller (A4).
     pub async fn get_team(&self, session: &Session, account: &AccountId, team: &TeamId) -> Result<Team, Error> {
-        let (mut reader, ..) = self.open_directory(session, account).await?;
+        let (mut reader, ..) = self.open_directory(session, account, "get_team").await?;
         Ok(reader.team(account, team).await?.ok_or(RuleError::NotFound(ObjectKind::Team))?)
     }
 
@@ -79,7 +79,7 @@ impl App {
         account: &AccountId,
         page: Page<TeamId>,
     ) -> Result<Listed<Team, TeamId>, Error> {
-        let (mut reader, ..) = self.open_directory(session, account).await?;
+        let (mut reader, ..) = self.open_directory(session, account, "list_teams").await?;
         let items = reader.teams(account, &page.with_one_more()).await?;
         Ok(Listed::of(items, page.limit, |team| team.team_id.clone()))
     }

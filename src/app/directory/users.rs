@@ -70,7 +70,7 @@ impl App {
     /// # Errors
     /// NOT_FOUND for what is absent or beyond the caller (A4).
     pub async fn get_user(&self, session: &Session, account: &AccountId, user: &UserId) -> Result<User, Error> {
-        let (mut reader, ..) = self.open_directory(session, account).await?;
+        let (mut reader, ..) = self.open_directory(session, account, "get_user").await?;
         Ok(reader.user(account, user).await?.ok_or(RuleError::NotFound(ObjectKind::User))?)
     }
 
@@ -84,7 +84,7 @@ impl App {
         account: &AccountId,
         page: Page<UserId>,
     ) -> Result<Listed<User, UserId>, Error> {
-        let (mut reader, ..) = self.open_directory(session, account).await?;
+        let (mut reader, ..) = self.open_directory(session, account, "list_users").await?;
         let items = reader.users(account, &page.with_one_more()).await?;
         Ok(Listed::of(items, page.limit, |user| user.user_id.clone()))
     }

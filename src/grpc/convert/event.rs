@@ -90,6 +90,7 @@ kinds!(
     UserDeleted,
     CatalogueApplied,
     HistoryAccepted,
+    AccountReadByOperator,
     ChangeContinued,
     TeamPurged,
     AccountPurged,
