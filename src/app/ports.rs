@@ -39,6 +39,8 @@ pub enum Lane {
     Mutations,
     /// Reads.
     Reads,
+    /// Reads of open watches.
+    Watches,
     /// Housekeeping, and an operator's own commands.
     Upkeep,
 }

@@ -10,7 +10,7 @@ use super::{
     error::Error,
     ports::{Ahead, CallerState, Lane, Locks, Reader, UserPrincipal},
     shares::Reading,
-    turns::{CallerId, Payer},
+    turns::{CallerId, Payer, Turn},
     types::OnBehalfOf,
 };
 use crate::{
@@ -398,9 +398,9 @@ impl App {
         Ok((reader, actor))
     }
 
-    /// The same for one of the caller's watches.
-    pub(super) async fn open_watch(&self, session: &Session) -> Result<(Reading, Actor), Error> {
-        let mut reader = self.read_as_watch(&session.payer()).await?;
+    /// The same for one of the caller's watches, whose turn it is.
+    pub(super) async fn open_watch(&self, session: &Session, turn: Turn) -> Result<(Reading, Actor), Error> {
+        let mut reader = self.read_as_watch(turn).await?;
         let actor = Maker::Session(session.clone()).actor(reader.as_mut()).await?;
         Ok((reader, actor))
     }

@@ -16,8 +16,7 @@ use super::{
 };
 use crate::domain::id::AccountId;
 
-/// Watches that read at once, of all and of one account or caller: other reads go on beside them.
-const WATCH_READS_AT_ONCE_MAX: usize = 2;
+/// Watches of one account or caller that read at once: many may be open, and all of them read when the log grows.
 const WATCH_READS_PER_ACCOUNT_MAX: usize = 1;
 /// How long sharers of a row wait for whoever wants it alone. Those who have it are done by then; if other replicas'
 /// sharers keep it taken, nobody here gains by waiting longer.
@@ -34,6 +33,8 @@ pub struct ShareLimits {
     pub mutations_at_once_max: usize,
     /// The same of reads.
     pub reads_at_once_max: usize,
+    /// The same of reads of open watches.
+    pub watch_reads_at_once_max: usize,
     /// Mutations of one account at once, in each lane: they would wait for one row anyway.
     pub mutations_per_account_max: usize,
     /// Mutations of one caller at once, in each lane.
@@ -105,7 +106,7 @@ impl Shares {
             callers: turns(limits.callers_at_once_max, reads),
             mutations: turns(limits.mutations_at_once_max, mutations),
             reads: turns(limits.reads_at_once_max, reads),
-            watches: turns(WATCH_READS_AT_ONCE_MAX, watches),
+            watches: turns(limits.watch_reads_at_once_max, watches),
             catalogue: Shielded::default(),
             system: Shielded::default(),
         }
@@ -117,6 +118,7 @@ impl Shares {
             Lane::Callers => Some(&self.callers),
             Lane::Mutations => Some(&self.mutations),
             Lane::Reads => Some(&self.reads),
+            Lane::Watches => Some(&self.watches),
             // One thing after the other, by this process itself.
             Lane::Upkeep => None,
         }
@@ -173,15 +175,15 @@ impl App {
         Ok(Reading { reader: self.store().snapshot(lane).await?, _turn: turn })
     }
 
-    /// The same for a watch: it waits however many calls do, since it was bounded when it was opened.
-    pub(super) async fn read_as_watch(&self, payer: &Payer) -> Result<Reading, Error> {
-        let turn = self.unless_away(self.shares().reads.enter_anyway(payer)).await?;
-        Ok(Reading { reader: self.store().snapshot(Lane::Reads).await?, _turn: turn })
+    /// Waits until an open watch may read, whatever the account's other reads are, and however many wait: watches are
+    /// bounded where they are opened.
+    pub(super) async fn watch_turn(&self, payer: &Payer) -> Result<Turn, Error> {
+        self.unless_away(self.shares().watches.enter_anyway(payer)).await
     }
 
-    /// Waits until a watch may read.
-    pub(super) async fn watch_turn(&self, payer: &Payer) -> Result<Turn, Error> {
-        self.shares().watches.enter_anyway(payer).await
+    /// Opens a snapshot for a watch whose turn it is.
+    pub(super) async fn read_as_watch(&self, turn: Turn) -> Result<Reading, Error> {
+        Ok(Reading { reader: self.store().snapshot(Lane::Watches).await?, _turn: turn })
     }
 
     /// Nobody waits in a queue for a store that is known to be away.

@@ -142,12 +142,12 @@ impl Warrant {
         if self.is_judged() {
             return Ok(());
         }
-        let _turn = self.app.watch_turn(&self.session.payer()).await?;
+        let turn = self.app.watch_turn(&self.session.payer()).await?;
         // Somebody else may have judged it meanwhile.
         if self.is_judged() {
             return Ok(());
         }
-        let (mut reader, actor) = self.app.open_watch(&self.session).await?;
+        let (mut reader, actor) = self.app.open_watch(&self.session, turn).await?;
         check_may_read(&actor, &self.session, self.account.as_ref())?;
         self.judged_at(reader.head().await?);
         Ok(())
@@ -236,8 +236,8 @@ impl Watch {
     async fn read(&mut self) -> Result<(), Error> {
         let Warrant { app, session, account, .. } = &*self.warrant;
         self.warrant.check_history()?;
-        let _turn = app.watch_turn(&session.payer()).await?;
-        let (mut reader, actor) = app.open_watch(session).await?;
+        let turn = app.watch_turn(&session.payer()).await?;
+        let (mut reader, actor) = app.open_watch(session, turn).await?;
         check_may_read(&actor, session, account.as_ref())?;
         if self.traced_at.is_none_or(|traced| traced.elapsed() >= TRACE_PERIOD) {
             app.trace_log_read(&actor, account.as_ref(), "watch_events");

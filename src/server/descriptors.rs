@@ -38,6 +38,7 @@ fn caps(settings: &Settings, files_max: usize) -> Caps {
         settings.narrowing_pool_size_max,
         settings.caller_pool_size_max,
         settings.verify_pool_size_max,
+        settings.watch_pool_size_max,
         settings.upkeep_pool_size_max,
     ];
     let reserve = RESERVE + database.into_iter().sum::<usize>() + PER_THREAD * settings.serving_threads;
@@ -79,10 +80,10 @@ mod tests {
         for (files, connections, per_peer, total_max, per_peer_max) in [
             (1 << 20, "10000", "0", 10_000, 2_500),
             (20_000, "10000", "0", 10_000, 2_500),
-            (1_024, "10000", "0", 934, 233),
-            (256, "10000", "0", 166, 128),
+            (1_024, "10000", "0", 932, 233),
+            (256, "10000", "0", 164, 128),
             (256, "100", "0", 100, 100),
-            (256, "10000", "7", 166, 7),
+            (256, "10000", "7", 164, 7),
             (64, "10000", "0", 8, 8),
         ] {
             let expected = Caps { total_max, per_peer_max };

@@ -249,6 +249,7 @@ fn lane_sizes(settings: &Settings) -> LaneSizes {
         callers: settings.caller_pool_size_max,
         mutations: (settings.database_pool_size_max - reads).max(1),
         reads,
+        watches: settings.watch_pool_size_max,
         misses: settings.verify_pool_size_max,
         upkeep: settings.upkeep_pool_size_max,
     }
@@ -261,6 +262,7 @@ fn share_limits(settings: &Settings) -> ShareLimits {
         callers_at_once_max: sizes.callers,
         mutations_at_once_max: sizes.mutations,
         reads_at_once_max: sizes.reads,
+        watch_reads_at_once_max: sizes.watches,
         mutations_per_account_max: settings.mutations_per_account_max,
         mutations_per_caller_max: settings.mutations_per_caller_max,
         reads_per_account_max: settings.reads_per_account_max,

@@ -75,13 +75,15 @@ settings! {
     database_url: DatabaseUrl, "URL", Required, secret true,
         "Address of the PostgreSQL primary, `postgres://user:password@host:5432/name`";
     database_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("8"),
-        "Most database connections for mutations, lists and the log, half of them for mutations and half for reads, and at least one for each; with those of the next four settings and four more, for the lease, the barrier and notifications, a server has at most 22 by default";
+        "Most database connections for mutations, lists and the log, half of them for mutations and half for reads, and at least one for each; with those of the next five settings and four more, for the lease, the barrier and notifications, a server has at most 24 by default";
     narrowing_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
         "Most database connections for calls that only take authority away (delete, disable, revoke, suspend, deactivate), which wait for no other kind";
     caller_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
         "Most database connections for looking up the users that services act for";
     verify_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("4"),
         "Most database connections for verifications that miss the cache";
+    watch_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
+        "Most database connections for reads of open watches (WatchEvents), of which an account takes one at a time";
     upkeep_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
         "Most database connections for housekeeping: last uses, notes of ended tokens, forgetting";
     mutations_per_account_max: usize, "CALLS" [1, 1_000], Value("1"),

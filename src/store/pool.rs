@@ -36,6 +36,7 @@ pub struct Pools {
     callers: Pool<AsyncPgConnection>,
     mutations: Pool<AsyncPgConnection>,
     reads: Pool<AsyncPgConnection>,
+    watches: Pool<AsyncPgConnection>,
     misses: Pool<AsyncPgConnection>,
     upkeep: Pool<AsyncPgConnection>,
     follower: Pool<AsyncPgConnection>,
@@ -55,6 +56,8 @@ pub struct LaneSizes {
     pub mutations: usize,
     /// Reads.
     pub reads: usize,
+    /// Reads of open watches.
+    pub watches: usize,
     /// Verifications that memory cannot answer.
     pub misses: usize,
     /// Housekeeping.
@@ -125,6 +128,7 @@ impl Pools {
             callers: pool(sizes.callers)?,
             mutations: pool(sizes.mutations)?,
             reads: pool(sizes.reads)?,
+            watches: pool(sizes.watches)?,
             misses: pool(sizes.misses)?,
             upkeep: pool(sizes.upkeep)?,
             follower: pool(FOLLOWER_SIZE_MAX)?,
@@ -141,6 +145,7 @@ impl Pools {
             Lane::Callers => &self.callers,
             Lane::Mutations => &self.mutations,
             Lane::Reads => &self.reads,
+            Lane::Watches => &self.watches,
             Lane::Upkeep => &self.upkeep,
         })
         .await
@@ -188,8 +193,8 @@ impl Pools {
     /// Closes the pools: whoever asks for a connection from now on is told UNAVAILABLE.
     pub fn close(&self) {
         self.availability.close();
-        let Self { narrowing, callers, mutations, reads, misses, upkeep, follower, .. } = self;
-        for pool in [narrowing, callers, mutations, reads, misses, upkeep, follower] {
+        let Self { narrowing, callers, mutations, reads, watches, misses, upkeep, follower, .. } = self;
+        for pool in [narrowing, callers, mutations, reads, watches, misses, upkeep, follower] {
             pool.close();
         }
     }

@@ -39,7 +39,7 @@ async fn two() -> (Server, Server, Caller) {
 fn store(database: &Database) -> PostgresStore {
     let options = StoreOptions {
         url: database.app_url.clone(),
-        sizes: LaneSizes { narrowing: 2, callers: 1, mutations: 4, reads: 4, misses: 2, upkeep: 1 },
+        sizes: LaneSizes { narrowing: 2, callers: 1, mutations: 4, reads: 4, watches: 2, misses: 2, upkeep: 1 },
         timeout: Duration::from_secs(5),
         pepper_ids: vec!["test".into()],
         runtime: tokio::runtime::Handle::current(),

@@ -59,7 +59,7 @@ pub fn store(url: &str, timeout: Duration) -> PostgresStore {
 pub fn store_with(url: &str, timeout: Duration, pepper_ids: &[&str]) -> PostgresStore {
     let options = StoreOptions {
         url: url.to_owned(),
-        sizes: LaneSizes { narrowing: 2, callers: 1, mutations: 4, reads: 4, misses: 2, upkeep: 1 },
+        sizes: LaneSizes { narrowing: 2, callers: 1, mutations: 4, reads: 4, watches: 2, misses: 2, upkeep: 1 },
         timeout,
         pepper_ids: pepper_ids.iter().map(|id| (*id).to_owned()).collect(),
         runtime: Handle::current(),
