@@ -42,7 +42,9 @@ async fn a_retiring_token_ends_only_itself() {
     assert_eq!(world.verify(&rotated.token, None).await.outcome(), Outcome::Valid);
     let stored = get(&world.user("owner"), ACME, &id).await.unwrap();
     assert_eq!((stored.state(), stored.retiring_token_end_time), (State::Active, None));
-    let before = kinds_of(&world, &id).await;
+    let mut before = kinds_of(&world, &id).await;
+    // That it was presented after its end may be on record by now, or not yet (K8).
+    before.retain(|kind| *kind != Kind::RotatedTokenPresented);
     assert_eq!(before, [Kind::ApiKeyCreated, Kind::ApiKeyRotated, Kind::RetiringTokenRevoked]);
     revoke(&world.server.caller(&first)).await.expect("idempotent");
     assert_eq!(world.verify(&rotated.token, None).await.outcome(), Outcome::Valid);
