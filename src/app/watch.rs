@@ -186,7 +186,7 @@ impl Warrant {
     /// What the database says is no history to go on with before an operator has accepted it.
     fn check_history(&self) -> Result<(), Error> {
         match self.app.verifier().follower_state() {
-            FollowerState::Diverged => Err(VerifyError::Unavailable.into()),
+            FollowerState::Diverged | FollowerState::OtherDatabase => Err(VerifyError::Unavailable.into()),
             FollowerState::Starting | FollowerState::Following => Ok(()),
         }
     }

@@ -10,7 +10,9 @@ use crate::settings::Flags;
 #[command(
     after_help = "A replica that finds another history in the database than the one it followed answers UNAVAILABLE:\n\
                   events that it had applied are gone, or others are in their place. That happens after a fail-over to\n\
-                  a standby that had not received everything, or after a restore from a backup.\n\n\
+                  a standby that had not received everything, or after a restore from a backup. The same holds for every replica if\n\
+                  the database is another one than its log was written in, by its system identifier, timeline or oid: restored\n\
+                  from a dump or a base backup, copied, promoted, or upgraded with pg_upgrade.\n\n\
                   Before you accept, find out which database has the right history, make sure that no other one takes\n\
                   writes, and that every replica's database_url leads to it. Look at what was lost: keys that were\n\
                   revoked, disabled or rotated in the lost events are live again, and must be revoked again. Keys\n\

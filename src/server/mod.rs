@@ -36,7 +36,7 @@ use crate::{
     settings::Settings,
     store::{LaneSizes, PostgresStore, StoreOptions, migrate::SchemaStatus, peppers::PepperError},
     telemetry::Metrics,
-    verify::{self, Follower, Identity, RandomIncarnations, Verifier, clock::BootClock},
+    verify::{self, Follower, FollowerState, Identity, RandomIncarnations, Verifier, clock::BootClock},
 };
 
 /// What the table of replicas takes.
@@ -158,6 +158,7 @@ async fn open_for(purpose: Purpose, settings: &Settings, metrics: Arc<Metrics>) 
     if purpose == Purpose::Serving {
         role::check(&store.powers().await.map_err(unusable)?, settings)?;
     }
+    store.record_identity().await.map_err(unusable)?;
     let live = live_peppers(settings);
     // Before any is registered: a server that does not start leaves nothing behind.
     let missing = store.missing_peppers().await.map_err(unusable)?;
@@ -333,11 +334,12 @@ async fn serve(opened: Opened, settings: &Settings, metrics: Arc<Metrics>) -> Re
     let mut starting = Starting { stages: stages.clone(), beside: JoinSet::new() };
     let beside = &mut starting.beside;
     beside.spawn(follower.run(stages.reached(Stage::Stopped)));
-    beside.spawn(stages.until(Stage::Stopped, app.clone().housekeeping()));
     beside.spawn(stages.until(Stage::Draining, app.clone().evict_lost_replicas()));
     let stopped = stages.reached(Stage::Stopped);
     beside.spawn(observe::verifications(verifier.clone(), metrics.clone(), stopped));
     wait_until_following(&verifier).await?;
+    // Not before: what it removes it appends events of, and the log may be of another database.
+    starting.beside.spawn(stages.until(Stage::Stopped, app.clone().housekeeping()));
     let mut listener = JoinSet::new();
     let serving = Serving { app: app.clone(), settings: settings.clone(), metrics, cores: cores.all() };
     listener.spawn(listener::serve(bound, serving, stages.clone()));
@@ -373,7 +375,8 @@ const STEP_WAIT: Duration = Duration::from_secs(5);
 async fn wait_until_following(verifier: &Verifier) -> Result<(), StartError> {
     let mut changes = verifier.applied_changes();
     let following = async {
-        while !verifier.has_lease() {
+        // One that may answer nothing serves too: it says so, and goes on once an operator has accepted the history.
+        while !verifier.has_lease() && verifier.follower_state() != FollowerState::OtherDatabase {
             // The lease comes right after the revision: look again soon rather than wait for a change.
             let _ = tokio::time::timeout(Duration::from_millis(10), changes.changed()).await;
         }

@@ -22,7 +22,7 @@ use crate::{
         revision::Revision,
         time::Timestamp,
     },
-    verify::primary::{Head, LogEntry},
+    verify::primary::{Head, LogEntry, OtherDatabase},
 };
 
 /// The channel that a commit wakes followers on. Its payload says nothing: it is only a hint.
@@ -31,7 +31,8 @@ pub const CHANNEL: &str = "latchkey_events";
 /// The head and the clock by one statement. `clock_timestamp()`, not the transaction's start; and never before the
 /// last event, whatever the clock does: what ended at once stays ended, on every replica and after every restart.
 pub const HEAD_SQL: &str = "SELECT epoch, number, GREATEST(time, clock_timestamp()) AS time, hash, \
-     current_setting('in_hot_standby') = 'on' AS standby FROM log_head LIMIT 1";
+     current_setting('in_hot_standby') = 'on' AS standby, database_identity AS recorded, \
+     latchkey_database_identity() AS actual FROM log_head LIMIT 1";
 
 /// The clock of [`HEAD_SQL`].
 const NOW_SQL: &str = "SELECT GREATEST(time, clock_timestamp()) AS now FROM log_head LIMIT 1";
@@ -49,8 +50,9 @@ const TAKE_HEAD_SQL: &str = "UPDATE log_head h SET number = h.number + $1, \
 /// Checks what waits for the end of the transaction (K2).
 const CHECK_SQL: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 
-/// Locks the head as taking it does.
-const START_EPOCH_SQL: &str = "UPDATE log_head h SET epoch = h.epoch + 1 RETURNING h.epoch - 1 AS epoch, \
+/// Locks the head as taking it does. The accepted history is that of the database that it is in now.
+const START_EPOCH_SQL: &str = "UPDATE log_head h SET epoch = h.epoch + 1, \
+     database_identity = latchkey_database_identity() RETURNING h.epoch - 1 AS epoch, \
      h.number, h.time, h.hash";
 
 #[derive(QueryableByName)]
@@ -71,6 +73,10 @@ struct HeadNow {
     head: HeadRow,
     #[diesel(sql_type = Bool)]
     standby: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    recorded: Option<String>,
+    #[diesel(sql_type = Text)]
+    actual: String,
 }
 
 #[derive(QueryableByName)]
@@ -91,11 +97,14 @@ pub(super) struct EntryRow {
     pub hash: Link,
 }
 
-/// The head of the log and the database's clock.
-pub async fn head(conn: &mut AsyncPgConnection) -> QueryResult<Head> {
-    let HeadNow { head: row, standby } = statement(HEAD_SQL).get_result(conn).await?;
+/// The head of the log and the database's clock; or that it is another database than the log was written in.
+pub async fn head(conn: &mut AsyncPgConnection) -> QueryResult<Result<Head, OtherDatabase>> {
+    let HeadNow { head: row, standby, recorded, actual } = statement(HEAD_SQL).get_result(conn).await?;
     refuse_standby(standby)?;
-    Ok(Head { revision: revision(row.epoch, row.number), hash: row.hash.0, database_time: row.time.0 })
+    if let Some(recorded) = recorded.filter(|recorded| *recorded != actual) {
+        return Ok(Err(OtherDatabase { recorded, actual }));
+    }
+    Ok(Ok(Head { revision: revision(row.epoch, row.number), hash: row.hash.0, database_time: row.time.0 }))
 }
 
 /// The database's clock, now.

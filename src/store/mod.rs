@@ -10,6 +10,7 @@ mod availability;
 pub mod catalogue;
 pub mod event_list;
 pub mod fill;
+mod identity;
 pub mod key_list;
 mod listen;
 pub mod log;
@@ -122,6 +123,19 @@ impl PostgresStore {
         let mut connection = self.pools.lane(Lane::Upkeep).await?;
         let (conn, flight) = connection.parts();
         flight.run(powers::read(conn)).await
+    }
+
+    /// Records which database this is, if that is not on record: what [`identity`] compares with from then on.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it cannot be asked.
+    pub async fn record_identity(&self) -> StoreResult<()> {
+        let mut connection = self.pools.lane(Lane::Upkeep).await?;
+        let (conn, flight) = connection.parts();
+        if let Some(identity) = flight.run(identity::record(conn)).await? {
+            tracing::info!(identity, "the database's identity is on record now");
+        }
+        Ok(())
     }
 
     /// Registers the check values of peppers whose ids are new, and refuses one whose id is known
@@ -287,7 +301,9 @@ impl Primary for PostgresStore {
         let mut connection = self.pools.follower().await.map_err(unavailable)?;
         sent.mark();
         let (conn, flight) = connection.parts();
-        flight.run(log::head(conn)).await.map_err(unavailable)
+        let head = flight.run(log::head(conn)).await.map_err(unavailable)?;
+        self.pools.identity().note(head.is_err());
+        head.map_err(|other| Unavailable(other.into()))
     }
 
     async fn events_after(&self, number: i64, limit: u32) -> Result<Vec<LogEntry>, Unavailable> {

@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 
 use super::{
     availability::{Availability, connecting_is_answer},
+    identity::{self, KnownIdentity},
     sqlstate,
 };
 use crate::app::{
@@ -41,6 +42,7 @@ pub struct Pools {
     upkeep: Pool<AsyncPgConnection>,
     follower: Pool<AsyncPgConnection>,
     availability: Availability,
+    identity: KnownIdentity,
     timeout: Duration,
     runtime: Handle,
 }
@@ -103,7 +105,7 @@ impl Pools {
     /// Pools of at most so many connections each; none is made before it is needed.
     pub fn new(url: &str, sizes: LaneSizes, timeout: Duration, runtime: Handle) -> StoreResult<Self> {
         let availability = Availability::new(primary_only(url), timeout, runtime.clone());
-        let pool = |size_max: usize| {
+        let pool = |size_max: usize, work: Work| {
             let mut config = ManagerConfig::default();
             // A connection that is known to be clean needs no round trip to show it; one whose
             // server is gone is noticed by its driver.
@@ -111,9 +113,8 @@ impl Pools {
             let (runtime, availability) = (runtime.clone(), availability.clone());
             config.custom_setup = Box::new(move |url| {
                 let (url, availability) = (url.to_owned(), availability.clone());
-                let made = runtime.spawn(async move {
-                    availability.watch(establish(url, timeout, Some(timeout)), connecting_is_answer).await
-                });
+                let made = runtime
+                    .spawn(async move { availability.watch(connect(url, timeout, work), connecting_is_answer).await });
                 async move { made.await.unwrap_or_else(|gone| Err(ConnectionError::BadConnection(gone.to_string()))) }
                     .boxed()
             });
@@ -124,15 +125,16 @@ impl Pools {
             builder.build().map_err(|error| StoreError::Bug(error.into()))
         };
         Ok(Self {
-            narrowing: pool(sizes.narrowing)?,
-            callers: pool(sizes.callers)?,
-            mutations: pool(sizes.mutations)?,
-            reads: pool(sizes.reads)?,
-            watches: pool(sizes.watches)?,
-            misses: pool(sizes.misses)?,
-            upkeep: pool(sizes.upkeep)?,
-            follower: pool(FOLLOWER_SIZE_MAX)?,
+            narrowing: pool(sizes.narrowing, Work::OfCallers)?,
+            callers: pool(sizes.callers, Work::OfCallers)?,
+            mutations: pool(sizes.mutations, Work::OfCallers)?,
+            reads: pool(sizes.reads, Work::OfCallers)?,
+            watches: pool(sizes.watches, Work::OfCallers)?,
+            misses: pool(sizes.misses, Work::OfCallers)?,
+            upkeep: pool(sizes.upkeep, Work::OfItself)?,
+            follower: pool(FOLLOWER_SIZE_MAX, Work::OfItself)?,
             availability,
+            identity: KnownIdentity::default(),
             timeout,
             runtime,
         })
@@ -140,6 +142,7 @@ impl Pools {
 
     /// A connection of a lane.
     pub async fn lane(&self, lane: Lane) -> StoreResult<Connection> {
+        self.identity.check()?;
         self.get_if_there(match lane {
             Lane::Narrowing => &self.narrowing,
             Lane::Callers => &self.callers,
@@ -153,6 +156,7 @@ impl Pools {
 
     /// A connection for verification misses.
     pub async fn misses(&self) -> StoreResult<Connection> {
+        self.identity.check()?;
         self.get_if_there(&self.misses).await
     }
 
@@ -169,6 +173,11 @@ impl Pools {
     /// What is known of the database.
     pub fn availability(&self) -> &Availability {
         &self.availability
+    }
+
+    /// Whether the database is the one that its log was written in.
+    pub fn identity(&self) -> &KnownIdentity {
+        &self.identity
     }
 
     /// The time limit of one statement.
@@ -207,6 +216,29 @@ impl Pools {
 const SETUP_SQL: &str = "SET jit = off; \
      DO $$ BEGIN PERFORM set_config('lc_messages', 'C', false); \
      EXCEPTION WHEN insufficient_privilege THEN NULL; END $$";
+
+/// Whose work a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// What a caller is answered by: only from the database that the log was written in.
+    OfCallers,
+    /// The follower's looks, which find that out; upkeep and an operator's commands, of which one accepts it.
+    OfItself,
+}
+
+/// Connects for some work.
+async fn connect(url: String, timeout: Duration, work: Work) -> ConnectionResult<AsyncPgConnection> {
+    let connect = async {
+        let mut connection = establish(url, timeout, Some(timeout)).await?;
+        if work == Work::OfCallers {
+            let checked = connection.batch_execute(identity::CHECK_SQL).await;
+            checked.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        }
+        Ok(connection)
+    };
+    let late = || Err(ConnectionError::BadConnection("connecting took longer than the time limit".into()));
+    tokio::time::timeout(timeout, connect).await.unwrap_or_else(|_| late())
+}
 
 /// Connects to the primary within the time limit. With a statement limit the server itself ends what
 /// runs longer: else each statement given up here would leave a busy backend behind, and a long lock

@@ -17,8 +17,9 @@ use super::{
     purge, roles, secrets, teams, users,
 };
 use crate::{
-    app::ports::{
-        ApiKeyFilter, CallerState, EventFilter, Found, Page, Reader, StoreResult, StoredEvent, UserPrincipal,
+    app::{
+        error::StoreError,
+        ports::{ApiKeyFilter, CallerState, EventFilter, Found, Page, Reader, StoreResult, StoredEvent, UserPrincipal},
     },
     domain::{
         api_key::ApiKey,
@@ -32,6 +33,7 @@ use crate::{
         token::HashedToken,
         verification::TokenFacts,
     },
+    verify::primary::Head,
 };
 
 /// Opens a reader's snapshot.
@@ -83,16 +85,21 @@ impl Session {
             ahead: ReadAhead::default(),
         }
     }
+
+    /// The head, of the database that the log was written in.
+    async fn known_head(&mut self) -> StoreResult<Head> {
+        run!(self, conn => log::head(conn))?.map_err(|other| StoreError::Unavailable(other.into()))
+    }
 }
 
 #[async_trait]
 impl Reader for Session {
     async fn head(&mut self) -> StoreResult<Revision> {
-        run!(self, conn => log::head(conn)).map(|head| head.revision)
+        Ok(self.known_head().await?.revision)
     }
 
     async fn head_hash(&mut self) -> StoreResult<(Revision, Hash)> {
-        run!(self, conn => log::head(conn)).map(|head| (head.revision, head.hash))
+        self.known_head().await.map(|head| (head.revision, head.hash))
     }
 
     async fn now(&mut self) -> StoreResult<Timestamp> {

@@ -19,7 +19,9 @@ use super::{
     follower::Follower,
     limits::Limits,
     membership::{Identity, Incarnations},
-    primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Sent, Unavailable},
+    primary::{
+        Acknowledged, Acknowledgement, Fill, Head, LogEntry, OtherDatabase, Primary, Registration, Sent, Unavailable,
+    },
     verifier::Verifier,
 };
 use crate::domain::{
@@ -98,6 +100,8 @@ pub struct Database {
     pub latency_micros: (i64, i64),
     pub skew: i64,
     pub missing_peppers: Vec<String>,
+    /// Which database stands with the head, and which one this is.
+    pub identities: (u8, u8),
 }
 
 /// A call to the database.
@@ -160,6 +164,7 @@ impl Database {
     /// What `latchkey accept-history` does.
     pub fn accept_history(&mut self) {
         self.epoch += 1;
+        self.identities.0 = self.identities.1;
         self.append(Some(EventKind::HistoryAccepted), 1);
     }
 
@@ -300,12 +305,15 @@ impl Primary for FakePrimary {
     async fn head(&self, sent: &Sent<'_>) -> Result<Head, Unavailable> {
         sent.mark();
         self.heads.fetch_add(1, Ordering::SeqCst);
-        let read = |database: &mut Database, now| Head {
-            revision: database.head(),
-            hash: database.head_hash(),
-            database_time: now,
+        let read = |database: &mut Database, now| {
+            let (recorded, actual) = database.identities;
+            if recorded != actual {
+                let other = OtherDatabase { recorded: recorded.to_string(), actual: actual.to_string() };
+                return Err(Unavailable(Box::new(other)));
+            }
+            Ok(Head { revision: database.head(), hash: database.head_hash(), database_time: now })
         };
-        self.ask(Call::Head, read).await
+        self.ask(Call::Head, read).await?
     }
 
     async fn events_after(&self, number: i64, limit: u32) -> Result<Vec<LogEntry>, Unavailable> {
@@ -374,6 +382,7 @@ impl World {
             latency_micros: (0, 0),
             skew: DATABASE_SKEW,
             missing_peppers: vec![],
+            identities: (1, 1),
         };
         let primary = Arc::new(FakePrimary {
             clock: clock.clone(),

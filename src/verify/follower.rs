@@ -15,6 +15,8 @@
 //!   that was read after that reply are applied: PostgreSQL may have lost the deletion of the row in a
 //!   crash, and mutations have gone by that did not wait.
 //! - A row that is gone means: join again, as somebody new.
+//! - In another database than the log was written in, whether that is found before joining or later, nothing is
+//!   answered: the lease goes at once. What was a replica of the right one joins it again, as somebody new.
 //! - Another history ends everything until an operator accepts it, which starts a later epoch; then the
 //!   replica joins afresh. Stamps of the old epoch are below every fence of the new.
 //!
@@ -29,7 +31,7 @@ use super::{
     divergence::Point,
     membership::{Identity, Membership, Told},
     planted::{Bug, planted},
-    primary::{Head, LogEntry, Sent, Unavailable},
+    primary::{Head, LogEntry, OtherDatabase, Sent, Unavailable},
     replica::{FollowerState, Replica},
 };
 use crate::domain::{
@@ -47,10 +49,13 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 pub enum RoundError {
     /// The database did not answer: the next round tries again.
     #[error("the log could not be read")]
-    Unavailable(#[from] Unavailable),
+    Unavailable(#[source] Unavailable),
     /// The history is not the one that was followed: no round will succeed before an operator accepts it.
     #[error("the database's history is not the one that this replica followed")]
     Diverged(#[from] Divergence),
+    /// The database is another one than its log was written in.
+    #[error(transparent)]
+    OtherDatabase(OtherDatabase),
 }
 
 /// The follower of one replica. Made by [`super::verifier::Verifier::new`], and to be run once.
@@ -63,6 +68,8 @@ pub struct Follower {
     /// head was first read.
     last: Option<Point>,
     failures: u32,
+    /// Of which other database was said last that it is not the one.
+    elsewhere: Option<OtherDatabase>,
 }
 
 /// The end of the log, and the moment of the boot clock before it was asked for.
@@ -75,7 +82,7 @@ struct Reading {
 impl Follower {
     pub(super) fn new(replica: Arc<Replica>, identity: Identity, pepper_ids: Vec<String>) -> Self {
         let membership = Membership::new(replica.clone(), identity, pepper_ids);
-        Self { replica, membership, joined: false, last: None, failures: 0 }
+        Self { replica, membership, joined: false, last: None, failures: 0, elsewhere: None }
     }
 
     /// Follows the log until `stop`, and gives up the lease then, and the row. Errors end nothing: while
@@ -109,12 +116,18 @@ impl Follower {
             Some(last) if self.joined && !self.starts_over() => self.follow(last).await,
             _ => self.join().await,
         };
-        if let Err(RoundError::Diverged(_)) = result {
-            // The state first: who then finds no lease does not ask the database either.
-            self.replica.set_state(FollowerState::Diverged);
-            self.joined = false;
-            self.membership.leave().await;
-        }
+        let refused = match &result {
+            Err(RoundError::Diverged(_)) => FollowerState::Diverged,
+            // What had diverged before has not come back with the database.
+            Err(RoundError::OtherDatabase(_)) if self.replica.state() != FollowerState::Diverged => {
+                FollowerState::OtherDatabase
+            }
+            _ => return result,
+        };
+        // The state first: who then finds no lease does not ask the database either.
+        self.replica.set_state(refused);
+        self.joined = false;
+        self.membership.leave().await;
         result
     }
 
@@ -127,6 +140,10 @@ impl Follower {
     async fn join(&mut self) -> Result<(), RoundError> {
         self.joined = false;
         self.membership.leave().await;
+        if self.replica.state() == FollowerState::OtherDatabase {
+            // As long as it is that one, no row is made in it.
+            self.read_head().await?;
+        }
         // First without a row: who lacks a pepper would only be waited for.
         self.check_peppers().await?;
         let joined = self.join_registered().await;
@@ -207,7 +224,7 @@ impl Follower {
     async fn look_again(&mut self, last: Point) -> Result<(), RoundError> {
         match self.read_head().await {
             Ok(reading) if reading.point.epoch() > last.epoch() => self.join_accepted(&reading).await,
-            Err(unavailable @ RoundError::Unavailable(_)) => Err(unavailable),
+            Err(error @ (RoundError::Unavailable(_) | RoundError::OtherDatabase(_))) => Err(error),
             // In what way it differs was said when it was found.
             Ok(_) | Err(RoundError::Diverged(_)) => Err(Divergence::Before.into()),
         }
@@ -282,7 +299,7 @@ impl Follower {
                 if self.failures > 0 {
                     tracing::info!(rounds_failed = self.failures, "the log is followed again");
                 }
-                self.failures = 0;
+                (self.failures, self.elsewhere) = (0, None);
                 // Somebody may wait for what the database has not been told yet.
                 let due = self.membership.renewal_due_in(self.replica.clock.boot_micros());
                 let pause = if self.membership.has_told(self.last) { due } else { Duration::ZERO };
@@ -295,6 +312,20 @@ impl Follower {
                 self.failures = self.failures.saturating_add(1);
                 Pause::BackOff(back_off(self.failures))
             }
+            Err(RoundError::OtherDatabase(other)) => {
+                if self.failures == 0 || self.elsewhere.as_ref() != Some(&other) {
+                    tracing::error!(
+                        recorded = other.recorded,
+                        actual = other.actual,
+                        "the database is another one than its log was written in: every call is UNAVAILABLE. Was it \
+                         restored, copied, upgraded or promoted? Find out what was lost, and then accept it with `latchkey \
+                         accept-history`; no restart is needed. If database_url leads to the wrong database, correct it"
+                    );
+                }
+                self.failures = self.failures.saturating_add(1);
+                self.elsewhere = Some(other);
+                Pause::BackOff(BACK_OFF_MAX)
+            }
             Err(RoundError::Diverged(Divergence::Before)) => Pause::BackOff(BACK_OFF_MAX),
             Err(RoundError::Diverged(divergence)) => {
                 tracing::error!(
@@ -306,6 +337,12 @@ impl Follower {
                 Pause::BackOff(BACK_OFF_MAX)
             }
         }
+    }
+}
+
+impl From<Unavailable> for RoundError {
+    fn from(Unavailable(cause): Unavailable) -> Self {
+        cause.downcast().map_or_else(|cause| Self::Unavailable(Unavailable(cause)), |other| Self::OtherDatabase(*other))
     }
 }
 

@@ -200,3 +200,5 @@ async fn a_follower_diverges_when_the_events_do_not_lead_to_the_head_that_was_re
 mod history;
 #[path = "membership_tests.rs"]
 mod membership;
+#[path = "restored_tests.rs"]
+mod restored;

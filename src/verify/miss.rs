@@ -20,7 +20,7 @@ use super::{
     negative::NegativeCache,
     planted::{Bug, planted},
     primary::{Fill, Sent, Unavailable},
-    replica::{FollowerState, Replica},
+    replica::Replica,
     slot::LastUse,
     usage::Marks,
 };
@@ -159,7 +159,7 @@ impl Loader {
 
     async fn load(&self, digests: &[HashedToken]) -> Option<Loaded> {
         let before = self.replica.applied.stamp();
-        if self.replica.state() == FollowerState::Diverged {
+        if self.replica.is_refused() {
             return None;
         }
         let timeout = self.replica.limits.miss_timeout;

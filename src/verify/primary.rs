@@ -26,6 +26,20 @@ use crate::domain::{
 #[error("the store is unavailable")]
 pub struct Unavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
+/// The database is another one than the log on it was written in: it was restored, copied or promoted, and nobody knows
+/// what was lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the database is another one than its log was written in (recorded: {recorded}, actual: {actual}; system, timeline \
+     and database)"
+)]
+pub struct OtherDatabase {
+    /// The identity that stands with the head of the log.
+    pub recorded: String,
+    /// The database's own.
+    pub actual: String,
+}
+
 /// What one snapshot of the primary says of a token.
 #[derive(Clone, Debug)]
 pub struct Fill {
@@ -140,7 +154,8 @@ pub trait Primary: Send + Sync {
     /// snapshot.
     async fn fill(&self, digests: &[HashedToken], sent: &Sent<'_>) -> Result<Fill, Unavailable>;
 
-    /// Reads the head of the log. For the follower alone: it never waits behind misses.
+    /// Reads the head of the log. For the follower alone: it never waits behind misses. The cause of what it returns
+    /// is [`OtherDatabase`] if the log was written in another one.
     async fn head(&self, sent: &Sent<'_>) -> Result<Head, Unavailable>;
 
     /// Reads at most `limit` events with numbers above `number`, in order.

@@ -32,6 +32,9 @@ pub enum FollowerState {
     /// The database's history is not the one that was followed: nothing is answered until an operator
     /// accepts it.
     Diverged,
+    /// The database is another one than its log was written in: nothing is answered until an operator accepts it, or
+    /// the right one is back.
+    OtherDatabase,
 }
 
 /// A catalogue, and the epoch of the log that it was read in: a history that was lost may have numbered
@@ -79,8 +82,14 @@ impl Replica {
         match self.state.load(Ordering::Acquire) {
             0 => FollowerState::Starting,
             1 => FollowerState::Following,
-            _ => FollowerState::Diverged,
+            2 => FollowerState::Diverged,
+            _ => FollowerState::OtherDatabase,
         }
+    }
+
+    /// True while nothing that the database says may be answered.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.state(), FollowerState::Diverged | FollowerState::OtherDatabase)
     }
 
     pub fn set_state(&self, state: FollowerState) {
@@ -90,8 +99,7 @@ impl Replica {
     /// True if what was read at a revision is of the history that is followed, or of any while none is.
     pub fn follows(&self, revision: RevisionStamp) -> bool {
         let epoch = revision.revision().epoch;
-        self.state() != FollowerState::Diverged
-            && self.applied.stamp().is_none_or(|applied| applied.revision().epoch == epoch)
+        !self.is_refused() && self.applied.stamp().is_none_or(|applied| applied.revision().epoch == epoch)
     }
 
     /// Notes that a fill was read at a revision.

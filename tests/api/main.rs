@@ -22,6 +22,7 @@ mod permissions;
 mod principals;
 mod propagation;
 mod replicas;
+mod restored;
 mod tokens;
 mod verification;
 mod waits;

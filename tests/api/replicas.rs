@@ -130,6 +130,7 @@ async fn v2_a_restored_database_is_unavailable_until_its_history_is_accepted_and
     one.database
         .execute_as_owner(&format!(
             "DELETE FROM api_key_secrets WHERE key_id IN (SELECT key_id FROM api_keys WHERE name = 'lost'); \
+             UPDATE api_keys SET state = 'deleted', delete_time = now() WHERE name = 'lost'; \
              DELETE FROM api_keys WHERE name = 'lost'; DELETE FROM events WHERE number > {head}; \
              UPDATE log_head SET number = {head}, hash = (SELECT hash FROM events WHERE number = {head})"
         ))
