@@ -107,7 +107,35 @@ pub fn to_event(stored: StoredEvent) -> proto::Event {
     }
 }
 
+/// What the lists of one event may take in a message. An event is at most two thirds of that
+/// (`domain::event_parts`) unless an earlier release wrote it; a page of events and one more fit into 4 MiB.
+const SHOWN_BYTES_MAX: usize = 3 << 19;
+
+/// Cuts the lists of an event off where they would take too much; whether it did.
+fn shorten(event: &mut proto::Event, bytes_max: usize) -> bool {
+    /// What an item takes beside its text.
+    const ITEM_BYTES: usize = 5;
+    let (mut bytes, mut is_cut) = (0, false);
+    let changes = event.changes.iter_mut().flat_map(|change| [&mut change.added, &mut change.removed]);
+    for list in changes.chain([&mut event.affected_key_ids]) {
+        let fitting = list.iter().take_while(|item| {
+            bytes += item.len() + ITEM_BYTES;
+            bytes <= bytes_max
+        });
+        let fitting = fitting.count();
+        is_cut |= fitting < list.len();
+        list.truncate(fitting);
+    }
+    is_cut
+}
+
 fn to_readable_event(event: Event, hash: Vec<u8>) -> proto::Event {
+    let mut shown = to_whole_event(event, hash);
+    shown.truncated = shorten(&mut shown, SHOWN_BYTES_MAX);
+    shown
+}
+
+fn to_whole_event(event: Event, hash: Vec<u8>) -> proto::Event {
     proto::Event {
         revision: Some(to_revision(event.revision)),
         event_id: event.event_id.to_string(),
@@ -121,6 +149,7 @@ fn to_readable_event(event: Event, hash: Vec<u8>) -> proto::Event {
         affected_key_ids: event.affected_key_ids.iter().map(ToString::to_string).collect(),
         break_glass: event.break_glass,
         hash,
+        truncated: false,
     }
 }
 
@@ -162,6 +191,21 @@ mod tests {
         let numbers = (1..1_000).filter_map(|n| proto::EventKind::try_from(n).ok());
         assert_eq!(numbers.filter_map(from_kind).count(), EventKind::ALL.len());
         assert_eq!((1..1_000).filter(|n| proto::EventKind::try_from(*n).is_ok()).count(), EventKind::ALL.len());
+    }
+
+    #[test]
+    fn an_event_of_an_earlier_release_is_cut_off_where_a_watcher_would_not_take_it() {
+        use prost::Message;
+        let list = |n: usize| (0..n).map(|n| format!("key_{n:026}")).collect::<Vec<_>>();
+        let change = proto::FieldChange { field: "users".into(), removed: list(1_000), ..Default::default() };
+        let whole = proto::Event { changes: vec![change], affected_key_ids: list(200_000), ..Default::default() };
+        let mut cut = whole.clone();
+        assert!(whole.encoded_len() > 4 << 20 && shorten(&mut cut, SHOWN_BYTES_MAX));
+        assert!((1 << 20..2 << 20).contains(&cut.encoded_len()));
+        assert_eq!(cut.changes, whole.changes);
+        assert!(whole.affected_key_ids.starts_with(&cut.affected_key_ids));
+        let mut small = proto::Event { affected_key_ids: list(1_000), ..Default::default() };
+        assert!(!shorten(&mut small, SHOWN_BYTES_MAX) && small.affected_key_ids.len() == 1_000);
     }
 
     #[test]

@@ -5,3 +5,4 @@ mod contents;
 mod listing;
 mod looking;
 mod replay;
+mod sizes;
