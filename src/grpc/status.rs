@@ -95,6 +95,13 @@ impl Refusal {
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
+    /// Earlier answers that were not read take all the room that there is for large ones.
+    #[must_use]
+    pub fn unread_answers() -> Self {
+        let message = "too many bytes of earlier answers are unread: read them before you ask for more";
+        Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
+    }
+
     /// The server stops, and ends what would outlast it.
     #[must_use]
     pub fn draining() -> Self {

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -30,6 +30,8 @@ pub(super) struct Patience {
     pub handshake: Duration,
     /// Without an open call.
     pub idle_max: Duration,
+    /// Until its client reads some more of an answer that waits.
+    pub unread_max: Duration,
 }
 
 /// Why a connection is not kept.
@@ -39,6 +41,8 @@ pub(super) enum Overstay {
     Silent,
     /// It had no open call for long.
     Idle,
+    /// Its client does not read an answer.
+    Unread,
 }
 
 /// What goes on on one connection. Its calls and its reader are on one thread, with whoever watches.
@@ -51,6 +55,21 @@ pub(super) struct Activity {
     waits: AtomicBool,
     waited: AtomicU64,
     begins_to_wait: Notify,
+    /// Pieces of answers that the transport has and cannot send; and how many it could.
+    given: AtomicUsize,
+    taken: AtomicU64,
+    /// The large answers that are in memory, or were.
+    large: Mutex<Vec<Large>>,
+}
+
+/// How far an answer has come: for as long as there are two of it, the answer is in memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress(Arc<AtomicU64>);
+
+struct Large {
+    progress: Progress,
+    seen: u64,
+    since: Instant,
 }
 
 /// What there was at one look.
@@ -60,6 +79,8 @@ struct Seen {
     begun: u64,
     waits: bool,
     waited: u64,
+    given: usize,
+    taken: u64,
 }
 
 /// A call that is open: from its headers until the transport has let go of its answer.
@@ -77,15 +98,20 @@ impl Activity {
             waits: AtomicBool::new(false),
             waited: AtomicU64::new(0),
             begins_to_wait: Notify::new(),
+            given: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
+            large: Mutex::default(),
         }
     }
 
     /// Counts a call.
     pub(super) fn open(self: &Arc<Self>) -> OpenCall {
-        if self.begun.fetch_add(1, Relaxed) == 0 {
+        let begun = self.begun.load(Relaxed);
+        if begun == 0 {
             self.place.is_used();
         }
-        self.open.fetch_add(1, Relaxed);
+        self.begun.store(begun + 1, Relaxed);
+        add(&self.open, 1);
         OpenCall(self.clone())
     }
 
@@ -101,9 +127,11 @@ impl Activity {
             return Overstay::Silent;
         }
         let mut before = self.seen();
-        let (mut idle_since, mut waiting_since) = (Instant::now(), Instant::now());
+        let now = Instant::now();
+        let (mut idle_since, mut waiting_since, mut unread_since) = (now, now, now);
         loop {
-            let limit = if before.waits { patience.handshake } else { patience.idle_max };
+            let limit = patience.idle_max.min(patience.unread_max);
+            let limit = if before.waits { patience.handshake.min(limit) } else { limit };
             // Whoever begins to wait wakes it: a limit may be much shorter than the pause.
             let _ = timeout(limit / LOOKS_PER_LIMIT, self.begins_to_wait.notified()).await;
             let seen = self.seen();
@@ -115,7 +143,13 @@ impl Activity {
                 // This look was woken by it.
                 waiting_since = now;
             }
+            if seen.given == 0 || seen.taken != before.taken {
+                unread_since = now;
+            }
             before = seen;
+            if now - unread_since >= patience.unread_max || self.is_unread(patience.unread_max, now) {
+                return Overstay::Unread;
+            }
             if now - waiting_since >= patience.handshake && before.waits {
                 return Overstay::Silent;
             }
@@ -131,7 +165,24 @@ impl Activity {
             begun: self.begun.load(Relaxed),
             waits: self.waits.load(Relaxed),
             waited: self.waited.load(Relaxed),
+            given: self.given.load(Relaxed),
+            taken: self.taken.load(Relaxed),
         }
+    }
+
+    /// Whether an answer has stood still for so long. Large answers are looked at one by one: their client may read
+    /// others meanwhile.
+    fn is_unread(&self, limit: Duration, now: Instant) -> bool {
+        let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+        large.retain(|large| Arc::strong_count(&large.progress.0) > 1);
+        let stands = |large: &mut Large| {
+            let seen = std::mem::replace(&mut large.seen, large.progress.0.load(Relaxed));
+            if seen != large.seen {
+                large.since = now;
+            }
+            now - large.since >= limit
+        };
+        large.iter_mut().any(stands)
     }
 
     /// Completes when the connection has had no call for a moment: then nothing is lost with it.
@@ -161,8 +212,43 @@ impl Pulse for Arc<Activity> {
     }
 }
 
+// === impl OpenCall ===
+
+impl OpenCall {
+    /// The transport has a piece of its answer.
+    pub(super) fn given(&self) {
+        add(&self.0.given, 1);
+    }
+
+    /// The transport asks for the next, and so could send it.
+    pub(super) fn taken(&self) {
+        add(&self.0.given, usize::MAX);
+        self.0.taken.store(self.0.taken.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Its answer is large: its progress is watched.
+    pub(super) fn large(&self) -> Progress {
+        let progress = Progress::default();
+        let large = Large { progress: progress.clone(), seen: 0, since: Instant::now() };
+        self.0.large.lock().unwrap_or_else(PoisonError::into_inner).push(large);
+        progress
+    }
+}
+
+impl Progress {
+    /// A piece was given to the transport.
+    pub(super) fn made(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Adds, for one thread: what calls count costs no more than it would in a plain number.
+fn add(counter: &AtomicUsize, count: usize) {
+    counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+}
+
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+        add(&self.0.open, usize::MAX);
     }
 }

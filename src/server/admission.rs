@@ -15,6 +15,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::unread::Budget;
+
 /// How long a newcomer waits for the place of a connection that has to go: the time that a busy thread may take to let
 /// go of it.
 const EVICTION_WAIT: Duration = Duration::from_millis(200);
@@ -38,6 +40,8 @@ pub(super) enum Full {
 /// Gives places to connections.
 pub(super) struct Admission {
     caps: Caps,
+    /// Bytes of answers that are not read, for the process.
+    unread: Arc<Budget>,
     shared: Arc<Shared>,
 }
 
@@ -46,6 +50,8 @@ pub(super) struct Place {
     shared: Arc<Shared>,
     number: u64,
     peer: IpAddr,
+    /// Bytes of answers that its peer does not read, and those that nobody does.
+    pub unread: [Arc<Budget>; 2],
 }
 
 /// A place, and what completes if its holder has to go.
@@ -69,17 +75,18 @@ struct Places {
     unused: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
 }
 
-#[derive(Default)]
 struct Peer {
     taken: usize,
     unused: BTreeSet<u64>,
+    unread: Arc<Budget>,
 }
 
 // === impl Admission ===
 
 impl Admission {
-    pub(super) fn new(caps: Caps) -> Self {
-        Self { caps, shared: Arc::default() }
+    /// With this bound on what all peers leave unread.
+    pub(super) fn new(caps: Caps, unread: Arc<Budget>) -> Self {
+        Self { caps, unread, shared: Arc::default() }
     }
 
     /// A place for a connection from an address.
@@ -116,14 +123,16 @@ impl Admission {
             return Err(Full::Peer);
         }
         let number = places.next;
-        let peer = places.peers.entry(address).or_default();
+        let new = || Peer { taken: 0, unused: BTreeSet::new(), unread: self.unread.for_a_peer() };
+        let peer = places.peers.entry(address).or_insert_with(new);
         let (evict, evicted) = oneshot::channel();
         places.next += 1;
         places.taken += 1;
         peer.taken += 1;
         peer.unused.insert(number);
         places.unused.insert(number, (address, evict));
-        Ok(Admitted { place: Place { shared: self.shared.clone(), number, peer: address }, evicted })
+        let unread = [peer.unread.clone(), self.unread.clone()];
+        Ok(Admitted { place: Place { shared: self.shared.clone(), number, peer: address, unread }, evicted })
     }
 }
 

@@ -20,7 +20,7 @@ fn hold(admitted: Admitted) -> tokio::task::JoinHandle<()> {
 
 #[tokio::test]
 async fn what_is_used_keeps_its_place_and_both_caps_hold() {
-    let admission = Admission::new(CAPS);
+    let admission = Admission::new(CAPS, Budget::new(1));
     let mut places = vec![];
     for last in [1, 1, 1, 2, 2] {
         let admitted = admission.admit(address(last)).await.ok().expect("there is room");
@@ -39,7 +39,7 @@ async fn what_is_used_keeps_its_place_and_both_caps_hold() {
 
 #[tokio::test]
 async fn the_oldest_that_never_made_a_call_goes_for_a_newcomer() {
-    let admission = Admission::new(CAPS);
+    let admission = Admission::new(CAPS, Budget::new(1));
     let used = admission.admit(address(1)).await.ok().expect("room");
     used.place.is_used();
     let (first, second) = (admission.admit(address(1)).await, admission.admit(address(1)).await);

@@ -9,6 +9,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::rt::TokioIo;
+use prost::bytes::Bytes;
 use tokio::net::TcpStream;
 use tower::Service;
 
@@ -18,6 +19,7 @@ use super::{
     arrived::{Arrived, Driven},
     tracked::Tracked,
     turn::TurnTimer,
+    unread::Unread,
     wire::{self, Wire},
 };
 
@@ -52,6 +54,8 @@ pub(super) struct Lifetime {
     pub grace: Duration,
     /// How long it may take for what.
     pub patience: Patience,
+    /// Bytes of its answers that its client may leave unread.
+    pub unread_bytes_max: usize,
 }
 
 /// What serves the calls of a connection. It must always be ready: what cannot take a call answers it with a status. It
@@ -62,7 +66,7 @@ pub(super) trait Calls<B>:
 }
 
 /// What an answer's body must be.
-pub(super) trait Answer: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static {}
+pub(super) trait Answer: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static {}
 
 /// A tower service as hyper takes it. hyper calls it by a shared reference, but from one connection's task only: so it
 /// need not be cloned for each call.
@@ -98,9 +102,11 @@ pub(super) async fn serve<S, B>(
         Err(error) => return tracing::warn!(%error, "a connection could not be taken over"),
     };
     let Admitted { place, mut evicted } = admitted;
+    let [of_peer, of_process] = place.unread.clone();
+    let unread = Unread::new(lifetime.unread_bytes_max, of_peer, of_process);
     let activity = Arc::new(Activity::new(place));
     let arrived = Arrived::default();
-    let calls = Called(RefCell::new(Tracked::new(calls, activity.clone())));
+    let calls = Called(RefCell::new(Tracked::new(calls, activity.clone(), unread)));
     let wire = Wire::new(stream, activity.clone());
     let connection = builder(&arrived).serve_connection(TokioIo::new(wire), calls);
     let mut connection = pin!(Driven::new(connection, arrived));
@@ -114,6 +120,9 @@ pub(super) async fn serve<S, B>(
     };
     let grace = match ending {
         Ending::Evicted => return tracing::debug!("a connection without a call was cut, to make room for another"),
+        Ending::Overstays(Overstay::Unread) => {
+            return tracing::debug!("a connection was cut: its client does not read");
+        }
         Ending::Overstays(Overstay::Silent) => {
             return tracing::debug!("a connection was cut: its client said too little");
         }
@@ -184,7 +193,7 @@ impl<S, B> Calls<B> for S where
 {
 }
 
-impl<B> Answer for B where B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static {}
+impl<B> Answer for B where B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static {}
 
 #[cfg(test)]
 #[path = "connection_tests.rs"]

@@ -12,14 +12,22 @@ use tokio::{
 use tower::service_fn;
 
 use super::*;
-use crate::server::admission::{Admission, Caps};
+use crate::server::{
+    admission::{Admission, Caps},
+    unread::Budget,
+};
 
 const SOON: Duration = Duration::from_secs(5);
 /// Longer than any test takes.
 const LONG: Lifetime = Lifetime {
     age_max: Duration::from_secs(600),
     grace: Duration::from_secs(600),
-    patience: Patience { handshake: Duration::from_secs(600), idle_max: Duration::from_secs(600) },
+    patience: Patience {
+        handshake: Duration::from_secs(600),
+        idle_max: Duration::from_secs(600),
+        unread_max: Duration::from_secs(600),
+    },
+    unread_bytes_max: 1 << 20,
 };
 
 /// A connection that is served, and its client.
@@ -58,7 +66,7 @@ async fn socket(lifetime: Lifetime) -> (TcpStream, JoinHandle<()>, Arc<Notify>, 
     let accepted = listener.accept().await.unwrap().0.into_std().unwrap();
     let (go, drain) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (calls, draining) = (calls(go.clone()), drain.clone());
-    let admission = Admission::new(Caps { total_max: 1, per_peer_max: 1 });
+    let admission = Admission::new(Caps { total_max: 1, per_peer_max: 1 }, Budget::new(1 << 20));
     let admitted = admission.admit([127, 0, 0, 1].into()).await.ok().expect("there is a place");
     let served = tokio::spawn(async move { serve(accepted, admitted, calls, lifetime, draining.notified()).await });
     (client, served, go, drain)
@@ -162,7 +170,7 @@ async fn a_client_that_says_nothing_or_no_http_2_costs_nothing_for_long() {
 
 #[tokio::test]
 async fn a_connection_without_a_call_is_asked_to_end_and_one_with_a_call_is_kept() {
-    let patience = Patience { handshake: Duration::from_secs(1), idle_max: Duration::from_secs(1) };
+    let patience = Patience { handshake: Duration::from_secs(1), idle_max: Duration::from_secs(1), ..LONG.patience };
     let lifetime = Lifetime { patience, ..LONG };
     let (idle, busy) = tokio::join!(Pair::connect(lifetime), Pair::connect(lifetime));
     let waiting = busy.call("/wait");

@@ -19,6 +19,7 @@ use super::{
     spell::{self, Spell},
     stage::{Stage, Stages},
     turn,
+    unread::Budget,
 };
 use crate::{
     app::App,
@@ -79,9 +80,11 @@ pub(super) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
         patience: Patience {
             handshake: Duration::from_millis(settings.connection_handshake_ms),
             idle_max: Duration::from_secs(settings.connection_idle_max_s),
+            unread_max: Duration::from_secs(settings.unread_answer_max_s),
         },
+        unread_bytes_max: settings.unread_bytes_per_connection_max,
     };
-    let door = Door::new(bound.listener, descriptors::divide(&settings));
+    let door = Door::new(bound.listener, descriptors::divide(&settings), Budget::new(settings.unread_bytes_max));
     let dealing = deal(door, ready, lifetime, &stages);
     tokio::join!(dealing, report_health(app, health, stages.reached(Stage::Draining)));
 }
@@ -137,9 +140,9 @@ struct Door {
 }
 
 impl Door {
-    fn new(listener: TcpListener, caps: Caps) -> Self {
+    fn new(listener: TcpListener, caps: Caps, unread: Arc<Budget>) -> Self {
         let (failing, full, full_for_a_peer) = Default::default();
-        Self { listener, caps, admission: Admission::new(caps), waiting: None, failing, full, full_for_a_peer }
+        Self { listener, caps, admission: Admission::new(caps, unread), waiting: None, failing, full, full_for_a_peer }
     }
 
     /// The next connection that there is a place for. Those without are taken, too, and closed: left where they are,

@@ -13,6 +13,7 @@ mod spell;
 mod stage;
 mod tracked;
 mod turn;
+mod unread;
 mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

@@ -10,50 +10,99 @@ use std::{
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use prost::bytes::Bytes;
+use tonic::Status;
 use tower::Service;
 
-use super::activity::{Activity, OpenCall};
+use super::{
+    activity::{Activity, OpenCall, Progress},
+    unread::{self, LARGE_BYTES, Reserved, Unread},
+};
+use crate::grpc::status::Refusal;
 
-/// A service whose calls count as open on a connection.
+/// The transport is given a large message in pieces of this size: what it has of one that is not read is no more.
+const PIECE_BYTES: usize = 16 * 1024;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A service whose calls count as open on a connection, and whose answers count until they are read.
 #[derive(Clone)]
 pub(super) struct Tracked<S> {
     inner: S,
     activity: Arc<Activity>,
+    unread: Unread,
 }
 
 pin_project! {
     /// The future of a call's answer.
-    pub(super) struct TrackedFuture<F> {
+    pub(super) struct TrackedFuture<F, B> {
         #[pin]
-        inner: F,
+        state: Running<F, B>,
         call: Option<OpenCall>,
+        unread: Unread,
+    }
+}
+
+pin_project! {
+    #[project = RunningProjection]
+    enum Running<F, B> {
+        Small { #[pin] inner: F },
+        // It waits for room, and then runs.
+        Large { inner: Boxed<Result<(Response<B>, Reserved), Status>> },
     }
 }
 
 pin_project! {
     /// The body of a call's answer.
     pub(super) struct TrackedBody<B> {
+        // None if there was no room for an answer.
         #[pin]
-        inner: B,
-        _call: Option<OpenCall>,
+        inner: Option<B>,
+        call: Option<OpenCall>,
+        // Whether the transport has something that it may not have taken yet.
+        given: bool,
+        large: Option<Large>,
     }
+
+    impl<B> PinnedDrop for TrackedBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if *this.given && let Some(call) = this.call {
+                call.taken();
+            }
+        }
+    }
+}
+
+/// What a large answer needs besides.
+struct Large {
+    unread: Unread,
+    /// Until its message is there.
+    reserved: Option<Reserved>,
+    /// What is left of its message.
+    rest: Bytes,
+    progress: Progress,
+    /// The connection has as much as it may have: nothing more is made.
+    waiting: Option<Boxed<()>>,
 }
 
 // === impl Tracked ===
 
 impl<S> Tracked<S> {
-    pub(super) fn new(inner: S, activity: Arc<Activity>) -> Self {
-        Self { inner, activity }
+    pub(super) fn new(inner: S, activity: Arc<Activity>, unread: Unread) -> Self {
+        Self { inner, activity, unread }
     }
 }
 
 impl<S, Q, B> Service<Request<Q>> for Tracked<S>
 where
-    S: Service<Request<Q>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Q>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    Q: Send + 'static,
+    B: Body<Data = Bytes> + 'static,
 {
     type Response = Response<TrackedBody<B>>;
     type Error = Infallible;
-    type Future = TrackedFuture<S::Future>;
+    type Future = TrackedFuture<S::Future, B>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -61,13 +110,25 @@ where
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let call = Some(self.activity.open());
-        TrackedFuture { inner: self.inner.call(request), call }
+        let state = match unread::estimate(request.uri().path()) {
+            None => Running::Small { inner: self.inner.call(request) },
+            Some(estimate) => {
+                let (mut inner, unread) = (self.inner.clone(), self.unread.clone());
+                let run = async move {
+                    let reserved = unread.reserve(estimate).await.map_err(|_| Refusal::unread_answers())?;
+                    let Ok(response) = inner.call(request).await;
+                    Ok((response, reserved))
+                };
+                Running::Large { inner: Box::pin(run) }
+            }
+        };
+        TrackedFuture { state, call, unread: self.unread.clone() }
     }
 }
 
 // === impl TrackedFuture ===
 
-impl<F, B> Future for TrackedFuture<F>
+impl<F, B> Future for TrackedFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
 {
@@ -75,30 +136,116 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(response) = ready!(this.inner.poll(context));
+        let (response, reserved) = match this.state.project() {
+            RunningProjection::Small { inner } => {
+                let Ok(response) = ready!(inner.poll(context));
+                (response, None)
+            }
+            RunningProjection::Large { inner } => match ready!(inner.as_mut().poll(context)) {
+                Ok((response, reserved)) => (response, Some(reserved)),
+                Err(status) => return Poll::Ready(Ok(status.into_http())),
+            },
+        };
         let call = this.call.take();
-        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner, _call: call })))
+        let large = reserved.map(|reserved| Large {
+            unread: this.unread.clone(),
+            reserved: Some(reserved),
+            rest: Bytes::new(),
+            progress: Progress::default(),
+            waiting: None,
+        });
+        Poll::Ready(Ok(response.map(|inner| TrackedBody { inner: Some(inner), call, given: false, large })))
     }
 }
 
 // === impl TrackedBody ===
 
-impl<B: Body> Body for TrackedBody<B> {
-    type Data = B::Data;
+impl<B> Default for TrackedBody<B> {
+    fn default() -> Self {
+        Self { inner: None, call: None, given: false, large: None }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for TrackedBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().inner.poll_frame(context)
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.project();
+        if std::mem::take(this.given)
+            && let Some(call) = this.call
+        {
+            call.taken();
+        }
+        let Some(inner) = this.inner.as_pin_mut() else { return Poll::Ready(None) };
+        let data = match this.large.as_mut().filter(|large| !large.rest.is_empty()) {
+            Some(large) => large.piece(),
+            None => {
+                if let Some(large) = this.large {
+                    ready!(large.poll_room(context));
+                }
+                let Some(frame) = ready!(inner.poll_frame(context)) else { return Poll::Ready(None) };
+                match frame.map(Frame::into_data) {
+                    Ok(Ok(data)) => match this.large {
+                        Some(large) => large.first_piece(data, this.call.as_ref()),
+                        None => data,
+                    },
+                    Ok(Err(frame)) => return Poll::Ready(Some(Ok(frame))),
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            }
+        };
+        if let Some(call) = this.call {
+            *this.given = true;
+            call.given();
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        let rest = self.large.as_ref().is_some_and(|large| !large.rest.is_empty());
+        !rest && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match (&self.large, &self.inner) {
+            (None, Some(inner)) => inner.size_hint(),
+            (None, None) => SizeHint::with_exact(0),
+            (Some(_), _) => SizeHint::default(),
+        }
+    }
+}
+
+impl Large {
+    /// Ready when the connection may have more; a message that was reserved for may always be made.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.reserved.is_some() {
+            return Poll::Ready(());
+        }
+        if self.waiting.is_none() && self.unread.is_over() {
+            self.waiting = Some(Box::pin(self.unread.freed()));
+        }
+        if let Some(waiting) = &mut self.waiting {
+            ready!(waiting.as_mut().poll(context));
+            self.waiting = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Begins with a message that is there now.
+    fn first_piece(&mut self, message: Bytes, call: Option<&OpenCall>) -> Bytes {
+        let reserved = match self.reserved.take() {
+            Some(reserved) => reserved,
+            None if message.len() < LARGE_BYTES => return message,
+            None => self.unread.count(message.len()),
+        };
+        self.progress = call.map(OpenCall::large).unwrap_or_default();
+        self.rest = reserved.into_message(message, self.progress.clone());
+        self.piece()
+    }
+
+    fn piece(&mut self) -> Bytes {
+        self.progress.made();
+        self.rest.split_to(PIECE_BYTES.min(self.rest.len()))
     }
 }

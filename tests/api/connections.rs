@@ -1,9 +1,11 @@
 //! How long a connection lives, and that its end is not its callers'.
 
 mod authority;
+mod descriptors;
 mod drain;
 mod limits;
 mod resets;
+mod unread;
 
 use std::time::Duration;
 

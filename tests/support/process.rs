@@ -46,6 +46,7 @@ pub struct Start {
     environment: Vec<(String, String)>,
     /// Whether its standard output legitimately holds a token.
     secret_stdout: bool,
+    files_max: Option<u32>,
     /// Whether nobody reads its standard error, a pipe.
     unread_stderr: bool,
 }
@@ -73,6 +74,12 @@ impl Start {
         self
     }
 
+    /// It may have so many files open, and cannot raise that.
+    pub fn files_max(mut self, files: u32) -> Self {
+        self.files_max = Some(files);
+        self
+    }
+
     /// Starts it.
     pub fn spawn(self) -> Process {
         let name = format!("child-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -84,7 +91,15 @@ impl Start {
             }
         };
         let stderr = folder.join(format!("{name}.stderr"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
+        let program = env!("CARGO_BIN_EXE_latchkey");
+        let mut command = match self.files_max {
+            None => Command::new(program),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if (text.starts_with("LATCHKEY_") && text != "LATCHKEY_POSTGRES_BIN") || text.starts_with("OTEL_") {

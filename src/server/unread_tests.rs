@@ -1,0 +1,67 @@
+use super::*;
+
+const LIST: Estimate = Estimate { bytes: 40, own: false };
+const BATCH: Estimate = Estimate { bytes: 10, own: true };
+
+fn used(unread: &Unread) -> [usize; 3] {
+    [0, 1, 2].map(|index| unread.0[index].used.load(Relaxed))
+}
+
+#[tokio::test]
+async fn what_is_reserved_becomes_the_messages_size_and_ends_with_its_last_part() {
+    let unread = Unread::new(100, Budget::new(100), Budget::new(100));
+    let reserved = unread.reserve(LIST).await.unwrap();
+    assert_eq!(used(&unread), [40; 3]);
+    let mut message = reserved.into_message(Bytes::from_static(&[7; 60]), ());
+    assert_eq!(used(&unread), [60; 3], "more than was thought");
+    let first = message.split_to(1);
+    drop(message);
+    assert_eq!(used(&unread), [60; 3], "all of it is in memory");
+    drop(first);
+    assert_eq!(used(&unread), [0; 3]);
+    let batch = unread.reserve(BATCH).await.unwrap();
+    assert_eq!(used(&unread), [10, 0, 0]);
+    drop(batch);
+}
+
+#[tokio::test]
+async fn a_call_waits_for_room_and_goes_on_when_there_is_some() {
+    let process = Budget::new(160);
+    let (one, other) =
+        (Unread::new(100, process.for_a_peer(), process.clone()), Unread::new(100, process.for_a_peer(), process));
+    let (first, second) = (one.reserve(LIST).await.unwrap(), one.reserve(LIST).await.unwrap());
+    let waiting = tokio::spawn({
+        let one = one.clone();
+        async move { one.reserve(LIST).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    // Another peer has its share.
+    let others = (other.reserve(LIST).await.unwrap(), other.reserve(LIST).await.unwrap());
+    drop(first);
+    let third = waiting.await.unwrap().unwrap();
+    // One that is given up gives back what it had, of all budgets.
+    let given_up = tokio::time::timeout(Duration::from_millis(50), other.reserve(LIST));
+    assert!(given_up.await.is_err());
+    drop((second, third, others));
+    assert_eq!((used(&one), used(&other)), ([0; 3], [0; 3]));
+}
+
+#[tokio::test]
+async fn what_is_larger_than_all_there_is_has_all_there_is() {
+    let unread = Unread::new(8, Budget::new(8), Budget::new(8));
+    let large = unread.reserve(LIST).await.unwrap();
+    assert!(unread.is_over());
+    drop(large);
+    assert!(!unread.is_over());
+}
+
+#[test]
+fn only_answers_that_may_be_large_are_estimated() {
+    for path in ["/latchkey.v1.TokenService/VerifyToken", "/grpc.health.v1.Health/Check", "*", "/", ""] {
+        assert_eq!(estimate(path), None, "{path}");
+    }
+    for path in ["/latchkey.v1.ApiKeyService/ListApiKeys", "/latchkey.v1.EventService/ListEvents"] {
+        assert_eq!(estimate(path), Some(Estimate { bytes: LIST_BYTES, own: false }), "{path}");
+    }
+}
