@@ -20,9 +20,6 @@ use super::{admission::Place, wire::Pulse};
 
 /// How often a connection is looked at in the shortest of its limits.
 const LOOKS_PER_LIMIT: u32 = 4;
-/// How long a connection that is to end must be without a call before it is cut, in case its peer does not answer.
-const QUIET: Duration = Duration::from_millis(300);
-
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
@@ -185,12 +182,12 @@ impl Activity {
         large.iter_mut().any(stands)
     }
 
-    /// Completes when the connection has had no call for a moment: then nothing is lost with it.
-    pub(super) async fn quiet(&self) {
+    /// Completes when the connection has had no call for so long: then nothing is lost with it.
+    pub(super) async fn quiet(&self, limit: Duration) {
         loop {
             let begun = self.begun.load(Relaxed);
             let before = self.open.load(Relaxed);
-            tokio::time::sleep(QUIET).await;
+            tokio::time::sleep(limit).await;
             if before == 0 && self.open.load(Relaxed) == 0 && begun == self.begun.load(Relaxed) {
                 return;
             }

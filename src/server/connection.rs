@@ -45,6 +45,12 @@ const RESETS_MAX: usize = 1_024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection that was asked to end is without a call before it is cut, in case its client does not answer:
+/// longer than a call that is on its way takes to arrive.
+const QUIET: Duration = Duration::from_secs(5);
+/// The same in a drain, which is not to wait for clients that are gone.
+const DRAIN_QUIET: Duration = Duration::from_millis(500);
+
 /// How long a connection lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lifetime {
@@ -118,7 +124,7 @@ pub(super) async fn serve<S, B>(
         overstay = activity.overstays(lifetime.patience) => Ending::Overstays(overstay),
         Ok(()) = &mut evicted => Ending::Evicted,
     };
-    let grace = match ending {
+    let (grace, quiet) = match ending {
         Ending::Evicted => return tracing::debug!("a connection without a call was cut, to make room for another"),
         Ending::Overstays(Overstay::Unread) => {
             return tracing::debug!("a connection was cut: its client does not read");
@@ -128,14 +134,14 @@ pub(super) async fn serve<S, B>(
         }
         // Nobody waits for an answer on one that has said nothing yet.
         Ending::Draining if !activity.has_greeted() => return,
-        Ending::Draining => None,
-        Ending::Aged | Ending::Overstays(Overstay::Idle) => Some(lifetime.grace),
+        Ending::Draining => (None, DRAIN_QUIET),
+        Ending::Aged | Ending::Overstays(Overstay::Idle) => (Some(lifetime.grace), QUIET),
     };
     connection.as_mut().connection().graceful_shutdown();
     tokio::select! {
         biased;
         ended = connection => told(ended),
-        () = activity.quiet() => tracing::debug!("a connection was cut: its client did not take its leave"),
+        () = activity.quiet(quiet) => tracing::debug!("a connection was cut: its client did not take its leave"),
         () = over(grace) => tracing::debug!("a connection was cut: its calls did not end in the time given to them"),
     }
 }
