@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{
     sql::Time,
     statement::{Statement, statement},
-    teams::{KeyIdRow, key_ids},
+    teams::{self, KeyIdRow},
 };
 use crate::{
     app::ports::Purged,
@@ -164,8 +164,8 @@ pub async fn team(
 ) -> QueryResult<Purged> {
     look_up(conn).await?;
     let mut left = i64::from(limit);
-    let mut purged = Purged::default();
-    purged.key_ids = key_teams(conn, account, Some(team), now, &mut left).await?;
+    let key_ids = key_teams(conn, account, Some(team), now, &mut left).await?;
+    let mut purged = Purged { key_ids, ..Purged::default() };
     if left > 0 {
         purged.user_ids = roles_of_users(conn, account, Some(team), &mut left).await?;
     }
@@ -185,14 +185,14 @@ pub async fn account(
 ) -> QueryResult<Purged> {
     look_up(conn).await?;
     let mut left = i64::from(limit);
-    let mut purged = Purged::default();
     // In this order: each is free of what points at it.
-    purged.key_ids = key_teams(conn, account, None, now, &mut left).await?;
+    let key_ids = key_teams(conn, account, None, now, &mut left).await?;
+    let mut purged = Purged { key_ids, ..Purged::default() };
     if left > 0 {
         let rows: Vec<KeyIdRow> =
             statement(KEYS_SQL).bind::<Text, _>(account.as_str()).bind::<BigInt, _>(left).load(conn).await?;
         left -= count(rows.len());
-        purged.key_ids.extend(key_ids(rows));
+        purged.key_ids.extend(teams::key_ids(rows));
         purged.key_ids.sort_unstable();
         purged.key_ids.dedup();
     }
@@ -326,10 +326,10 @@ pub async fn erase(
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    let chosen: Vec<Uuid> = key_ids(chosen).into_iter().map(KeyId::as_uuid).collect();
+    let chosen: Vec<Uuid> = teams::key_ids(chosen).into_iter().map(KeyId::as_uuid).collect();
     let erased: Vec<KeyIdRow> =
         statement(ERASE_SQL).bind::<Text, _>(account.as_str()).bind::<Array<SqlUuid>, _>(chosen).load(conn).await?;
-    Ok(key_ids(erased))
+    Ok(teams::key_ids(erased))
 }
 
 /// Has the rest of a transaction go by indexes. The planner thinks that a few rows of a large account are met soon

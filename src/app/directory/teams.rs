@@ -133,7 +133,7 @@ impl Mutation for UpsertTeams {
         let actor = self.maker.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let account = existing_account(tx, &self.account).await?;
-        for (team, _) in self.teams.iter().filter(|(team, _)| account.purging_team_ids.contains(&team.team_id)) {
+        if let Some((team, _)) = self.teams.iter().find(|(team, _)| account.purging_team_ids.contains(&team.team_id)) {
             // A team of that id would take over what still names the one that was deleted.
             let message = format!("team `{}` was deleted, and is still being taken from keys and users", team.team_id);
             return Err(RuleError::StillDeleting(format!("{message}: try again later (A5)")).into());
