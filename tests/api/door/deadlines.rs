@@ -1,9 +1,10 @@
 //! `grpc-timeout`: read strictly, counted from the call's arrival, and kept for streams too.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use latchkey::proto::{AwaitPropagationRequest, GetIdentityRequest, VerifyTokenRequest, WatchEventsRequest};
 use prost::Message;
+use tokio::time::Instant;
 use tonic::{Code, codegen::http};
 
 use super::raw::*;

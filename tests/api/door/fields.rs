@@ -1,7 +1,8 @@
 //! Lists are counted before anything is done with them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::raw::*;

@@ -1,12 +1,12 @@
 //! One message, whole and in time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use latchkey::proto::{
     GetIdentityRequest, ListApiKeysRequest, StreamVerifyTokensRequest, TokenCheck, VerifyTokenRequest,
 };
 use prost::{Message, bytes::Bytes};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tonic::Code;
 
 use super::raw::*;
