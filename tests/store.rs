@@ -4,6 +4,8 @@
 
 #[path = "store/constraints.rs"]
 mod constraints;
+#[path = "store/costs.rs"]
+mod costs;
 #[path = "store/database.rs"]
 mod database;
 #[path = "store/directory.rs"]

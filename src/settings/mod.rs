@@ -209,6 +209,7 @@ pub static OTHER_VARIABLES: &[(&str, &str)] = &[
     ("LATCHKEY_POSTGRES_BIN", "the folder of the PostgreSQL programs that `latchkey dev` starts"),
     ("LATCHKEY_TEST_*", "for the tests"),
     ("LATCHKEY_SIM_*", "for the simulation"),
+    ("LATCHKEY_BENCH_*", "for the benchmarks"),
 ];
 
 /// One setting as it is in force, fit to print.

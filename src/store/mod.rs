@@ -42,6 +42,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 pub use self::pool::LaneSizes;
+pub use self::snapshot::BEGIN_SQL as SNAPSHOT_BEGIN_SQL;
 use self::{
     catalogue::CatalogueCache,
     pool::{Connection, Pools},

@@ -9,7 +9,7 @@ use latchkey::{
     app::ports::{ApiKeyFilter, EventFilter, Page, Store, UsageMark},
     domain::{authority::Managed, time::Timestamp},
     store::{
-        api_keys, catalogue, fill,
+        api_keys, catalogue, event_list, fill,
         key_list::{self, Rows},
         log, replicas, stamps,
     },
@@ -38,6 +38,8 @@ const ROWS: &str = "
     INSERT INTO token_usage SELECT digest, key_id, now() FROM api_key_secrets;
     INSERT INTO events SELECT n, 1, gen_random_uuid(), now(), 'api_key.created', 'a' || (n % {ACCOUNTS} + 1), 'api_key',
         'key_' || n, '{}', 1, '\\x7b7d', decode(repeat('00', 32), 'hex') FROM generate_series(1, 20000) n;
+    INSERT INTO event_affected_keys SELECT ('00000000-0000-0000-0000-' || lpad(to_hex(n % 2000), 12, '0'))::uuid, n
+        FROM generate_series(1, 20000) n;
     INSERT INTO permissions SELECT 'p' || n, n, '', true, '{}', false FROM generate_series(0, 255) n;
     ANALYZE";
 
@@ -231,4 +233,79 @@ async fn everything(db: &Database) {
     let mark = UsageMark { digest: digest(1, 1), key_id: key_id(1), last_used_time: THEN };
     db.store.record_usage(&[mark]).await.unwrap();
     db.store.forget_ended_tokens(Timestamp::from_micros(1), 100).await.unwrap();
+}
+
+/// Whatever is asked of a list: its rows come from an index in the list's order, so that it can stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_list_walks_an_index_in_its_own_order() {
+    let db = big_database().await;
+    let mut conn = connect(&db.url).await;
+    // What a reader's snapshot sets, for the session.
+    conn.batch_execute(&snapshot_settings()).await.unwrap();
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        conn.batch_execute(&format!("SET plan_cache_mode = {mode}")).await.unwrap();
+        for (types, values, sql) in every_list() {
+            let plan = explain(&mut conn, &types, &values, &sql).await;
+            for line in &plan {
+                assert!(!line.contains("Seq Scan") && !line.contains("Bitmap"), "{mode}: {sql}\n{plan:#?}");
+            }
+        }
+    }
+}
+
+fn snapshot_settings() -> String {
+    let begin = latchkey::store::SNAPSHOT_BEGIN_SQL;
+    begin.split_once(';').expect("settings after BEGIN").1.replace("SET LOCAL", "SET")
+}
+
+/// The types of its values, values, and the text of every statement that a list of keys or events may run.
+fn every_list() -> Vec<(String, String, String)> {
+    let mut lists = Vec::new();
+    let key = "'00000000-0000-0000-0000-00000000ffff'";
+    for (rows, teams) in [
+        (Rows::Account, None),
+        (Rows::Team, Some(("text", "'t1'"))),
+        (Rows::Teams { share: 64 }, Some(("text[]", "'{t1,t2}'"))),
+    ] {
+        for n in 0..16 {
+            let is = |bit: u32| n >> bit & 1 == 1;
+            let filter = ApiKeyFilter {
+                permission: is(0).then(|| "x.y".to_owned()),
+                states: is(1).then_some(latchkey::domain::api_key::ApiKeyState::Disabled).into_iter().collect(),
+                show_deleted: is(2),
+                ..Default::default()
+            };
+            let page = Page { limit: 51, after: is(3).then(|| key_id(0xffff)) };
+            let of_rows = [Some(("text", "'a2'")), teams, is(3).then_some(("uuid", key))];
+            let passes = [is(0).then_some(("text", "'x.y'")), is(1).then_some(("text[]", "'{disabled}'"))];
+            let list = key_list::list_sql(rows, &filter, &page, 10_000);
+            lists.extend(list.reached.map(|sql| bound(of_rows.into_iter(), sql)));
+            let limit = [Some(("bigint", "51"))];
+            lists.push(bound(of_rows.into_iter().chain(passes).chain(limit), list.page));
+        }
+    }
+    for n in 0..8 {
+        let is = |bit: u32| n >> bit & 1 == 1;
+        let filter = EventFilter {
+            account_id: is(0).then(|| account_id("a2")),
+            kinds: is(1).then_some(latchkey::domain::event::EventKind::TeamDeleted).into_iter().collect(),
+            key_id: is(2).then(|| key_id(1)),
+        };
+        let of_rows = [
+            Some(("bigint", "100")),
+            is(0).then_some(("text", "'a2'")),
+            is(2).then_some(("text", "'key_1'")),
+            is(2).then_some(("uuid", key)),
+        ];
+        let list = event_list::list_sql(&filter, 51, 10_000);
+        lists.extend(list.reached.map(|sql| bound(of_rows.into_iter(), sql)));
+        let kinds = is(1).then_some(("text[]", "'{team.deleted}'"));
+        lists.push(bound(of_rows.into_iter().chain([kinds, Some(("bigint", "51"))]), list.page));
+    }
+    lists
+}
+
+fn bound(values: impl Iterator<Item = Option<(&'static str, &'static str)>>, sql: String) -> (String, String, String) {
+    let (types, values): (Vec<_>, Vec<_>) = values.flatten().unzip();
+    (types.join(", "), values.join(", "), sql)
 }

@@ -11,6 +11,7 @@ use latchkey::proto::{
 };
 
 use crate::{
+    big::{Big, Callers},
     keys::{ACCOUNT_PERMISSIONS, Keys, TEAM_PERMISSIONS, key_id, token},
     support::{
         Caller,
@@ -24,7 +25,7 @@ use crate::{
 
 pub const LOGS: &str = "warn,latchkey=info";
 /// What a page has when nothing else is asked for.
-const PAGE: usize = 50;
+pub const PAGE: usize = 50;
 
 pub struct Side {
     pub database: Database,
@@ -35,6 +36,8 @@ pub struct Side {
     /// When the server said that it serves.
     pub serving: Instant,
     keys: Keys,
+    /// For calls of the big account.
+    callers: Option<Callers>,
     /// Calls of each kind so far.
     made: [u64; Call::ALL.len()],
 }
@@ -51,16 +54,28 @@ pub enum Call {
     Get,
     Create,
     VerifyMiss,
+    ListDeep,
+    ListFiltered,
+    ListManaged,
+    ListUsers,
+    ListEvents,
+    Identity,
+    IdentityOnBehalf,
+    Edit,
+    Rotate,
+    Disable,
 }
 
 /// A migrated database with an operator, the example catalogue and so many keys. The operator's token.
-pub async fn fill(ground: &Ground, database: &Database, keys: Keys) -> String {
+pub async fn fill(ground: &Ground, database: &Database, keys: Keys, big: Big) -> String {
     // First: it registers the pepper.
     let operator = on(&database.app_url, &["bootstrap"]).secret_stdout().run(START_LIMIT).success();
     let mut side = Side::start(database.clone(), &operator, keys).await;
     apply_example_catalogue(&side.caller).await;
     side.server.kill();
-    keys.load(&ground.postgres.superuser_url(&database.name)).await;
+    let superuser_url = ground.postgres.superuser_url(&database.name);
+    big.load(&superuser_url, keys.count, keys.accounts).await;
+    keys.load(&superuser_url).await;
     operator
 }
 
@@ -76,7 +91,27 @@ pub async fn verify_batch(caller: Caller, numbers: Range<u64>) {
 // === impl Call ===
 
 impl Call {
-    pub const ALL: [Self; 4] = [Self::List, Self::Get, Self::Create, Self::VerifyMiss];
+    pub const ALL: [Self; 14] = [
+        Self::List,
+        Self::Get,
+        Self::Create,
+        Self::VerifyMiss,
+        Self::ListDeep,
+        Self::ListFiltered,
+        Self::ListManaged,
+        Self::ListUsers,
+        Self::ListEvents,
+        Self::Identity,
+        Self::IdentityOnBehalf,
+        Self::Edit,
+        Self::Rotate,
+        Self::Disable,
+    ];
+
+    /// Of one account that is as large as the store allows, rather than of any.
+    pub fn is_of_big(self) -> bool {
+        !matches!(self, Self::List | Self::Get | Self::Create | Self::VerifyMiss)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -84,6 +119,16 @@ impl Call {
             Self::Get => "get",
             Self::Create => "create",
             Self::VerifyMiss => "verify_miss",
+            Self::ListDeep => "list_deep",
+            Self::ListFiltered => "list_filtered",
+            Self::ListManaged => "list_managed",
+            Self::ListUsers => "list_users",
+            Self::ListEvents => "list_events",
+            Self::Identity => "identity",
+            Self::IdentityOnBehalf => "identity_on_behalf",
+            Self::Edit => "edit",
+            Self::Rotate => "rotate",
+            Self::Disable => "disable",
         }
     }
 }
@@ -105,20 +150,47 @@ impl Side {
         let address = server.address(START_LIMIT);
         let serving = Instant::now();
         let caller = Caller { channel: connect(address).await, token: operator.to_owned(), on_behalf_of: None };
-        Self { database, operator: operator.to_owned(), server, caller, serving, keys, made: Default::default() }
+        Self {
+            database,
+            operator: operator.to_owned(),
+            server,
+            caller,
+            serving,
+            keys,
+            callers: None,
+            made: Default::default(),
+        }
+    }
+
+    /// Makes it ready for calls of the big account.
+    pub async fn with_big(self, big: Big) -> Self {
+        let callers = Some(Callers::new(&self.caller, big).await);
+        Self { callers, ..self }
     }
 
     /// Makes so many calls of a kind, one after the other, none with what an earlier one asked for: their spans.
     pub async fn calls(&mut self, call: Call, count: usize) -> Vec<Duration> {
         let mut spans = Vec::with_capacity(count);
         for _ in 0..count {
-            let number = self.keys.scattered(self.made[call as usize]);
+            let made = self.made[call as usize];
+            let number = self.keys.scattered(made);
             self.made[call as usize] += 1;
+            let big = || self.callers.as_ref().expect("a side for calls of the big account");
             spans.push(match call {
                 Call::List => self.list(number).await,
                 Call::Get => self.get(number).await,
                 Call::Create => self.create(number).await,
                 Call::VerifyMiss => self.verify_miss(number).await,
+                Call::ListDeep => big().list_deep().await,
+                Call::ListFiltered => big().list_filtered().await,
+                Call::ListManaged => big().list_managed(made).await,
+                Call::ListUsers => big().list_users().await,
+                Call::ListEvents => big().list_events().await,
+                Call::Identity => big().identity().await,
+                Call::IdentityOnBehalf => big().identity_on_behalf(made).await,
+                Call::Edit => big().edit(made).await,
+                Call::Rotate => big().rotate(made).await,
+                Call::Disable => big().disable(made).await,
             });
         }
         spans
