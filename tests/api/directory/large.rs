@@ -2,13 +2,14 @@
 //!
 //! A tenth of the size that is promised; `LATCHKEY_TEST_LARGE=1` for all of it, with the times.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use latchkey::proto::{
     ApiKeyState, EventKind, GetIdentityRequest, ListApiKeysRequest, ListEventsRequest, VerificationOutcome as Outcome,
     VerifyEventChainRequest,
 };
 use prost::Message;
+use tokio::time::Instant;
 use tonic::Code;
 use tonic_types::StatusExt;
 
