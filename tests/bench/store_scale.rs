@@ -99,7 +99,10 @@ fn many() -> Keys {
     let asked = std::env::var("LATCHKEY_BENCH_KEYS").ok();
     let count = asked.map_or(MANY_KEYS, |count| count.parse().expect("LATCHKEY_BENCH_KEYS is a number of keys"));
     // A round number of keys an account, and all that the last part of this benchmark verifies.
-    assert!(count >= RESIDENT + RESIDENT_WARM_UP && count % KEYS_PER_ACCOUNT == 0, "too few, or no multiple of 4,000");
+    assert!(
+        count >= RESIDENT + RESIDENT_WARM_UP && count.is_multiple_of(KEYS_PER_ACCOUNT),
+        "too few, or no multiple of 4,000"
+    );
     Keys { count, accounts: count / KEYS_PER_ACCOUNT }
 }
 
