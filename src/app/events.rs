@@ -192,7 +192,7 @@ impl ChainWalk {
         }
         // An event of a later release cannot be compared with its columns here; its bytes verified.
         if !stored.columns_match {
-            return Err("the indexed columns differ from the hashed bytes");
+            return Err("the indexed columns or the details differ from the hashed bytes");
         }
         // An operator who accepted a history started the next epoch; nobody goes back to one.
         let last_epoch = self.report.verified_through.epoch;

@@ -8,6 +8,7 @@
 pub mod api_keys;
 mod barrier;
 pub mod directory;
+mod erasure;
 pub mod error;
 mod events;
 mod history;

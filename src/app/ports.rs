@@ -15,7 +15,7 @@ use crate::domain::{
     authority::Managed,
     catalogue::{Catalogue, Permission},
     directory::{Account, AccountState, Role, RolePermissions, Team, User, UserState},
-    event::{Event, EventDraft, EventKind, Hash},
+    event::{Event, EventDraft, EventKind, Hash, Target},
     grants::Grants,
     id::{AccountId, KeyId, RoleId, TeamId, UserId},
     revision::Revision,
@@ -167,7 +167,7 @@ pub struct StoredEvent {
     pub hash: Hash,
     /// The event decoded from the bytes; `None` if this build cannot read its format.
     pub event: Option<Event>,
-    /// True if every indexed column equals what the bytes say.
+    /// True if every indexed column equals what the bytes say, and the details what they commit to.
     pub columns_match: bool,
 }
 
@@ -177,6 +177,26 @@ impl StoredEvent {
     pub fn revision(&self) -> Revision {
         Revision { epoch: self.epoch, number: self.number }
     }
+}
+
+/// Whose text is to be erased.
+#[derive(Clone, Debug)]
+pub struct PersonalDataOf {
+    /// In which account.
+    pub account_id: AccountId,
+    /// Of which object; `None` for all of the account.
+    pub target: Option<Target>,
+    /// The object, if it is a key.
+    pub key_id: Option<KeyId>,
+}
+
+/// How much text of people was erased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Of how many events.
+    pub events: u32,
+    /// Of how many rows of what is deleted.
+    pub rows: u32,
 }
 
 /// A page of a list: how many, after which id.
@@ -453,6 +473,9 @@ pub trait Tx: Reader {
     async fn delete_user(&mut self, account: &AccountId, user: &UserId) -> StoreResult<()>;
     /// Replaces the catalogue and the default roles.
     async fn put_catalogue(&mut self, permissions: &[Permission], default_roles: &[Role]) -> StoreResult<()>;
+
+    /// Erases what people typed from at most `limit` events, and from as many rows of what is deleted.
+    async fn erase_personal_data(&mut self, of: &PersonalDataOf, limit: u32) -> StoreResult<Erased>;
 
     /// Takes the head and starts the next epoch, which the events that are then appended are the first
     /// of; the head as it was.

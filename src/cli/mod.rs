@@ -6,6 +6,7 @@ mod catalogue;
 mod catalogue_file;
 mod check_config;
 mod dev;
+mod erase_personal_data;
 mod migrate;
 mod offline;
 mod process;
@@ -49,6 +50,8 @@ enum Command {
     Catalogue(catalogue::Command),
     /// Accept the database's history after a fail-over or a restore, so that replicas follow it.
     AcceptHistory(accept_history::Args),
+    /// Erase what people typed from past events and from what is deleted.
+    ErasePersonalData(erase_personal_data::Args),
     /// Check the settings and print them as they are in force, secrets redacted.
     CheckConfig(check_config::Args),
 }
@@ -89,6 +92,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Bootstrap(args) => bootstrap::run(args).await,
         Command::Catalogue(command) => catalogue::run(command).await,
         Command::AcceptHistory(args) => accept_history::run(args).await,
+        Command::ErasePersonalData(args) => erase_personal_data::run(args).await,
         Command::CheckConfig(args) => check_config::run(&args),
     }
 }

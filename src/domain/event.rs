@@ -9,7 +9,11 @@ use super::{
 };
 
 /// The format that [`Event::encode`] writes. Old formats stay readable for ever.
-pub const FORMAT_VERSION: i16 = 1;
+///
+/// 2 has commitments in the place of what people typed ([`super::personal`]).
+pub const FORMAT_VERSION: i16 = 2;
+/// The first format, and all since.
+const FORMAT_VERSIONS: std::ops::RangeInclusive<i16> = 1..=FORMAT_VERSION;
 
 /// A link of the chain: BLAKE3 over the predecessor's link and the event's bytes.
 pub type Hash = [u8; 32];
@@ -103,6 +107,8 @@ event_kinds! {
     AccountPurged = "account.purged",
     /// Keys that were deleted long ago were erased with everything of theirs.
     ApiKeysErased = "api_keys.erased",
+    /// What people had typed was erased from events of the past and from what was deleted.
+    PersonalDataErased = "personal_data.erased",
 }
 
 impl EventKind {
@@ -120,6 +126,7 @@ impl EventKind {
                 | Self::TeamPurged
                 | Self::AccountPurged
                 | Self::ApiKeysErased
+                | Self::PersonalDataErased
                 | Self::AccountCreated
                 | Self::AccountResumed
                 | Self::TeamCreated
@@ -170,6 +177,9 @@ pub struct Change {
     /// A single value after.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub after: String,
+    /// In the place of both, if people typed them: what [`super::personal`] commits to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub commitment: String,
     /// List items added, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<String>,
@@ -256,7 +266,7 @@ impl Event {
     /// Reads stored bytes; `None` if they are no event of a format that this build knows.
     #[must_use]
     pub fn decode(format_version: i16, bytes: &[u8]) -> Option<Self> {
-        if format_version == FORMAT_VERSION { serde_json::from_slice(bytes).ok() } else { None }
+        if FORMAT_VERSIONS.contains(&format_version) { serde_json::from_slice(bytes).ok() } else { None }
     }
 
     /// The kind, if this build knows it.

@@ -12,8 +12,8 @@ pub const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// What a key's id takes, with its quotes and comma.
 const KEY_ID_BYTES: usize = 40;
-/// What a change takes beside what it says.
-const CHANGE_BYTES: usize = 128;
+/// What a change takes beside what it says, a commitment among it.
+const CHANGE_BYTES: usize = 256;
 /// What the worst character takes, escaped.
 const ESCAPED_BYTES: usize = 6;
 
@@ -73,7 +73,7 @@ impl Parts {
 
     /// Adds a change, its lists broken off where they do not fit.
     fn add_change(&mut self, change: Change) {
-        let Change { field, before, after, added, removed } = change;
+        let Change { field, before, after, added, removed, .. } = change;
         let head = Change { field: field.clone(), before, after, ..Change::default() };
         self.make_room(bytes_at_most(&head));
         self.open.changes.push(head);
@@ -91,7 +91,7 @@ impl Parts {
 
 /// What a change's encoding takes at most.
 fn bytes_at_most(change: &Change) -> usize {
-    let Change { field, before, after, added, removed } = change;
+    let Change { field, before, after, added, removed, .. } = change;
     let values: usize = [field, before, after].iter().map(|value| item_bytes(value)).sum();
     CHANGE_BYTES + values + added.iter().chain(removed).map(|item| item_bytes(item)).sum::<usize>()
 }

@@ -14,6 +14,7 @@ pub mod grants;
 pub mod id;
 pub mod named;
 pub mod permission;
+pub mod personal;
 pub mod revision;
 pub mod text;
 pub mod time;

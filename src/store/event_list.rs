@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     log::EntryRow,
+    personal,
     sql::{Time, revision},
     statement::{Statement, statement},
 };
@@ -86,7 +87,8 @@ pub async fn list(
     }
     let rows: Vec<EventRow> = query.bind::<BigInt, _>(i64::from(page.limit)).load(conn).await?;
     let bytes = rows.last().map_or(0, |row| row.bytes);
-    let items: Vec<_> = rows.into_iter().map(EventRow::into_stored).collect();
+    let mut items: Vec<_> = rows.into_iter().map(EventRow::into_stored).collect();
+    unseal(conn, &mut items).await?;
     let looked_through = if items.len() >= page.limit as usize {
         None
     } else if bytes >= i64::from(PAGE_BYTES_MAX) {
@@ -168,6 +170,22 @@ fn bind_rows<'v>(query: Statement<'v>, filter: &'v EventFilter, page: &Page<i64>
         None => query,
     }
 }
+/// Puts the text of people back that has not been erased, and compares it with what the events commit to.
+async fn unseal(conn: &mut AsyncPgConnection, events: &mut [StoredEvent]) -> QueryResult<()> {
+    let is_sealed = |event: &&StoredEvent| event.event.as_ref().is_some_and(Event::is_sealed);
+    let numbers: Vec<_> = events.iter().filter(is_sealed).map(|event| event.number).collect();
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    for (number, details) in personal::read(conn, numbers).await? {
+        let at = events.binary_search_by_key(&number, |event| event.number);
+        let stored = &mut events[at.expect("it was asked for by the number of one of them")];
+        let event = stored.event.as_mut().expect("a sealed event was read");
+        stored.columns_match &= details.is_some_and(|details| event.unseal(details));
+    }
+    Ok(())
+}
+
 impl EventRow {
     fn into_stored(self) -> StoredEvent {
         let event = Event::decode(self.entry.format_version, &self.entry.payload);

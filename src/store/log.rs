@@ -6,10 +6,11 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use futures_util::future::join;
+use futures_util::future::{join, join3};
 use uuid::{Builder, Uuid};
 
 use super::{
+    personal,
     sql::{Link, Time, refuse_standby, revision},
     stamps::Stamps,
     statement::statement,
@@ -154,7 +155,7 @@ pub async fn append(
     let (checked, head) = join(checking.batch_execute(CHECK_SQL), head.get_result::<HeadRow>(&mut taking)).await;
     let head = checked.and(head)?;
 
-    let mut batch = Batch::default();
+    let (mut batch, mut details) = (Batch::default(), personal::Details::default());
     let mut stamps = Stamps::default();
     let mut previous = head.hash.0;
     let mut revisions = Vec::with_capacity(appends.len());
@@ -162,7 +163,8 @@ pub async fn append(
     for (parts, stamped) in appends {
         for part in parts {
             number += 1;
-            let event = part.at(revision(head.epoch, number), event_id(head.time.0)?, head.time.0);
+            let mut event = part.at(revision(head.epoch, number), event_id(head.time.0)?, head.time.0);
+            details.seal(&mut event)?;
             previous = batch.add(&event, &previous);
         }
         // Of the last part: whoever waits for it has waited for all of them.
@@ -171,9 +173,10 @@ pub async fn append(
         }
         revisions.push(revision(head.epoch, number));
     }
-    // Pipelined: one round trip for both. The events go first, so that of two errors theirs is the one that tells.
-    let (written, stamped) = join(batch.write(conn, head.epoch, notify), stamps.write(conn, head.epoch)).await;
-    written.and(stamped)?;
+    // Pipelined: one round trip for all. The events go first, so that of two errors theirs is the one that tells.
+    let events = batch.write(conn, head.epoch, notify);
+    let (written, kept, stamped) = join3(events, details.write(conn), stamps.write(conn, head.epoch)).await;
+    written.and(kept).and(stamped)?;
     Ok(revisions)
 }
 

@@ -17,6 +17,7 @@ pub mod log;
 pub mod migrate;
 mod operator_reads;
 pub mod peppers;
+pub mod personal;
 mod pool;
 pub mod powers;
 pub mod purge;

@@ -15,14 +15,14 @@ use tracing::Instrument;
 use super::{
     accounts,
     ahead::ReadAhead,
-    api_keys, catalogue, log, operator_reads, peppers, purge, roles, secrets,
+    api_keys, catalogue, log, operator_reads, peppers, personal, purge, roles, secrets,
     snapshot::{Session, run},
     teams, users,
 };
 use crate::{
     app::{
         error::StoreError,
-        ports::{Append, Locks, NewSecret, Purged, StoreResult, TeamRemoval, Tx},
+        ports::{Append, Erased, Locks, NewSecret, PersonalDataOf, Purged, StoreResult, TeamRemoval, Tx},
     },
     domain::{
         api_key::ApiKey,
@@ -208,6 +208,10 @@ impl Tx for Session {
     async fn put_catalogue(&mut self, permissions: &[Permission], default_roles: &[Role]) -> StoreResult<()> {
         self.changes_catalogue = true;
         run!(self, conn => catalogue::put(conn, permissions, default_roles))
+    }
+
+    async fn erase_personal_data(&mut self, of: &PersonalDataOf, limit: u32) -> StoreResult<Erased> {
+        run!(self, conn => personal::erase(conn, of, limit))
     }
 
     async fn start_epoch(&mut self) -> StoreResult<Revision> {

@@ -88,7 +88,9 @@ impl Covers {
             EventKind::ChangeContinued
             | EventKind::TeamPurged
             | EventKind::AccountPurged
-            | EventKind::ApiKeysErased => Self::default(),
+            | EventKind::ApiKeysErased
+            // What is erased was never in an entry.
+            | EventKind::PersonalDataErased => Self::default(),
             // What each key's permissions amount to (P2).
             EventKind::CatalogueApplied => Self::all(),
             // Nothing that was read of another history may be served. A follower starts afresh in a new

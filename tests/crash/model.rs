@@ -75,7 +75,8 @@ impl Model {
             EventKind::ChangeContinued
             | EventKind::TeamPurged
             | EventKind::AccountPurged
-            | EventKind::ApiKeysErased => panic!("nothing here is large or old: {event:?}"),
+            | EventKind::ApiKeysErased
+            | EventKind::PersonalDataErased => panic!("nothing here is large or old: {event:?}"),
             EventKind::TeamCreated | EventKind::TeamUpdated => upsert(&mut self.teams, id, number, event),
             EventKind::RoleCreated | EventKind::RoleUpdated => upsert(&mut self.roles, id, number, event),
             EventKind::UserCreated | EventKind::UserUpdated => upsert(&mut self.users, id, number, event),

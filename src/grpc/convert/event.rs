@@ -95,6 +95,7 @@ kinds!(
     TeamPurged,
     AccountPurged,
     ApiKeysErased,
+    PersonalDataErased,
 );
 
 /// An event. Of one whose format this build cannot read, only the revision and the hash are shown.
@@ -155,6 +156,7 @@ fn to_whole_event(event: Event, hash: Vec<u8>) -> proto::Event {
 
 fn to_change(change: Change) -> proto::FieldChange {
     proto::FieldChange {
+        erased: change.is_sealed(),
         field: change.field,
         before: change.before,
         after: change.after,

@@ -4,5 +4,6 @@ mod chain;
 mod contents;
 mod listing;
 mod looking;
+mod personal;
 mod replay;
 mod sizes;

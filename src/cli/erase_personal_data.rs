@@ -1,0 +1,83 @@
+//! `latchkey erase-personal-data`.
+
+use super::{
+    Failure, load, offline,
+    process::{say, with_telemetry},
+};
+use crate::{
+    app::ports::PersonalDataOf,
+    domain::{
+        event::Target,
+        id::{AccountId, KeyId, RoleId, TeamId, UserId},
+    },
+    settings::Flags,
+};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Erases what people typed: names and display names in past events, and the names, comments and metadata of\n\
+                  keys that are deleted. Name one object, or only the account for everything of it. The chain of events\n\
+                  verifies as before, since it covers salted commitments to that text and not the text; the erasure is an\n\
+                  event itself. What is live keeps its names: edit or delete it first. Ids are not erased, nor is what is in\n\
+                  backups and in events that a release without commitments wrote. It can be repeated."
+)]
+pub(super) struct Args {
+    /// The account.
+    #[arg(long, value_name = "ID")]
+    account_id: String,
+    #[command(flatten)]
+    of: Of,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct Of {
+    /// Of one key.
+    #[arg(long, value_name = "ID")]
+    key_id: Option<String>,
+    /// Of one user.
+    #[arg(long, value_name = "ID")]
+    user_id: Option<String>,
+    /// Of one team.
+    #[arg(long, value_name = "ID")]
+    team_id: Option<String>,
+    /// Of one role.
+    #[arg(long, value_name = "ID")]
+    role_id: Option<String>,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let of = args.of.within(AccountId::parse("--account-id", &args.account_id)?)?;
+    let settings = load(&args.flags)?;
+    with_telemetry(settings.log(), async |_| {
+        let erased = offline::open(&settings).await?.erase_personal_data(of).await?;
+        let (events, rows) = (erased.events, erased.rows);
+        Ok(say(format_args!("erased the text of {events} events and of {rows} deleted objects"))?)
+    })
+    .await
+}
+
+// === impl Of ===
+
+impl Of {
+    fn within(&self, account_id: AccountId) -> Result<PersonalDataOf, Failure> {
+        let mut key_id = None;
+        let named = if let Some(id) = &self.key_id {
+            let key = KeyId::parse("--key-id", id)?;
+            key_id = Some(key);
+            Some(("api_key", key.to_string()))
+        } else if let Some(id) = &self.user_id {
+            Some(("user", UserId::parse("--user-id", id)?.to_string()))
+        } else if let Some(id) = &self.team_id {
+            Some(("team", TeamId::parse("--team-id", id)?.to_string()))
+        } else if let Some(id) = &self.role_id {
+            Some(("role", RoleId::parse("--role-id", id)?.to_string()))
+        } else {
+            None
+        };
+        let target = named.map(|(kind, id)| Target { kind: kind.to_owned(), id });
+        Ok(PersonalDataOf { account_id, target, key_id })
+    }
+}
