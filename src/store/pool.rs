@@ -70,8 +70,8 @@ pub struct LaneSizes {
 /// and one for an eviction: of each there is one at a time.
 const FOLLOWER_SIZE_MAX: usize = 3;
 
-/// A connection out of a pool. It goes back only in a known state: in a transaction it is rolled back
-/// first, and while a statement's answer is outstanding (timed out, or its future dropped) it is closed.
+/// A connection out of a pool. It goes back only in a known state: in a transaction, or if the future of a statement
+/// was dropped, it is rolled back first; one whose answer did not come in time is closed.
 pub struct Connection {
     object: Option<Object<AsyncPgConnection>>,
     state: State,
@@ -87,8 +87,11 @@ enum State {
     Clean,
     /// In a transaction, no statement under way.
     InTransaction,
-    /// A statement is under way, or was given up.
+    /// A statement is under way. Given up with it, the connection is fit again once its answer has come and the
+    /// transaction is rolled back.
     Busy,
+    /// It did not answer in time, or is no primary any more: never to be used again.
+    Broken,
 }
 
 /// The run of one statement on a [`Connection`].
@@ -311,7 +314,7 @@ impl Connection {
             return Err(sqlstate::commit_after_failure());
         }
         let object = self.object.as_mut().expect("only drop and discard take it");
-        self.state = State::Busy;
+        self.state = State::Broken;
         // The time limit closes the connection and cancels nothing: a cancelled wait for a
         // synchronous standby would be answered as if the standby had the commit.
         let commit = tokio::time::timeout(self.timeout, object.batch_execute("COMMIT"));
@@ -338,13 +341,16 @@ impl Drop for Connection {
         let Some(object) = self.object.take() else { return };
         match self.state {
             State::Clean => drop(object),
-            State::Busy => drop(Object::take(object)),
-            State::InTransaction => {
+            State::Broken => drop(Object::take(object)),
+            // Not closed: whoever begins calls and cancels them would have PostgreSQL start a process for each, while
+            // those of the cancelled ones still run. The rollback is answered after all that was sent before it, and
+            // the place in the pool is taken until then.
+            State::Busy | State::InTransaction => {
                 // A connection of its own state machine: if the runtime is gone, or the rollback
-                // fails, it is dropped while busy and hence closed, never returned dirty.
+                // fails, it is dropped while broken and hence closed, never returned dirty.
                 let mut connection = Self {
                     object: Some(object),
-                    state: State::Busy,
+                    state: State::Broken,
                     failed: false,
                     timeout: self.timeout,
                     runtime: self.runtime.clone(),
@@ -378,9 +384,9 @@ impl Flight<'_> {
             }
         });
         let result = self.availability.watch(answered, sqlstate::is_answer).await;
-        // Not to be used again: what cannot answer now, or is no primary any more, may stay so.
+        // What cannot answer now, or is no primary any more, may stay so.
         if matches!(result, Err(StoreError::Unavailable(_))) {
-            *self.state = State::Busy;
+            *self.state = State::Broken;
         }
         *self.failed |= result.is_err();
         result

@@ -1,9 +1,10 @@
 //! Faults: what is dropped, late, gone or unknown. A fault may fail a call, never answer it wrongly (V2).
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use futures_util::future::poll_immediate;
 use latchkey::{
     app::{
         error::StoreError,
@@ -62,7 +63,7 @@ async fn a_dropped_transaction_changes_nothing_and_leaves_no_dirty_connection() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_is_late_or_dropped_closes_its_connection() {
+async fn no_answer_of_a_statement_that_is_late_or_dropped_reaches_another() {
     let db = fresh_database().await;
     put_account(&db.store, "acme", &[]).await;
     put_key(&db.store, &api_key(1, "acme", grants(&[], &[], &[])), 1).await;
@@ -81,6 +82,25 @@ async fn a_statement_that_is_late_or_dropped_closes_its_connection() {
         let fill = hasty.fill(&[digest(n, 0)], &sent()).await.unwrap();
         assert_eq!(fill.token.map(|(matched, _)| matched), (n == 1).then(|| digest(1, 0)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_given_up_cost_postgresql_no_new_connection() {
+    let db = fresh_database().await;
+    put_account(&db.store, "acme", &[]).await;
+    let patient = store(&db.url, Duration::from_secs(30));
+    let sessions = "SELECT count(*)::text AS text FROM pg_stat_activity WHERE datname = current_database()";
+    let before: i64 = text(&db, sessions).await.parse().unwrap();
+    for _ in 0..100 {
+        let mut reader = snapshot(&patient).await;
+        // Sent, and given up before its answer can have come.
+        assert!(poll_immediate(reader.api_key(&account_id("acme"), key_id(1))).await.is_none());
+        drop(reader);
+        assert!(poll_immediate(pin!(patient.fill(&[digest(1, 0)], &sent()))).await.is_none());
+    }
+    let after: i64 = text(&db, sessions).await.parse().unwrap();
+    assert!(after - before <= 16, "{before} connections were {after} after calls that were given up");
+    patient.fill(&[digest(1, 0)], &sent()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
