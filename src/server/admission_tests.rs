@@ -23,12 +23,12 @@ async fn what_is_used_keeps_its_place_and_both_caps_hold() {
     let admission = Admission::new(CAPS, Budget::new(1));
     let mut places = vec![];
     for last in [1, 1, 1, 2, 2] {
-        let admitted = admission.admit(address(last)).await.ok().expect("there is room");
+        let admitted = admission.admit(address(last)).await.unwrap_or_else(|_| panic!("there is room"));
         admitted.place.is_used();
         places.push(admitted.place);
     }
     assert_eq!(admission.admit(address(1)).await.err(), Some(Full::Peer));
-    let sixth = admission.admit(address(3)).await.ok().expect("there is room").place;
+    let sixth = admission.admit(address(3)).await.unwrap_or_else(|_| panic!("there is room")).place;
     sixth.is_used();
     assert_eq!(admission.admit(address(4)).await.err(), Some(Full::Total));
     drop(places.pop());
@@ -40,18 +40,19 @@ async fn what_is_used_keeps_its_place_and_both_caps_hold() {
 #[tokio::test]
 async fn the_oldest_that_never_made_a_call_goes_for_a_newcomer() {
     let admission = Admission::new(CAPS, Budget::new(1));
-    let used = admission.admit(address(1)).await.ok().expect("room");
+    let used = admission.admit(address(1)).await.unwrap_or_else(|_| panic!("room"));
     used.place.is_used();
     let (first, second) = (admission.admit(address(1)).await, admission.admit(address(1)).await);
-    let (first, second) = (hold(first.ok().expect("room")), hold(second.ok().expect("room")));
-    let newcomer = admission.admit(address(1)).await.ok().expect("the first goes");
+    let (first, second) =
+        (hold(first.unwrap_or_else(|_| panic!("room"))), hold(second.unwrap_or_else(|_| panic!("room"))));
+    let newcomer = admission.admit(address(1)).await.unwrap_or_else(|_| panic!("the first goes"));
     newcomer.place.is_used();
     first.await.unwrap();
     assert!(!second.is_finished());
     // One of a peer that is below its own cap goes only when all places are taken.
     let others: Vec<_> = [2, 2, 3].map(|last| admission.admit(address(last))).into_iter().collect();
     for other in others {
-        hold(other.await.ok().expect("room"));
+        hold(other.await.unwrap_or_else(|_| panic!("room")));
     }
     assert!(admission.admit(address(4)).await.is_ok());
     second.await.unwrap();

@@ -67,7 +67,7 @@ async fn socket(lifetime: Lifetime) -> (TcpStream, JoinHandle<()>, Arc<Notify>, 
     let (go, drain) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (calls, draining) = (calls(go.clone()), drain.clone());
     let admission = Admission::new(Caps { total_max: 1, per_peer_max: 1 }, Budget::new(1 << 20));
-    let admitted = admission.admit([127, 0, 0, 1].into()).await.ok().expect("there is a place");
+    let admitted = admission.admit([127, 0, 0, 1].into()).await.unwrap_or_else(|_| panic!("there is a place"));
     let served = tokio::spawn(async move { serve(accepted, admitted, calls, lifetime, draining.notified()).await });
     (client, served, go, drain)
 }

@@ -140,7 +140,8 @@ fn repair(frames: &mut [u8]) {
         return authority::repair(&mut frames[start..end]);
     }
     // In pieces: it is put together, and each byte put back to where it came from.
-    let mut pieces = vec![start..end];
+    let mut pieces = Vec::new();
+    pieces.push(start..end);
     let mut at = HEADER_BYTES + first.length;
     while let Some(frame) = header(&frames[at..]) {
         pieces.push(at + HEADER_BYTES..at + HEADER_BYTES + frame.length);

@@ -30,12 +30,12 @@ impl Known {
             _ if n % 97 == 3 => vec!["green", "red"],
             _ if n % 120 == 7 => vec!["red"],
             _ if n % 3 == 1 => vec!["green"],
-            _ if n % 2 == 0 => vec!["blue"],
+            _ if n.is_multiple_of(2) => vec!["blue"],
             _ => vec![],
         };
         let state = match n {
             _ if n % 3 == 1 && n % 30 != 1 => State::Deleted,
-            _ if n % 71 == 0 => State::Disabled,
+            _ if n.is_multiple_of(71) => State::Disabled,
             _ => State::Active,
         };
         Self { id: KeyId::from_uuid(uuid::Uuid::from_u128(number)).to_string(), teams, state, rare: n % 211 == 5 }
