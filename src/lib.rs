@@ -4,6 +4,8 @@
 //! in front of a service is good right now. The library is the server and its parts (feature `server`)
 //! and the generated clients (feature `client`); the program `latchkey` is [`cli`].
 //!
+//! The numbered rules (P1…V6) are in `proto/RULES.md`, the mechanisms in `src/DESIGN.md`.
+//!
 //! ## The layers
 //!
 //! Dependencies point one way, from the top of this table to its bottom:

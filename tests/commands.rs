@@ -115,6 +115,7 @@ async fn v2_after_events_were_lost_nothing_is_known_until_an_operator_accepts_th
     assert_eq!(identity(&lost).await, Ok(()));
     let forget = format!(
         "DELETE FROM api_key_secrets WHERE key_id IN (SELECT key_id FROM api_keys WHERE name = 'lost'); \
+         UPDATE api_keys SET state = 'deleted', delete_time = now() WHERE name = 'lost'; \
          DELETE FROM api_keys WHERE name = 'lost'; DELETE FROM events WHERE number > {head}; \
          UPDATE log_head SET number = {head}, hash = (SELECT hash FROM events WHERE number = {head})"
     );

@@ -39,7 +39,6 @@ fn caps(settings: &Settings, files_max: usize) -> Caps {
         settings.caller_pool_size_max,
         settings.verify_pool_size_max,
         settings.watch_pool_size_max,
-        settings.watch_pool_size_max,
         settings.upkeep_pool_size_max,
     ];
     let reserve = RESERVE + database.into_iter().sum::<usize>() + PER_THREAD * settings.serving_threads;
