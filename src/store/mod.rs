@@ -127,7 +127,7 @@ impl PostgresStore {
         flight.run(powers::read(conn)).await
     }
 
-    /// Records which database this is, if that is not on record: what [`identity`] compares with from then on.
+    /// Records which database this is, if that is not on record: what `identity` compares with from then on.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be asked.

@@ -194,10 +194,17 @@ impl Pools {
     }
 
     async fn get(&self, pool: &Pool<AsyncPgConnection>) -> StoreResult<Connection> {
-        let object = tokio::time::timeout(self.timeout, pool.get())
-            .await
-            .map_err(|_| sqlstate::timed_out())?
-            .map_err(sqlstate::pool_error)?;
+        let limit = self.timeout;
+        let got = if pool.status().available > 0 {
+            tokio::time::timeout(limit, pool.get()).await
+        } else {
+            // In a task of its own: a caller that gives up while one is made would leave it to no pool, and the next
+            // would have another made. So it goes back to the pool when it is there.
+            let pool = pool.clone();
+            let getting = self.runtime.spawn(async move { tokio::time::timeout(limit, pool.get()).await });
+            getting.await.map_err(|gone| StoreError::Unavailable(gone.into()))?
+        };
+        let object = got.map_err(|_| sqlstate::timed_out())?.map_err(sqlstate::pool_error)?;
         let (timeout, runtime, availability) = (self.timeout, self.runtime.clone(), self.availability.clone());
         Ok(Connection { object: Some(object), state: State::Clean, failed: false, timeout, runtime, availability })
     }
