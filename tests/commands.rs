@@ -240,9 +240,17 @@ fn every_problem_with_the_settings_is_named_at_once() {
 #[test]
 fn help_teaches() {
     let help = latchkey(["--help"]).run(LIMIT).success();
-    for command in
-        ["serve", "dev", "migrate", "bootstrap", "catalogue", "accept-history", "erase-personal-data", "check-config"]
-    {
+    for command in [
+        "serve",
+        "dev",
+        "migrate",
+        "bootstrap",
+        "catalogue",
+        "accept-history",
+        "erase-personal-data",
+        "events",
+        "check-config",
+    ] {
         assert!(help.contains(command), "{help}");
         let help = latchkey([command, "--help"]).run(LIMIT).success();
         assert!(help.contains("Usage:") && help.lines().count() > 5, "{help}");

@@ -2,7 +2,7 @@
 
 use crate::{
     domain,
-    domain::verification::Outcome,
+    domain::{revision::Revision, verification::Outcome},
     verify::{VerifyError, primary::Unavailable},
 };
 
@@ -59,6 +59,17 @@ pub enum Error {
     /// The history that has the revision asked for was lost: another one was accepted in its place.
     #[error("the revision asked for is not in the log's history any more: read again from an earlier one")]
     RevisionLost,
+    /// The events after the revision asked for are not in the log any more: they were archived.
+    #[error(
+        "the events after the revision asked for were archived, up to {archived_through}: the first that is still there is \
+         {first}; read the archive, and go on after {archived_through}"
+    )]
+    EventsArchived {
+        /// The last event that was archived.
+        archived_through: Revision,
+        /// The first that is there.
+        first: Revision,
+    },
     /// More work is under way than the configured bound allows.
     #[error("overloaded")]
     Overloaded,

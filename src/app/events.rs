@@ -10,6 +10,7 @@ use super::{
 };
 use crate::domain::{
     Error as RuleError,
+    archive::Anchor,
     authority::{Caller, Managed},
     catalogue::Catalogue,
     event::{self, Hash},
@@ -18,8 +19,6 @@ use crate::domain::{
     revision::Revision,
 };
 
-/// The epoch that every log starts with.
-const FIRST_EPOCH: i64 = 1;
 /// Bytes of events that one call verifies at most: the read that exceeds it is the last.
 const CHAIN_BYTES_MAX: usize = 16 << 20;
 /// How many events are read and hashed without a pause.
@@ -57,7 +56,7 @@ impl App {
     /// it. The head is compared in the snapshot in which the events came to their end.
     ///
     /// # Errors
-    /// As [`Self::list_events`].
+    /// As [`Self::list_events`]. What was archived is not walked: `verified_after` says where the walk began.
     pub async fn verify_event_chain(
         &self,
         session: &Session,
@@ -128,22 +127,32 @@ struct ChainWalk {
 }
 
 impl ChainWalk {
+    /// A walk from an event on; from the first that is there, if those before it were archived.
     async fn start(reader: &mut dyn Reader, start: i64) -> Result<Self, Error> {
-        let walk = |previous, epoch| {
-            let verified_through = Revision { epoch, number: start - 1 };
-            let report =
-                ChainReport { verified_events: 0, verified_through, next_start_number: Some(start), broken: None };
-            Self { previous, report, bytes: 0, ended: false }
-        };
-        if start == 1 {
-            return Ok(walk(event::GENESIS, FIRST_EPOCH));
+        let anchor = reader.anchor().await?;
+        if start <= anchor.number + 1 {
+            return Ok(Self::after(anchor));
         }
         let before = Page { limit: 1, after: Some(start - 2) };
         let found = reader.events(&EventFilter::default(), &before, 1).await?.items;
         match found.first().filter(|event| event.number == start - 1) {
-            Some(before) => Ok(walk(before.hash, before.epoch)),
+            Some(StoredEvent { epoch, number, hash, .. }) => {
+                Ok(Self::after(Anchor { epoch: *epoch, number: *number, hash: *hash }))
+            }
             None => Err(RuleError::field("start_number", "there is no event before it in the log").into()),
         }
+    }
+
+    fn after(anchor: Anchor) -> Self {
+        let after = anchor.revision();
+        let report = ChainReport {
+            verified_events: 0,
+            verified_after: after,
+            verified_through: after,
+            next_start_number: Some(after.number + 1),
+            broken: None,
+        };
+        Self { previous: anchor.hash, report, bytes: 0, ended: false }
     }
 
     fn is_over(&self, events_max: u32) -> bool {
@@ -152,12 +161,22 @@ impl ChainWalk {
 
     /// The next events, with the head if there are no more.
     async fn read(
-        &self,
+        &mut self,
         reader: &mut dyn Reader,
         limit: u32,
     ) -> Result<(Vec<StoredEvent>, Option<(Revision, Hash)>), Error> {
-        let page = Page { limit, after: Some(self.report.verified_through.number) };
+        let through = self.report.verified_through.number;
+        let page = Page { limit, after: Some(through) };
         let found = reader.events(&EventFilter::default(), &page, limit).await?;
+        if found.items.first().is_some_and(|event| event.number != through + 1) {
+            let anchor = reader.anchor().await?;
+            // What comes next was archived while the walk was on its way.
+            if anchor.number > through {
+                let verified_events = self.report.verified_events;
+                *self = Self { bytes: self.bytes, ..Self::after(anchor) };
+                self.report.verified_events = verified_events;
+            }
+        }
         let is_end = found.items.len() < limit as usize && found.looked_through.is_none();
         Ok((found.items, if is_end { Some(reader.head_hash().await?) } else { None }))
     }

@@ -47,7 +47,8 @@ impl Place {
     /// Refuses a place that the log, whose head in the reader's snapshot is `head`, does not have.
     ///
     /// # Errors
-    /// [`Error::RevisionNotReached`] if it may come yet; [`Error::RevisionLost`] if it never will.
+    /// [`Error::RevisionNotReached`] if it may come yet; [`Error::RevisionLost`] if it never will;
+    /// [`Error::EventsArchived`] if what comes after it was archived.
     pub async fn check(&self, reader: &mut dyn Reader, head: Revision) -> Result<(), Error> {
         let Revision { epoch, number } = self.revision;
         if number == 0 {
@@ -58,8 +59,21 @@ impl Place {
         }
         let page = Page { limit: 1, after: Some(number - 1) };
         let found = reader.events(&EventFilter::default(), &page, 1).await?.items;
-        let same =
-            |event: &StoredEvent| event.revision() == self.revision && self.hash.is_none_or(|hash| hash == event.hash);
-        if found.first().is_some_and(same) { Ok(()) } else { Err(Error::RevisionLost) }
+        let is_it =
+            |revision, hash: Hash| revision == self.revision && self.hash.is_none_or(|expected| expected == hash);
+        if found.first().is_some_and(|event| is_it(event.revision(), event.hash)) {
+            return Ok(());
+        }
+        let anchor = reader.anchor().await?;
+        if is_it(anchor.revision(), anchor.hash) {
+            return Ok(());
+        }
+        // Whether an archived event was this one, nobody knows any more; one of a later epoch it was not.
+        match found.first() {
+            Some(first) if number < anchor.number && epoch <= anchor.epoch => {
+                Err(Error::EventsArchived { archived_through: anchor.revision(), first: first.revision() })
+            }
+            _ => Err(Error::RevisionLost),
+        }
     }
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::error::StoreError;
 use crate::domain::{
     api_key::{ApiKey, ApiKeyState},
+    archive::Anchor,
     authority::Managed,
     catalogue::{Catalogue, Permission},
     directory::{Account, AccountState, Role, RolePermissions, Team, User, UserState},
@@ -247,6 +248,8 @@ pub trait Reader: Send {
     async fn head(&mut self) -> StoreResult<Revision>;
     /// The head's hash and number.
     async fn head_hash(&mut self) -> StoreResult<(Revision, Hash)>;
+    /// What the log was archived up to: the events that are there come after it.
+    async fn anchor(&mut self) -> StoreResult<Anchor>;
     /// The database's clock, now (not the transaction's start).
     async fn now(&mut self) -> StoreResult<Timestamp>;
     /// The catalogue.

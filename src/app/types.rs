@@ -220,6 +220,9 @@ pub struct IdentityView {
 pub struct ChainReport {
     /// How many events were verified.
     pub verified_events: u32,
+    /// The event before the first one verified, whose link was taken as it stands: 0 before the first of all, the last
+    /// one archived, or the one before the start.
+    pub verified_after: Revision,
     /// The last one verified.
     pub verified_through: Revision,
     /// Where to go on; `None` when the head was reached or the chain is broken.

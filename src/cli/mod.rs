@@ -1,12 +1,14 @@
 //! The command line: reads arguments and settings, calls the layers below, speaks to people.
 
 mod accept_history;
+mod archive_file;
 mod bootstrap;
 mod catalogue;
 mod catalogue_file;
 mod check_config;
 mod dev;
 mod erase_personal_data;
+mod events;
 mod migrate;
 mod offline;
 mod process;
@@ -52,6 +54,9 @@ enum Command {
     AcceptHistory(accept_history::Args),
     /// Erase what people typed from past events and from what is deleted.
     ErasePersonalData(erase_personal_data::Args),
+    /// Archive the beginning of the log of events, and verify archives.
+    #[command(subcommand)]
+    Events(events::Command),
     /// Check the settings and print them as they are in force, secrets redacted.
     CheckConfig(check_config::Args),
 }
@@ -93,6 +98,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Catalogue(command) => catalogue::run(command).await,
         Command::AcceptHistory(args) => accept_history::run(args).await,
         Command::ErasePersonalData(args) => erase_personal_data::run(args).await,
+        Command::Events(command) => events::run(command).await,
         Command::CheckConfig(args) => check_config::run(&args),
     }
 }

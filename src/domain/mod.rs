@@ -4,6 +4,7 @@
 //! decided here, once. The layers above fetch the values and carry out the decisions.
 
 pub mod api_key;
+pub mod archive;
 pub mod authority;
 pub mod catalogue;
 pub mod directory;

@@ -309,6 +309,10 @@ impl From<Error> for Refusal {
                 Self::new(Code::Unavailable, ErrorReason::RevisionNotReached, message).retryable()
             }
             Error::RevisionLost => Self::new(Code::FailedPrecondition, ErrorReason::RevisionLost, message),
+            Error::EventsArchived { archived_through, first } => {
+                let refusal = Self::new(Code::FailedPrecondition, ErrorReason::EventsArchived, message);
+                refusal.with("archived_through", archived_through).with("first_revision", first)
+            }
             Error::Overloaded => {
                 let message = "the server sheds load: come back later";
                 Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{ObjectKind, id::TeamId};
+use crate::domain::{ObjectKind, id::TeamId, revision::Revision};
 
 fn boxed() -> Box<dyn StdError + Send + Sync> {
     "driver text: password=hunter2".into()
@@ -43,6 +43,14 @@ fn table() -> Vec<(Error, Code, &'static str)> {
         (StoreError::OutcomeUnknown(boxed()).into(), Code::Unavailable, "OUTCOME_UNKNOWN"),
         (Error::RevisionNotReached, Code::Unavailable, "REVISION_NOT_REACHED"),
         (Error::RevisionLost, Code::FailedPrecondition, "REVISION_LOST"),
+        (
+            Error::EventsArchived {
+                archived_through: Revision { epoch: 1, number: 4 },
+                first: Revision { epoch: 1, number: 5 },
+            },
+            Code::FailedPrecondition,
+            "EVENTS_ARCHIVED",
+        ),
         (Error::NotImplemented("WatchEvents"), Code::Unimplemented, "NOT_IMPLEMENTED"),
         (Error::Internal("secret detail"), Code::Internal, "INTERNAL"),
         (StoreError::Bug(boxed()).into(), Code::Internal, "INTERNAL"),

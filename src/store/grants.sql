@@ -7,13 +7,16 @@ REVOKE ALL ON
     {schema}.permissions, {schema}.catalogue_head, {schema}.default_roles, {schema}.accounts, {schema}.teams,
     {schema}.roles, {schema}.users, {schema}.user_roles, {schema}.peppers, {schema}.api_keys,
     {schema}.api_key_teams, {schema}.api_key_secrets, {schema}.token_usage, {schema}.events,
-    {schema}.event_affected_keys, {schema}.event_details, {schema}.log_head, {schema}.replicas, {schema}.operator_reads
+    {schema}.event_affected_keys, {schema}.event_details, {schema}.log_head, {schema}.replicas, {schema}.operator_reads,
+    {schema}.log_anchor
 FROM {role};
 
 GRANT SELECT, INSERT ON {schema}.events, {schema}.event_affected_keys, {schema}.peppers TO {role};
 -- What people typed may be erased, and never changed: its commitment is in the event.
 GRANT SELECT, INSERT, DELETE ON {schema}.event_details TO {role};
 GRANT UPDATE (in_use) ON {schema}.peppers TO {role};
+-- Only the owner archives events, and moves what the rest of the chain is verified from.
+GRANT SELECT ON {schema}.log_anchor TO {role};
 GRANT SELECT, UPDATE ON {schema}.log_head, {schema}.catalogue_head TO {role};
 GRANT SELECT, INSERT, UPDATE ON {schema}.permissions, {schema}.accounts TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON

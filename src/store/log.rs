@@ -10,7 +10,7 @@ use futures_util::future::{join, join3};
 use uuid::{Builder, Uuid};
 
 use super::{
-    personal,
+    archive, personal,
     sql::{Link, Time, refuse_standby, revision},
     stamps::Stamps,
     statement::statement,
@@ -121,9 +121,15 @@ pub async fn events_after(conn: &mut AsyncPgConnection, number: i64, limit: u32)
         .bind::<BigInt, _>(i64::from(limit) + 1)
         .load(conn)
         .await?;
-    // Only a first event has no predecessor. Should a row be missing, the reader sees that numbers or
-    // hashes do not follow.
+    // Only a first event has no predecessor, and the first after the anchor none that is still there. Should a row be
+    // missing, the reader sees that numbers or hashes do not follow.
     let mut previous_hash = GENESIS;
+    if number > 0 && rows.as_slice().first().is_some_and(|row| row.number > number) {
+        let anchor = archive::anchor(conn).await?;
+        if anchor.number == number {
+            previous_hash = anchor.hash;
+        }
+    }
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
         let hash = row.hash.0;

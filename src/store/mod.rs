@@ -6,6 +6,7 @@
 mod accounts;
 mod ahead;
 pub mod api_keys;
+pub mod archive;
 mod availability;
 pub mod catalogue;
 pub mod event_list;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::{
     accounts,
     ahead::{self, ReadAhead},
-    api_keys,
+    api_keys, archive,
     catalogue::{self, CatalogueCache},
     event_list, fill, key_list, log,
     pool::Connection,
@@ -23,6 +23,7 @@ use crate::{
     },
     domain::{
         api_key::ApiKey,
+        archive::Anchor,
         authority::Managed,
         catalogue::Catalogue,
         directory::{Account, Role, Team, User},
@@ -105,6 +106,10 @@ impl Reader for Session {
 
     async fn head_hash(&mut self) -> StoreResult<(Revision, Hash)> {
         self.known_head().await.map(|head| (head.revision, head.hash))
+    }
+
+    async fn anchor(&mut self) -> StoreResult<Anchor> {
+        run!(self, conn => archive::anchor(conn))
     }
 
     async fn now(&mut self) -> StoreResult<Timestamp> {

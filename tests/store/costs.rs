@@ -146,6 +146,7 @@ fn plain_reads() -> Vec<Case> {
     reads! {
         head() <= ONE_MAX;
         head_hash() <= ONE_MAX;
+        anchor() <= ONE_MAX;
         now() <= ONE_MAX;
         catalogue() <= ONE_MAX;
         default_roles() <= ONE_MAX;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use latchkey::{
     app::ports::{Append, EventFilter, Lane, Locks, Page, Stamp, Store, StoredEvent},
     domain::event::{EventKind, GENESIS, chain},
-    store::PostgresStore,
-    verify::primary::Primary,
+    store::{PostgresStore, archive::Archiver},
+    verify::primary::{LogEntry, Primary},
 };
 use tokio::sync::Notify;
 
@@ -222,4 +222,30 @@ async fn v3_an_event_is_never_of_before_the_time_that_its_mutation_was_told() {
     let event = all_events(&db.store).await.last().unwrap().event.clone().unwrap();
     assert_eq!(event.time, told);
     assert_eq!(Primary::head(&db.store, &sent()).await.unwrap().database_time, told);
+}
+
+/// A replica that applied the anchor's event last goes on from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn v6_the_first_event_after_the_anchor_follows_it() {
+    let db = fresh_database().await;
+    put_account(&db.store, "acme", &["t1"]).await;
+    let mut tx = begin(&db.store, "acme").await;
+    tx.append(team_events("acme", 6)).await.unwrap();
+    tx.commit().await.unwrap();
+    let before = db.store.events_after(3, 10).await.unwrap();
+    let mut archiver = Archiver::open(&db.url).await.unwrap();
+    let extent = archiver.extent().await.unwrap();
+    assert_eq!((extent.anchor.number, extent.head, extent.least_applied), (0, 7, None));
+    let through = archiver.at(3).await.unwrap().unwrap();
+    archiver.remove(&extent.anchor, &through).await.unwrap();
+    // From where it was, it cannot be moved again.
+    let further = archiver.at(5).await.unwrap().unwrap();
+    assert!(archiver.remove(&extent.anchor, &further).await.is_err());
+    assert_eq!(archiver.extent().await.unwrap().anchor, through);
+    assert_eq!(all_events(&db.store).await.len(), 4, "what was refused removed nothing");
+    let after = db.store.events_after(3, 10).await.unwrap();
+    let links = |entries: &[LogEntry]| entries.iter().map(|e| (e.number, e.previous_hash, e.hash)).collect::<Vec<_>>();
+    assert_eq!(links(&after), links(&before));
+    // Of who was further behind, nobody knows whether this is what it followed.
+    assert_ne!(db.store.events_after(2, 10).await.unwrap()[0].previous_hash, through.hash);
 }

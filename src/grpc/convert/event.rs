@@ -173,6 +173,7 @@ pub fn to_chain_report(report: ChainReport) -> proto::VerifyEventChainResponse {
     proto::VerifyEventChainResponse {
         valid,
         verified_events: report.verified_events.into(),
+        verified_after: Some(to_revision(report.verified_after)),
         verified_through: Some(to_revision(report.verified_through)),
         next_start_number: report.next_start_number.unwrap_or_default(),
         first_invalid_number,

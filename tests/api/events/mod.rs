@@ -1,5 +1,6 @@
 //! V5, V6 and EventService: every change has its event, and the chain verifies.
 
+mod archive;
 mod chain;
 mod contents;
 mod listing;
