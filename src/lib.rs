@@ -42,7 +42,7 @@
 //!
 //! 1. [`grpc`] authenticates the caller by the headers, gathers the message within bounds, and checks the syntax of the
 //!    request alone, naming every wrong field.
-//! 2. A use-case of [`app`] opens a transaction, locks the catalogue and the accounts that the caller's
+//! 2. A use-case of [`app`] waits for its account's turn, opens a transaction, locks the catalogue and the accounts that the caller's
 //!    authority and the change live in (in one order), and only then reads (M9). All of it runs on the
 //!    runtime that drives the connections.
 //! 3. [`domain::authority`] judges: visibility, authority; then the state, the etag and the quota (M8).

@@ -32,6 +32,9 @@ pub struct Wait {
 // === impl Wait ===
 
 impl Wait {
+    /// Waits for no other replica: nothing is taken from anybody, or there is none to wait for.
+    pub(super) const NONE: Self = Self { deadline: None, skip: true };
+
     /// When the call is to be answered, if its caller said when it gives up. In the past if that is sooner
     /// than an answer needs.
     fn answer_by(self) -> Option<Instant> {

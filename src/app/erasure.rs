@@ -57,7 +57,7 @@ impl Mutation for Erase {
 
     fn wait(&self) -> Wait {
         // It takes no authority from anybody.
-        Wait { deadline: None, skip: true }
+        Wait::NONE
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {

@@ -55,7 +55,7 @@ impl Mutation for AcceptHistory {
 
     fn wait(&self) -> Wait {
         // No replica follows the new history before it joins it: there is none to wait for.
-        Wait { deadline: None, skip: true }
+        Wait::NONE
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {

@@ -22,7 +22,7 @@ use super::{
     mutation::{Mutation, Plan},
     ports::{Append, Lane, Locks, Tx},
     session::Actor,
-    turns::{CallerId, Payer},
+    turns::Payer,
 };
 use crate::domain::{
     Error as RuleError,
@@ -155,7 +155,7 @@ impl Mutation for RecordOperatorRead {
     const NAME: &'static str = "record_operator_read";
 
     fn payer(&self) -> Payer {
-        Payer { account: AccountId::system(), caller: CallerId::Local }
+        Payer::local()
     }
 
     fn lane(&self) -> Lane {
@@ -167,7 +167,7 @@ impl Mutation for RecordOperatorRead {
     }
 
     fn wait(&self) -> Wait {
-        Wait { deadline: None, skip: true }
+        Wait::NONE
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {

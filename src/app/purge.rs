@@ -14,7 +14,7 @@ use super::{
     error::Error,
     mutation::{Mutation, Plan},
     ports::{Append, Lane, Locks, Purged, Stamp, Tx},
-    turns::{CallerId, Payer},
+    turns::Payer,
 };
 use crate::domain::{
     event::{Change, EventDraft, EventKind, Target, list_change, value_change},
@@ -105,9 +105,6 @@ fn locks_on(account: &AccountId) -> Locks {
     Locks { exclusive: [account.clone()].into(), ..Locks::default() }
 }
 
-/// Nothing is taken from anybody here: nobody waits.
-const NO_WAIT: Wait = Wait { deadline: None, skip: true };
-
 /// Latchkey itself does it.
 fn draft(kind: EventKind, account: &AccountId, target: (&str, &str), keys: Vec<KeyId>) -> EventDraft {
     EventDraft {
@@ -127,7 +124,7 @@ impl Mutation for Purge {
     const NAME: &'static str = "purge";
 
     fn payer(&self) -> Payer {
-        Payer { account: AccountId::system(), caller: CallerId::Local }
+        Payer::local()
     }
 
     fn lane(&self) -> Lane {
@@ -139,7 +136,7 @@ impl Mutation for Purge {
     }
 
     fn wait(&self) -> Wait {
-        NO_WAIT
+        Wait::NONE
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
@@ -178,7 +175,7 @@ impl Mutation for EraseApiKeys {
     const NAME: &'static str = "erase_api_keys";
 
     fn payer(&self) -> Payer {
-        Payer { account: AccountId::system(), caller: CallerId::Local }
+        Payer::local()
     }
 
     fn lane(&self) -> Lane {
@@ -190,7 +187,7 @@ impl Mutation for EraseApiKeys {
     }
 
     fn wait(&self) -> Wait {
-        NO_WAIT
+        Wait::NONE
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {

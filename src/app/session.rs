@@ -184,7 +184,7 @@ impl Maker {
     /// Whose share this maker's work is taken from.
     pub fn payer(&self) -> Payer {
         match self {
-            Self::Local => Payer { account: AccountId::system(), caller: CallerId::Local },
+            Self::Local => Payer::local(),
             Self::Session(session) => session.payer(),
         }
     }

@@ -114,6 +114,11 @@ struct Caller {
 // === impl Payer ===
 
 impl Payer {
+    /// This process itself, or an operator with the database's own credentials.
+    pub fn local() -> Self {
+        Self { account: AccountId::system(), caller: CallerId::Local }
+    }
+
     /// A user that a service acts for.
     pub fn user(user: &OnBehalfOf) -> Self {
         Self { account: user.account_id.clone(), caller: CallerId::User(user.user_id.clone()) }

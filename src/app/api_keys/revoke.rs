@@ -135,7 +135,7 @@ impl Mutation for RecordPresented {
     const NAME: &'static str = "record_presented";
 
     fn payer(&self) -> Payer {
-        Payer { account: AccountId::system(), caller: CallerId::Local }
+        Payer::local()
     }
 
     fn lane(&self) -> Lane {
@@ -147,7 +147,7 @@ impl Mutation for RecordPresented {
     }
 
     fn wait(&self) -> Wait {
-        Wait { deadline: None, skip: true }
+        Wait::NONE
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
