@@ -16,6 +16,7 @@ use super::{
     personal,
     sql::{Time, revision},
     statement::{Statement, statement},
+    walk::Walk,
 };
 use crate::{
     app::ports::{EventFilter, Found, Page, StoredEvent},
@@ -111,7 +112,7 @@ pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> ListSql {
         binds += 1;
         binds
     };
-    let account = filter.account_id.as_ref().map(|_| format!("e.account_id = ${}", bind()));
+    let account = filter.account_id.as_ref().map(|_| format!("${}", bind()));
     let key = filter.key_id.map(|_| (bind(), bind()));
     let kinds = (!filter.kinds.is_empty()).then(|| format!("e.kind = ANY(${})", bind()));
     let wanted = limit.max(LOOKED_FOR_MIN).checked_next_power_of_two().unwrap_or(u32::MAX);
@@ -120,17 +121,21 @@ pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> ListSql {
     let at_share = format!("OFFSET {} LIMIT 1", rows_max - 1);
     let (events, reached) = match key {
         None => {
-            let walk = format!("events e WHERE e.number > $1{} ORDER BY e.number", and(&account));
+            let walk = match &account {
+                None => "events e WHERE e.number > $1 ORDER BY e.number".to_owned(),
+                Some(account) => format!("events e WHERE {}", of_one("account_id", account.clone())),
+            };
             let reached = kinds.is_some().then(|| format!("SELECT e.epoch, e.number FROM {walk} {at_share}"));
             (format!("SELECT e.* FROM (SELECT * FROM {walk} LIMIT {share}) e WHERE true{}", and(&kinds)), reached)
         }
         Some((target, affected)) => {
             // One index each, and the first of both. A key is of one account for ever: of another one's key, nothing is
             // read but what says so, and nobody hears how much there is (M8).
+            let of_target = of_one("target_id", format!("${target}"));
+            let of_account = account.map(|account| format!("e.account_id = {account}"));
             let walk = |share: u32| {
                 format!(
-                    "(SELECT e.number FROM events e WHERE e.target_type = 'api_key' AND e.target_id = ${target} \
-                     AND e.number > $1 ORDER BY e.number LIMIT {share}) \
+                    "(SELECT e.number FROM events e WHERE e.target_type = 'api_key' AND {of_target} LIMIT {share}) \
                      UNION (SELECT a.number FROM event_affected_keys a WHERE a.key_id = ${affected} \
                      AND a.number > $1 ORDER BY a.number LIMIT {share}) ORDER BY number"
                 )
@@ -138,7 +143,7 @@ pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> ListSql {
             let look_up = |more: &str| {
                 format!(
                     "CROSS JOIN LATERAL (SELECT * FROM events e WHERE e.number = n.number{}{more} LIMIT 1) e",
-                    and(&account)
+                    and(&of_account)
                 )
             };
             let reached = kinds.is_some().then(|| {
@@ -158,6 +163,13 @@ pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> ListSql {
         bind()
     );
     ListSql { page, reached }
+}
+
+/// The condition and the order of a walk of the events after `$1` that have one value in a column.
+fn of_one(column: &str, value: String) -> String {
+    let equal = [(column, value)];
+    let walk = Walk { alias: "e", equal: &equal, last: "number", after: Some("$1".to_owned()), descending: false };
+    format!("{} {}", walk.condition(), walk.order())
 }
 
 fn bind_rows<'v>(query: Statement<'v>, filter: &'v EventFilter, page: &Page<i64>) -> Statement<'v> {

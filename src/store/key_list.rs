@@ -16,6 +16,7 @@ use super::{
     api_keys::{KeyRow, select_sql},
     sql::items,
     statement::{Statement, statement},
+    walk::Walk,
 };
 use crate::{
     app::ports::{ApiKeyFilter, Found, Page},
@@ -114,8 +115,8 @@ pub fn list_sql(rows: Rows, filter: &ApiKeyFilter, page: &Page<KeyId>, rows_max:
     if rows != Rows::Account {
         bind();
     }
-    let before = |table: &str, n: Option<i32>| n.map(|n| format!(" AND {table}.key_id < ${n}")).unwrap_or_default();
-    let after = page.after.map(|_| bind());
+    let after = page.after.map(|_| format!("${}", bind()));
+    let account = ("account_id", "$1".to_owned());
     let kept = if filter.show_deleted { "" } else { " AND k.state <> 'deleted'" };
     let mut passes = String::new();
     if filter.permission.is_some() {
@@ -126,45 +127,50 @@ pub fn list_sql(rows: Rows, filter: &ApiKeyFilter, page: &Page<KeyId>, rows_max:
         passes += &format!(" AND k.state = ANY(${})", bind());
     }
     let wanted = looked_for(page.limit);
-    let newest = |table: &str| format!("ORDER BY {table}.key_id DESC LIMIT {wanted}");
     let at_share = format!("OFFSET {} LIMIT 1", rows_max - 1);
     // A key by its id, whatever the planner thinks of how many pass: a look-up for each row, and no other way.
     let look_up =
         format!("CROSS JOIN LATERAL (SELECT * FROM api_keys k WHERE k.key_id = t.key_id{kept}{passes} LIMIT 1) k");
     let (keys, reached) = match rows {
         Rows::Account => {
-            let walk = format!("api_keys k WHERE k.account_id = $1{kept}{} ORDER BY k.key_id DESC", before("k", after));
+            let walk = Walk { alias: "k", equal: &[account], last: "key_id", after, descending: true };
+            let order = walk.order();
+            let walk = format!("api_keys k WHERE {}{kept} {order}", walk.condition());
             if passes.is_empty() {
                 (format!("SELECT * FROM {walk} LIMIT {wanted}"), None)
             } else {
                 let looked = format!("SELECT * FROM {walk} LIMIT {rows_max}");
-                let keys = format!("SELECT * FROM ({looked}) k WHERE true{passes} {}", newest("k"));
+                let keys = format!("SELECT * FROM ({looked}) k WHERE true{passes} {order} LIMIT {wanted}");
                 (keys, Some(format!("SELECT k.key_id FROM {walk} {at_share}")))
             }
         }
         Rows::Team => {
+            let equal = [account, ("team_id", "$2".to_owned())];
+            let walk = Walk { alias: "t", equal: &equal, last: "key_id", after, descending: true };
+            let order = walk.order();
             let walk = format!(
-                "SELECT t.key_id FROM api_key_teams t WHERE t.account_id = $1 AND t.team_id = $2{} ORDER BY t.key_id DESC",
-                before("t", after)
+                "SELECT t.account_id, t.team_id, t.key_id FROM api_key_teams t WHERE {} {order}",
+                walk.condition()
             );
-            let keys = format!("SELECT k.* FROM ({walk} LIMIT {rows_max}) t {look_up} {}", newest("t"));
+            let keys = format!("SELECT k.* FROM ({walk} LIMIT {rows_max}) t {look_up} {order} LIMIT {wanted}");
             (keys, Some(format!("{walk} {at_share}")))
         }
         Rows::Teams { share } => {
             // Of each team its share. What is older than the oldest of a full share is left for the next page: another
             // team's keys between would be shown too early.
+            let equal = [account, ("team_id", "m.team_id".to_owned())];
+            let walk = Walk { alias: "t", equal: &equal, last: "key_id", after, descending: true };
+            let (condition, order) = (walk.condition(), walk.order());
             let looked = format!(
                 "WITH looked AS MATERIALIZED (SELECT t.key_id, t.place FROM unnest($2) AS m (team_id) CROSS JOIN LATERAL ( \
-                 SELECT t.key_id, row_number() OVER (ORDER BY t.key_id DESC) AS place FROM api_key_teams t \
-                 WHERE t.account_id = $1 AND t.team_id = m.team_id{} ORDER BY t.key_id DESC LIMIT {share}) t), \
-                 reached AS MATERIALIZED (SELECT l.key_id FROM looked l WHERE l.place = {share} ORDER BY l.key_id DESC LIMIT 1)",
-                before("t", after)
+                 SELECT t.key_id, row_number() OVER ({order}) AS place FROM api_key_teams t \
+                 WHERE {condition} {order} LIMIT {share}) t), \
+                 reached AS MATERIALIZED (SELECT l.key_id FROM looked l WHERE l.place = {share} ORDER BY l.key_id DESC LIMIT 1)"
             );
             let keys = format!(
                 "{looked} SELECT k.* FROM (SELECT DISTINCT l.key_id FROM looked l \
                  WHERE l.key_id >= COALESCE((SELECT r.key_id FROM reached r), '00000000-0000-0000-0000-000000000000') \
-                 ORDER BY l.key_id DESC) t {look_up} {}",
-                newest("t")
+                 ORDER BY l.key_id DESC) t {look_up} ORDER BY t.key_id DESC LIMIT {wanted}"
             );
             (keys, Some(format!("{looked} SELECT r.key_id FROM reached r")))
         }

@@ -35,6 +35,7 @@ mod teams;
 mod transaction;
 mod usage;
 pub mod users;
+mod walk;
 
 use std::{fmt, sync::Arc, time::Duration};
 
