@@ -6,10 +6,14 @@
 mod constraints;
 #[path = "store/costs.rs"]
 mod costs;
+#[path = "store/costs_writes.rs"]
+mod costs_writes;
 #[path = "store/database.rs"]
 mod database;
 #[path = "store/directory.rs"]
 mod directory;
+#[path = "store/explained.rs"]
+mod explained;
 #[path = "store/faults.rs"]
 mod faults;
 #[path = "store/fixtures.rs"]
@@ -26,10 +30,10 @@ mod migrations;
 mod peppers;
 #[path = "store/plans.rs"]
 mod plans;
-#[path = "store/plans_writes.rs"]
-mod plans_writes;
 #[path = "store/powers.rs"]
 mod powers;
 #[path = "store/replicas.rs"]
 mod replicas;
+#[path = "store/statements.rs"]
+mod statements;
 mod support;

@@ -29,7 +29,8 @@ use crate::{
 ///
 /// A key's newest two tokens are the current one and the one that retires; should the clock have stood still, the
 /// current one comes first. They are found by key whatever the planner thinks of ended ones: no row of a young store
-/// has ended, and until the next ANALYZE it would walk all that have since, for each key of the page.
+/// has ended, and until the next ANALYZE it would walk all that have since, for each key of the page. And by a range, in
+/// the order of all the index's columns: asked for by equality, all tokens of the key would be read and sorted.
 const SELECT_SQL: &str = "SELECT k.key_id, k.account_id, k.name, k.comment, k.metadata, k.account_permissions, \
      k.team_permissions, k.expire_time, k.state, k.token_hint, k.creator_key_id, k.creator_account_id, \
      k.creator_user_id, k.create_time, k.update_time, k.delete_time, k.rotate_time, k.revision_epoch, \
@@ -44,10 +45,10 @@ const SELECT_SQL: &str = "SELECT k.key_id, k.account_id, k.name, k.comment, k.me
       SELECT max(t.end_time) AS retiring_end_time, \
       max(u.last_used_time) FILTER (WHERE t.end_time IS NOT NULL) AS retiring_used_time, \
       max(u.last_used_time) FILTER (WHERE t.end_time IS NULL) AS current_used_time \
-      FROM (SELECT s.digest, s.end_time FROM api_key_secrets s WHERE s.key_id = k.key_id \
-       ORDER BY s.create_time DESC, s.end_time DESC NULLS FIRST LIMIT 2) t \
+      FROM (SELECT s.digest, s.end_time FROM api_key_secrets s WHERE s.key_id BETWEEN k.key_id AND k.key_id \
+       ORDER BY s.key_id DESC, s.create_time DESC, s.end_time DESC NULLS FIRST LIMIT 2) t \
       LEFT JOIN token_usage u USING (digest)) tokens ON true \
-     ORDER BY k.key_id DESC";
+     ORDER BY k.account_id DESC, k.key_id DESC";
 
 /// One statement: foreign keys are checked at its end, K2 at the transaction's.
 const INSERT_SQL: &str = "WITH k AS (INSERT INTO api_keys (key_id, account_id, name, comment, metadata, \
@@ -79,7 +80,7 @@ const DELETE_ALL_SQL: &str = "WITH t AS (DELETE FROM api_key_teams WHERE account
      WHERE account_id = $1 AND state <> 'deleted' RETURNING key_id";
 
 /// Looks at no more keys than are asked for, and those deleted ones of the team that are still on record.
-pub const COUNT_ON_TEAM_SQL: &str = "SELECT count(*) AS count FROM ( \
+const COUNT_ON_TEAM_SQL: &str = "SELECT count(*) AS count FROM ( \
      SELECT FROM api_key_teams t JOIN api_keys k USING (account_id, key_id) \
      WHERE t.account_id = $1 AND t.team_id = $2 AND k.state <> 'deleted' LIMIT $3) x";
 

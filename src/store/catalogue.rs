@@ -9,13 +9,12 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text},
     upsert::excluded,
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::{
-    purge,
     roles::{self, permission_columns},
     schema::{default_roles, permissions},
-    sql::{revision, unreadable},
+    sql::{items, revision, unreadable},
     statement::statement,
 };
 use crate::domain::{
@@ -34,11 +33,25 @@ pub const LOAD_SQL: &str = "SELECT h.epoch AS log_epoch, c.revision_epoch, c.rev
      p.name, p.bit, p.description, p.team_scopable, p.implies, p.retired \
      FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c LEFT JOIN permissions p ON true";
 
-/// Whether the team scope of a key that is not deleted, or a team role, names `$1`: by
-/// indexes, since a name that is held nowhere is met by no reading, however long.
-pub const HELD_ON_TEAMS_SQL: &str = "SELECT EXISTS (SELECT FROM api_keys k WHERE k.team_permissions @> ARRAY[$1] \
+/// Which of some names the team scopes of the newest keys, or the first team roles, have: what many hold is met at once.
+const HELD_BY_SOME_SQL: &str = "SELECT p.name FROM ( \
+      SELECT k.state, k.team_permissions FROM api_keys k ORDER BY k.key_id DESC LIMIT 1000) k \
+     CROSS JOIN LATERAL unnest(k.team_permissions) AS p (name) WHERE k.state <> 'deleted' AND p.name = ANY($1) \
+     UNION SELECT p.name FROM ( \
+      SELECT r.kind, r.permissions FROM roles r ORDER BY r.account_id, r.role_id LIMIT 1000) r \
+     CROSS JOIN LATERAL unnest(r.permissions) AS p (name) WHERE r.kind = 'team' AND p.name = ANY($1)";
+
+/// Whether the team scope of a key that is not deleted, or a team role, names `$1`: by inverted indexes, since a name
+/// that is held nowhere is met by no reading, however long.
+const HELD_ON_TEAMS_SQL: &str = "SELECT EXISTS (SELECT FROM api_keys k WHERE k.team_permissions @> ARRAY[$1] \
      AND k.team_permissions <> '{}' AND k.state <> 'deleted') \
      OR EXISTS (SELECT FROM roles r WHERE r.kind = 'team' AND r.permissions @> ARRAY[$1]) AS held";
+
+/// Inverted indexes give bitmaps, which no other statement of a session may have.
+const BY_INVERTED_INDEXES_SQL: &str =
+    "SET LOCAL enable_bitmapscan = on; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off";
+const BY_OTHER_INDEXES_SQL: &str =
+    "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_indexscan = on; SET LOCAL enable_indexonlyscan = on";
 
 /// Which catalogue: its revision, in an epoch of the log. The epoch because history that was lost and
 /// accepted as lost may have had another catalogue under the same revision.
@@ -78,6 +91,12 @@ struct PermissionRow {
 struct HeldRow {
     #[diesel(sql_type = Bool)]
     held: bool,
+}
+
+#[derive(QueryableByName)]
+struct NameRow {
+    #[diesel(sql_type = Text)]
+    name: String,
 }
 
 // === impl CatalogueHead ===
@@ -145,16 +164,21 @@ fn permission(row: PermissionRow) -> QueryResult<Option<Permission>> {
 
 /// Which of these names are held on teams.
 pub async fn held_on_teams(conn: &mut AsyncPgConnection, names: &BTreeSet<String>) -> QueryResult<BTreeSet<String>> {
-    let mut held = BTreeSet::new();
-    if !names.is_empty() {
-        purge::look_up(conn).await?;
+    if names.is_empty() {
+        return Ok(BTreeSet::new());
     }
+    let some: Vec<NameRow> = statement(HELD_BY_SOME_SQL).bind::<Array<Text>, _>(items(names)).load(conn).await?;
+    let mut held: BTreeSet<_> = some.into_iter().map(|row| row.name).collect();
+    conn.batch_execute(BY_INVERTED_INDEXES_SQL).await?;
     for name in names {
-        let row: HeldRow = statement(HELD_ON_TEAMS_SQL).bind::<Text, _>(name).get_result(conn).await?;
-        if row.held {
-            held.insert(name.clone());
+        if !held.contains(name) {
+            let row: HeldRow = statement(HELD_ON_TEAMS_SQL).bind::<Text, _>(name).get_result(conn).await?;
+            if row.held {
+                held.insert(name.clone());
+            }
         }
     }
+    conn.batch_execute(BY_OTHER_INDEXES_SQL).await?;
     Ok(held)
 }
 

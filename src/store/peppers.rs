@@ -18,7 +18,7 @@ const LOCK_OTHERS_SQL: &str = "SELECT FROM peppers WHERE pepper_id <> ALL($1) OR
 
 /// Peppers not configured go out of use if no token is live under them. Of each one's tokens that is the one that ends
 /// last, or never, which is one step into an index.
-pub const CLEAR_SQL: &str = "UPDATE peppers p SET in_use = false WHERE p.in_use AND p.pepper_id <> ALL($1) \
+const CLEAR_SQL: &str = "UPDATE peppers p SET in_use = false WHERE p.in_use AND p.pepper_id <> ALL($1) \
      AND NOT EXISTS (SELECT FROM (SELECT s.end_time FROM api_key_secrets s WHERE s.pepper_id = p.pepper_id \
       ORDER BY s.end_time DESC NULLS FIRST LIMIT 1) last WHERE last.end_time IS NULL OR last.end_time > clock_timestamp())";
 

@@ -11,7 +11,7 @@ use diesel::{
     prelude::*,
     sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid},
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How much of each kind an account has, at most `$2` of each.
-pub const ACCOUNT_SIZE_SQL: &str = "SELECT (\
+const ACCOUNT_SIZE_SQL: &str = "SELECT (\
      SELECT count(*) FROM (SELECT FROM api_keys WHERE account_id = $1 AND state <> 'deleted' LIMIT $2) x) + (\
      SELECT count(*) FROM (SELECT FROM api_key_teams WHERE account_id = $1 LIMIT $2) x) + (\
      SELECT count(*) FROM (SELECT FROM users WHERE account_id = $1 LIMIT $2) x) + (\
@@ -37,12 +37,9 @@ pub const ACCOUNT_SIZE_SQL: &str = "SELECT (\
      SELECT count(*) FROM (SELECT FROM teams WHERE account_id = $1 LIMIT $2) x) AS count";
 
 /// How many keys (deleted ones too) and roles of users name a team, at most `$2` of each.
-pub const TEAM_SIZE_SQL: &str = "SELECT (\
+const TEAM_SIZE_SQL: &str = "SELECT (\
      SELECT count(*) FROM (SELECT FROM api_key_teams WHERE account_id = $1 AND team_id = $3 LIMIT $2) x) + (\
      SELECT count(*) FROM (SELECT FROM user_roles WHERE account_id = $1 AND team_id = $3 LIMIT $2) x) AS count";
-
-/// For the rest of the transaction.
-pub const LOOK_UP_SQL: &str = "SET LOCAL enable_seqscan = off";
 
 const BEGIN_TEAM_SQL: &str = "UPDATE accounts SET purging_team_ids = purging_team_ids || $2 WHERE account_id = $1";
 
@@ -60,7 +57,7 @@ const KEY_TEAMS_SQL: &str = "WITH chosen AS (SELECT key_id, team_id FROM api_key
      RETURNING k.key_id, (SELECT count(*) FROM gone) AS rows";
 
 /// Keys of a deleted account were deleted with it. They name no team any more.
-pub const KEYS_SQL: &str = "WITH k AS (UPDATE api_keys k SET state = 'deleted', delete_time = a.delete_time, \
+const KEYS_SQL: &str = "WITH k AS (UPDATE api_keys k SET state = 'deleted', delete_time = a.delete_time, \
       update_time = a.delete_time FROM accounts a WHERE a.account_id = $1 AND k.key_id IN ( \
        SELECT key_id FROM api_keys WHERE account_id = $1 AND state <> 'deleted' LIMIT $2) RETURNING k.key_id), \
      a AS (UPDATE accounts SET deleted_api_key_count = deleted_api_key_count + (SELECT count(*) FROM k) \
@@ -76,15 +73,14 @@ const END_TEAM_SQL: &str = "WITH t AS (DELETE FROM teams WHERE account_id = $1 A
 const END_ACCOUNT_SQL: &str = "UPDATE accounts SET purging = false WHERE account_id = $1";
 
 /// Accounts that have something to be removed, by an index of just those.
-pub const ACCOUNTS_SQL: &str = "SELECT account_id AS id FROM accounts \
+const ACCOUNTS_SQL: &str = "SELECT account_id AS id FROM accounts \
      WHERE purging OR purging_team_ids <> '{}' ORDER BY account_id LIMIT $1";
 
 /// The oldest of the deleted keys that are due, by an index of just the deleted ones.
-pub const DUE_SQL: &str =
-    "SELECT account_id, key_id FROM api_keys WHERE delete_time < $1 ORDER BY delete_time LIMIT $2";
+const DUE_SQL: &str = "SELECT account_id, key_id FROM api_keys WHERE delete_time < $1 ORDER BY delete_time LIMIT $2";
 
 /// Of keys that are due still, the first, and more as long as what hangs on them is at most `$4` rows.
-pub const CHOOSE_SQL: &str = "SELECT key_id FROM (SELECT k.key_id, row_number() OVER (ORDER BY k.key_id) AS n, \
+const CHOOSE_SQL: &str = "SELECT key_id FROM (SELECT k.key_id, row_number() OVER (ORDER BY k.key_id) AS n, \
       sum((SELECT count(*) FROM (SELECT FROM api_key_secrets s WHERE s.key_id = k.key_id LIMIT $4) x) \
        + (SELECT count(*) FROM (SELECT FROM api_key_teams t WHERE t.key_id = k.key_id LIMIT $4) x)) \
       OVER (ORDER BY k.key_id) AS rows \
@@ -92,7 +88,7 @@ pub const CHOOSE_SQL: &str = "SELECT key_id FROM (SELECT k.key_id, row_number() 
      WHERE n = 1 OR rows <= $4";
 
 /// Foreign keys are checked when the statement ends.
-pub const ERASE_SQL: &str = "WITH t AS (DELETE FROM api_key_teams WHERE key_id = ANY($2)), \
+const ERASE_SQL: &str = "WITH t AS (DELETE FROM api_key_teams WHERE key_id = ANY($2)), \
      s AS (DELETE FROM api_key_secrets WHERE key_id = ANY($2)), \
      u AS (DELETE FROM token_usage WHERE key_id = ANY($2)), \
      a AS (UPDATE accounts SET deleted_api_key_count = GREATEST(deleted_api_key_count - cardinality($2), 0) \
@@ -134,7 +130,6 @@ pub async fn size(
     team: Option<&TeamId>,
     most: u32,
 ) -> QueryResult<u64> {
-    look_up(conn).await?;
     let query = statement(if team.is_some() { TEAM_SIZE_SQL } else { ACCOUNT_SIZE_SQL })
         .bind::<Text, _>(account.as_str())
         .bind::<BigInt, _>(i64::from(most) + 1);
@@ -162,7 +157,6 @@ pub async fn team(
     now: Timestamp,
     limit: u32,
 ) -> QueryResult<Purged> {
-    look_up(conn).await?;
     let mut left = i64::from(limit);
     let key_ids = key_teams(conn, account, Some(team), now, &mut left).await?;
     let mut purged = Purged { key_ids, ..Purged::default() };
@@ -183,7 +177,6 @@ pub async fn account(
     now: Timestamp,
     limit: u32,
 ) -> QueryResult<Purged> {
-    look_up(conn).await?;
     let mut left = i64::from(limit);
     // In this order: each is free of what points at it.
     let key_ids = key_teams(conn, account, None, now, &mut left).await?;
@@ -253,14 +246,12 @@ async fn roles_of_users(
 }
 
 /// The statement that takes a team from keys, `$4`, or any of the account.
-#[must_use]
-pub fn key_teams_sql(of_team: bool) -> String {
+fn key_teams_sql(of_team: bool) -> String {
     KEY_TEAMS_SQL.replace("{OF_TEAM}", if of_team { " AND team_id = $4" } else { "" })
 }
 
 /// The statement that takes roles on a team, `$3`, from users, or all of the account.
-#[must_use]
-pub fn user_roles_sql(of_team: bool) -> String {
+fn user_roles_sql(of_team: bool) -> String {
     USER_ROLES_SQL.replace("{OF_TEAM}", if of_team { " AND team_id = $3" } else { "" })
 }
 
@@ -291,8 +282,7 @@ async fn objects(
 }
 
 /// The statement that deletes objects of an account.
-#[must_use]
-pub fn objects_sql(table: &str, id_column: &str) -> String {
+fn objects_sql(table: &str, id_column: &str) -> String {
     format!(
         "DELETE FROM {table} WHERE account_id = $1 AND {id_column} = ANY(ARRAY( \
          SELECT {id_column} FROM {table} WHERE account_id = $1 ORDER BY {id_column} LIMIT $2)) \
@@ -330,12 +320,6 @@ pub async fn erase(
     let erased: Vec<KeyIdRow> =
         statement(ERASE_SQL).bind::<Text, _>(account.as_str()).bind::<Array<SqlUuid>, _>(chosen).load(conn).await?;
     Ok(teams::key_ids(erased))
-}
-
-/// Has the rest of a transaction go by indexes. The planner thinks that a few rows of a large account are met soon
-/// wherever it starts to read: the table's beginning may be all others'.
-pub(super) async fn look_up(conn: &mut AsyncPgConnection) -> QueryResult<()> {
-    conn.batch_execute(LOOK_UP_SQL).await
 }
 
 fn count(rows: usize) -> i64 {

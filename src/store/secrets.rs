@@ -34,8 +34,9 @@ const ROTATE_SQL: &str = "WITH s AS ( \
 /// The last use of tokens that ended is kept with their key, so that whoever asks for the last use of all its tokens
 /// looks at few rows, however often it was rotated. A row that is being written to is left for the next time: nobody
 /// waits for usage (K9).
-pub const FOLD_USAGE_SQL: &str = "WITH live AS ( \
-      SELECT digest FROM api_key_secrets WHERE key_id = $1 ORDER BY create_time DESC, end_time DESC NULLS FIRST LIMIT 2), \
+const FOLD_USAGE_SQL: &str = "WITH live AS ( \
+      SELECT digest FROM api_key_secrets WHERE key_id BETWEEN $1 AND $1 \
+       ORDER BY key_id DESC, create_time DESC, end_time DESC NULLS FIRST LIMIT 2), \
      ended AS (DELETE FROM token_usage WHERE digest = ANY(ARRAY( \
       SELECT u.digest FROM token_usage u WHERE u.key_id = $1 AND NOT EXISTS ( \
        SELECT FROM live WHERE live.digest = u.digest) LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING last_used_time) \
@@ -46,10 +47,10 @@ pub const FOLD_USAGE_SQL: &str = "WITH live AS ( \
 const FOLDED_MAX: i64 = 1_000;
 
 /// How many tokens of a key are on record, at most `$2`.
-pub const COUNT_SQL: &str = "SELECT count(*) AS count FROM (SELECT FROM api_key_secrets WHERE key_id = $1 LIMIT $2) x";
+const COUNT_SQL: &str = "SELECT count(*) AS count FROM (SELECT FROM api_key_secrets WHERE key_id = $1 LIMIT $2) x";
 
 /// By an index of what is due. Usage of a forgotten token goes with it.
-pub const FORGET_SQL: &str = "WITH ended AS ( \
+const FORGET_SQL: &str = "WITH ended AS ( \
       SELECT digest FROM api_key_secrets WHERE end_time < $1 ORDER BY end_time LIMIT $2), \
      u AS (DELETE FROM token_usage WHERE digest = ANY(ARRAY(SELECT digest FROM ended))) \
      DELETE FROM api_key_secrets WHERE digest = ANY(ARRAY(SELECT digest FROM ended))";

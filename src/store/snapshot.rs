@@ -37,13 +37,22 @@ use crate::{
     verify::primary::Head,
 };
 
-/// Opens a reader's snapshot.
+/// How the statements of a session are planned.
 ///
-/// Lists walk an index in its order and stop. Where the planner has heard of few rows of an account, it would rather
-/// gather all of them first, by a bitmap, and sort them; and that plan stays, whatever the account has grown to: hence no
-/// bitmaps, and pages as dear one by one as in a row. Compiling never pays for statements that read so little.
-pub const BEGIN_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_bitmapscan = off; \
-     SET LOCAL random_page_cost = 1; SET LOCAL jit = off";
+/// Each looks at few rows, by an index that knows which. Where the planner has heard of few rows of an account, it would
+/// rather gather all of them first, by a bitmap, and sort them; and that plan stays, whatever the account has grown to.
+/// Where it has heard of many, it thinks that one of them is met soon wherever it starts to read the table. Hence
+/// neither bitmaps nor scans, and pages as dear one by one as in a row. Compiling never pays for so little.
+macro_rules! planned_by_indexes {
+    () => {
+        "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL random_page_cost = 1; \
+         SET LOCAL jit = off"
+    };
+}
+pub(super) use planned_by_indexes;
+
+/// Opens a reader's snapshot.
+pub const BEGIN_SQL: &str = concat!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ", planned_by_indexes!());
 
 /// One connection in one transaction.
 pub struct Session {

@@ -107,8 +107,9 @@ pub async fn missing(
         return Ok(BTreeSet::new());
     }
     let rows: Vec<TeamIdRow> = statement(
+        // Not by NOT EXISTS: the planner would rather read all teams of the account than look up each of these.
         "SELECT n AS team_id FROM unnest($2) n \
-         WHERE NOT EXISTS (SELECT FROM teams t WHERE t.account_id = $1 AND t.team_id = n) \
+         WHERE (SELECT t.team_id FROM teams t WHERE t.account_id = $1 AND t.team_id = n) IS NULL \
          OR n = ANY((SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = $1)::text[])",
     )
     .bind::<Text, _>(account.as_str())

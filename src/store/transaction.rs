@@ -16,7 +16,7 @@ use super::{
     accounts,
     ahead::ReadAhead,
     api_keys, catalogue, log, operator_reads, peppers, personal, purge, roles, secrets,
-    snapshot::{Session, run},
+    snapshot::{Session, planned_by_indexes, run},
     teams, users,
 };
 use crate::{
@@ -46,7 +46,8 @@ pub fn begin_sql(timeout: Duration) -> String {
          SELECT set_config('synchronous_commit', \
          CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), \
          set_config('lock_timeout', '{lock}ms', true), set_config('statement_timeout', '{statement}ms', true), \
-         set_config('idle_in_transaction_session_timeout', '{idle}ms', true)"
+         set_config('idle_in_transaction_session_timeout', '{idle}ms', true); {}",
+        planned_by_indexes!()
     )
 }
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The permissions of a user's base role and of all its others.
-pub const PRINCIPAL_ROLES_SQL: &str = "SELECT r.permissions, r.all_permissions, NULL AS team_id \
+const PRINCIPAL_ROLES_SQL: &str = "SELECT r.permissions, r.all_permissions, NULL AS team_id \
      FROM users u JOIN roles r ON r.account_id = u.account_id AND r.role_id = u.base_role_id \
      WHERE u.account_id = $1 AND u.user_id = $2 \
      UNION ALL SELECT r.permissions, r.all_permissions, x.team_id \
@@ -33,7 +33,7 @@ pub const PRINCIPAL_ROLES_SQL: &str = "SELECT r.permissions, r.all_permissions, 
       SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = $1)::text[]))";
 
 /// Beside their base roles, what users have. On a team that is being purged they have none.
-pub const ROLES_SQL: &str = "SELECT x.user_id, x.role_id, x.role_kind, x.team_id FROM user_roles x \
+const ROLES_SQL: &str = "SELECT x.user_id, x.role_id, x.role_kind, x.team_id FROM user_roles x \
      WHERE x.account_id = $1 AND x.user_id = ANY($2) AND (x.team_id IS NULL OR x.team_id <> ALL(( \
       SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = $1)::text[]))";
 
@@ -46,7 +46,7 @@ const PUT_SQL: &str = "INSERT INTO users \
 
 /// Only what differs is deleted: rows that stay are not touched. Not by NOT EXISTS: the planner takes the lists that it
 /// does not see for ten rows each, and could compare each row with each. No team's id is empty.
-pub const DELETE_ROLES_SQL: &str = "DELETE FROM user_roles x WHERE x.account_id = $1 AND x.user_id = ANY($2) \
+const DELETE_ROLES_SQL: &str = "DELETE FROM user_roles x WHERE x.account_id = $1 AND x.user_id = ANY($2) \
      AND (x.user_id, x.role_id, COALESCE(x.team_id, '')) NOT IN ( \
       SELECT n.user_id, n.role_id, COALESCE(n.team_id, '') FROM unnest($3, $4, $5) AS n (user_id, role_id, team_id))";
 

@@ -21,6 +21,8 @@ use uuid::Uuid;
 
 /// A moment long past, in whole microseconds.
 pub const THEN: Timestamp = Timestamp::from_micros(1_700_000_000_123_456);
+/// A moment beyond every one on record.
+pub const LATE: Timestamp = Timestamp::from_micros(4_000_000_000_000_000);
 const NEVER: Revision = Revision { epoch: 1, number: 0 };
 
 pub fn account_id(id: &str) -> AccountId {

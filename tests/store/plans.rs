@@ -6,14 +6,12 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use latchkey::{
-    app::ports::{ApiKeyFilter, EventFilter, Page, Store, UsageMark},
-    domain::{authority::Managed, time::Timestamp},
+    app::ports::{ApiKeyFilter, EventFilter, Page},
     store::{
         api_keys, catalogue, event_list, fill,
         key_list::{self, Rows},
         log, replicas, stamps,
     },
-    verify::primary::Primary,
 };
 
 use crate::{
@@ -45,8 +43,6 @@ const ROWS: &str = "
 
 /// One row each, at most 256 (P1), one a pepper, or one a process.
 const MAY_BE_SCANNED: [&str; 5] = ["log_head", "catalogue_head", "permissions", "peppers", "replicas"];
-const BIG: &str = "'accounts', 'teams', 'roles', 'users', 'api_keys', 'api_key_teams', 'api_key_secrets', \
-    'token_usage', 'events'";
 
 #[derive(QueryableByName)]
 struct Line {
@@ -174,65 +170,6 @@ async fn on_a_young_database_the_planner_expects_one_head() {
     let plan = explain(&mut conn, "text[], bytea", "'{p1}', '\\x01'", &fill::sql(1)).await;
     let rows = plan[0].split("rows=").nth(1).unwrap().split(' ').next().unwrap();
     assert!(rows.parse::<u32>().unwrap() <= 2, "{plan:#?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_read_or_mutation_of_one_account_scans_a_big_table() {
-    let db = big_database().await;
-    let scans = async || {
-        let sql = format!(
-            "SELECT COALESCE(sum(seq_scan), 0)::bigint AS count FROM pg_stat_user_tables WHERE relname IN ({BIG})"
-        );
-        sql_query(sql).get_result::<Count>(&mut connect(&db.url).await).await.unwrap().count
-    };
-    // Backends report what they did when they end.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    let before = scans().await;
-    // Repeated, so that generic plans are chosen too.
-    for _ in 0..7 {
-        everything(&db).await;
-    }
-    db.store.close();
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    assert_eq!(scans().await - before, 0);
-}
-
-async fn everything(db: &Database) {
-    let (a2, t1) = (account_id("a2"), team_id("t1"));
-    db.store.fill(&[digest(1, 1), digest(2, 2)], &sent()).await.unwrap();
-    db.store.events_after(19_990, 5).await.unwrap();
-    let mut reader = snapshot(&db.store).await;
-    let first = Page { limit: 51, after: None };
-    let teams = Managed::Teams([t1.clone(), team_id("t2")].into());
-    for visible in [&Managed::Account, &teams] {
-        let keys = reader.api_keys(&a2, visible, &ApiKeyFilter::default(), &first, 10_000).await.unwrap().items;
-        assert_eq!(keys.len(), 10);
-        let after = Page { limit: 51, after: Some(keys[5].key_id) };
-        let filter = ApiKeyFilter { team_id: Some(t1.clone()), permission: Some("x.y".into()), ..Default::default() };
-        assert_eq!(reader.api_keys(&a2, visible, &filter, &after, 10_000).await.unwrap().items.len(), 4);
-    }
-    reader.api_keys_on_team(&a2, &t1, 10).await.unwrap();
-    reader.users(&a2, &Page { limit: 51, after: None }).await.unwrap();
-    reader.user_principal(&a2, &user_id("u1")).await.unwrap().unwrap();
-    reader.role_in_use(&a2, &role_id("owner")).await.unwrap();
-    reader.missing_teams(&a2, &[t1.clone()].into()).await.unwrap();
-    let by_account = EventFilter { account_id: Some(a2.clone()), ..Default::default() };
-    reader.events(&by_account, &Page { limit: 5, after: None }, 10_000).await.unwrap();
-    let by_key = EventFilter { key_id: Some(key_id(1)), ..Default::default() };
-    reader.events(&by_key, &Page { limit: 5, after: None }, 10_000).await.unwrap();
-    drop(reader);
-
-    let mut tx = begin(&db.store, "a2").await;
-    let key = tx.api_key(&a2, key_id(1)).await.unwrap().unwrap();
-    tx.update_api_key(&key, &with_grants(&key, grants(&["q"], &["t2"], &["z"]))).await.unwrap();
-    tx.rotate_api_key(&key, &secret(1, 9), THEN, THEN).await.unwrap();
-    tx.insert_api_key(&api_key(99_999, "a2", grants(&[], &["t1"], &["z"])), &secret(99_999, 0)).await.unwrap();
-    tx.put_users(&a2, &[user("u1", "owner", &[], &[])]).await.unwrap();
-    tx.delete_team(&a2, &team_id("t5"), THEN).await.unwrap();
-    tx.rollback().await.unwrap();
-    let mark = UsageMark { digest: digest(1, 1), key_id: key_id(1), last_used_time: THEN };
-    db.store.record_usage(&[mark]).await.unwrap();
-    db.store.forget_ended_tokens(Timestamp::from_micros(1), 100).await.unwrap();
 }
 
 /// Whatever is asked of a list: its rows come from an index in the list's order, so that it can stop.
