@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use latchkey::settings::LogFormat;
-use latchkey::telemetry::{self, CacheLookup, DroppedRecord, GrpcLayer, LogOptions, MethodTable, Metrics, Otlp};
+use latchkey::telemetry::{
+    self, CacheLookup, DroppedRecord, GrpcLayer, LeftOut, LogOptions, MethodTable, Metrics, Otlp,
+};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, status};
 use tokio::net::TcpListener;
@@ -208,6 +210,42 @@ async fn spans_inside_an_rpc_are_its_children_and_libraries_spans_stay_here() {
     assert_eq!(lines[0]["message"], "half way");
     assert_eq!(lines[0]["span"]["rpc.method"], "a.B/C");
     assert!(lines[1..].iter().all(|line| line["message"] == "close"), "{logged}");
+}
+
+#[tokio::test]
+async fn a_call_whose_line_is_left_out_is_traced_all_the_same() {
+    const CALLS: usize = 200;
+    let collector = OtlpCollector::start().await;
+    let (captured, metrics) = (Captured::default(), Arc::new(Metrics::new()));
+    let log = LogOptions { filter: "info".to_owned(), calls_per_second_max: 1, ..log_all(&captured) };
+    let (dispatch, guard) = telemetry::build(log, &Otlp::to(collector.endpoint()), &metrics).unwrap();
+    let layer = GrpcLayer::new(Arc::new(MethodTable::new(["a.B/C"])), metrics.clone());
+    let calls = async {
+        for _ in 0..CALLS {
+            let request = http::Request::builder().uri("/a.B/C");
+            let request = request.header("traceparent", format!("00-{TRACE_ID}-{PARENT_ID}-01"));
+            let service = layer.layer(tower::service_fn(handler_with_spans));
+            service.oneshot(request.body(String::new()).unwrap()).await.unwrap();
+        }
+    };
+    calls.with_subscriber(dispatch).await;
+    guard.shutdown().await;
+    let spans = collector.spans();
+    let calls: Vec<&Span> = spans.iter().filter(|span| span.name == "a.B/C").collect();
+    assert_eq!(calls.len(), CALLS);
+    for span in &calls {
+        assert_eq!((hex(&span.trace_id).as_str(), hex(&span.parent_span_id).as_str()), (TRACE_ID, PARENT_ID));
+        assert_eq!(texts(&span.attributes)["rpc.response.status_code"], "OK");
+    }
+    let inner = spans.iter().filter(|span| span.name == "transaction");
+    assert!(inner.clone().all(|span| calls.iter().any(|call| call.span_id == span.parent_span_id)));
+    assert_eq!(inner.count(), CALLS);
+    let left_out = metrics.log_lines_left_out_count(LeftOut::Calls);
+    let logged = captured.0.lock().unwrap().clone();
+    let lines = String::from_utf8(logged).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let ends = lines.filter(|line| line["message"] == "close" && line["span"]["rpc.method"] == "a.B/C").count();
+    assert!(ends >= 2 && left_out > 0 && ends as u64 + left_out == CALLS as u64, "{ends} lines, {left_out} left out");
 }
 
 #[tokio::test]

@@ -8,14 +8,19 @@ mod support;
 
 use std::time::Duration;
 
-use latchkey::proto::{ApiKey, CreateApiKeyRequest, GetIdentityRequest, Requirement, VerifyTokenRequest};
+use futures_util::future::join_all;
+use latchkey::proto::{
+    ApiKey, CreateApiKeyRequest, GetIdentityRequest, ListEventsRequest, Requirement, VerifyTokenRequest,
+    token_service_client::TokenServiceClient,
+};
 use otlp_collector::{OtlpCollector, points, texts};
 use support::{
     Caller, database, ground, logs,
     process::{Process, Signal, eventually, latchkey},
     server::{connect, pepper},
 };
-use tonic::Request;
+use tokio::time::Instant;
+use tonic::{Code, Request};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -155,5 +160,52 @@ async fn what_was_dropped_of_a_log_is_said_when_it_is_read_again() {
     let lines = ended.stderr.lines().map(serde_json::from_str::<serde_json::Value>);
     assert!(lines.into_iter().all(|line| line.is_ok()), "every line is whole");
     assert!(!ended.stderr.contains(&caller.token) && !ended.stderr.contains(pepper()), "a secret was logged");
+    ended.success();
+}
+
+/// Refused calls, which need no credentials.
+const REFUSED: usize = 20_000;
+const AT_ONCE: usize = 50;
+const LINES_PER_SECOND_MAX: usize = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_refused_calls_leaves_few_lines_says_how_many_more_and_hides_no_other_call() {
+    let (collector, database) = (OtlpCollector::start().await, database::fresh().await);
+    let token = ground::on(&database.app_url, &["bootstrap"]).secret_stdout().run(LIMIT).success();
+    let start = ground::on(&database.app_url, &["serve", "--listen-address", "127.0.0.1:0"]);
+    let start = start.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()).env("OTEL_TRACES_EXPORTER", "none");
+    let start = start.env("LATCHKEY_LOG_FILTER", "info");
+    let start = start.env("LATCHKEY_LOG_CALLS_PER_SECOND_MAX", LINES_PER_SECOND_MAX.to_string());
+    let mut process = start.spawn();
+    let address = process.address(LIMIT);
+
+    let began = Instant::now();
+    // Each on a connection of its own: the server closes one on which it has refused very many.
+    join_all((0..AT_ONCE).map(|_| async {
+        let mut stranger = TokenServiceClient::new(connect(address).await);
+        for _ in 0..REFUSED / AT_ONCE {
+            let refused = stranger.get_identity(GetIdentityRequest {}).await.unwrap_err();
+            assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+        }
+    }))
+    .await;
+    let caller = Caller { channel: connect(address).await, token, on_behalf_of: None };
+    caller.events().list_events(ListEventsRequest::default()).await.unwrap();
+    // Of the seconds that it took, the first and the last may have been short ones.
+    let seconds = began.elapsed().as_secs() as usize + 2;
+
+    process.signal(Signal::TERM);
+    let ended = process.wait(LIMIT);
+    let lines: Vec<serde_json::Value> = ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ends = lines.iter().filter(|line| line["message"] == "close");
+    let of = |method| ends.clone().filter(|line| line["span"]["rpc.method"] == method).count();
+    let logged = of("latchkey.v1.TokenService/GetIdentity");
+    assert!((1..=(LINES_PER_SECOND_MAX + 1) * seconds).contains(&logged), "{logged} lines in {seconds} s");
+    assert_eq!(of("latchkey.v1.EventService/ListEvents"), 1, "a call of another method has its line");
+    let reports = lines.iter().filter(|line| line["message"] == "lines of calls that ended were left out");
+    let said: Vec<u64> = reports.map(|line| line["left_out"].as_u64().unwrap()).collect();
+    assert!(said.len() <= seconds + 1, "{} reports in {seconds} s", said.len());
+    let left_out_total = (REFUSED - logged) as u64;
+    assert_eq!((said.iter().sum::<u64>(), left_out(&collector, "calls")), (left_out_total, left_out_total));
     ended.success();
 }

@@ -62,6 +62,7 @@ pub(super) async fn with_telemetry(
     let log = LogOptions {
         sink: LogSink::StandardError { buffer_bytes_max: log.buffer_bytes_max },
         repeats_per_second_max: log.repeats_per_second_max,
+        calls_per_second_max: log.calls_per_second_max,
         ..LogOptions::to_stderr(log.format, log.filter.as_str())
     };
     let guard = telemetry::init(log, &Otlp::from_environment(), &metrics)?;

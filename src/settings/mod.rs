@@ -199,6 +199,8 @@ settings! {
         "Most bytes of log lines that wait to be written when standard error is not read fast enough; lines beyond it are dropped and counted, so that calls never wait for a log";
     log_repeats_per_second_max: u32, "LINES" [0, 1_000_000], Value("5"),
         "Most warnings and errors a second that one place in the code logs with one message; the others are folded into one line that counts them; 0 folds none";
+    log_calls_per_second_max: u32, "LINES" [0, 1_000_000], Value("200"),
+        "Most lines a second that tell of calls that ended (verifications and health checks have none at `info`), beside one of each method and one of each method's failures that are the server's fault; the others are counted in one line; 0 leaves none out";
 }
 
 /// Variables that start with `LATCHKEY_` and are no settings, with what they are for. `*` stands for any ending.
@@ -234,6 +236,8 @@ pub struct LogSettings<'a> {
     pub buffer_bytes_max: usize,
     /// As [`Settings::log_repeats_per_second_max`].
     pub repeats_per_second_max: u32,
+    /// As [`Settings::log_calls_per_second_max`].
+    pub calls_per_second_max: u32,
 }
 
 macro_rules! log_settings {
@@ -243,6 +247,7 @@ macro_rules! log_settings {
             filter: &$settings.log_filter,
             buffer_bytes_max: $settings.log_buffer_bytes_max,
             repeats_per_second_max: $settings.log_repeats_per_second_max,
+            calls_per_second_max: $settings.log_calls_per_second_max,
         }
     };
 }
@@ -294,6 +299,8 @@ pub struct DatabaseSettings {
     pub log_buffer_bytes_max: usize,
     /// As [`Settings::log_repeats_per_second_max`].
     pub log_repeats_per_second_max: u32,
+    /// As [`Settings::log_calls_per_second_max`].
+    pub log_calls_per_second_max: u32,
 }
 
 impl DatabaseSettings {
@@ -320,6 +327,7 @@ pub fn load_database(
     let log_format = reader.read("log_format");
     let log_buffer_bytes_max = reader.read("log_buffer_bytes_max");
     let log_repeats_per_second_max = reader.read("log_repeats_per_second_max");
+    let log_calls_per_second_max = reader.read("log_calls_per_second_max");
     let settings = (|| {
         Some(DatabaseSettings {
             database_url: database_url?,
@@ -327,6 +335,7 @@ pub fn load_database(
             log_format: log_format?,
             log_buffer_bytes_max: log_buffer_bytes_max?,
             log_repeats_per_second_max: log_repeats_per_second_max?,
+            log_calls_per_second_max: log_calls_per_second_max?,
         })
     })();
     match (settings, Problems::of(reader.problems)) {

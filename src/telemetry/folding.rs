@@ -3,7 +3,8 @@
 //! Of one place in the code with one message, a few lines a second are logged; how many more there were is said in one
 //! line a second. A place whose messages differ is held to a few times as many in all. So no fault, however often it
 //! strikes, writes more than a reader can take. Lines of DEBUG and TRACE are all logged: whoever asks for them wants
-//! every one. Lines that tell of a call's end are no repetition and not folded.
+//! every one. Lines that tell of a call's end are no
+//! repetition: [`call_lines`](super::call_lines) bounds those.
 
 use std::{
     collections::HashMap,
@@ -213,5 +214,70 @@ impl Write for Quote {
         let cut = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         self.0.push_str(&text[..cut]);
         if cut < text.len() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::logs::captured::Captured;
+    use super::super::rpc::now;
+    use super::super::{LeftOut, LogOptions, Metrics, Otlp, build};
+    use crate::settings::LogFormat;
+
+    /// Everything as JSON, with so many repeats a second, and what was left out at the end.
+    fn folded(repeats_per_second_max: u32, log: impl FnOnce()) -> (Vec<serde_json::Value>, Arc<Metrics>) {
+        let (captured, metrics) = (Captured::default(), Arc::new(Metrics::new()));
+        let options = LogOptions { repeats_per_second_max, ..captured.options(LogFormat::Json, "trace") };
+        let (dispatch, guard) = build(options, &Otlp::off(), &metrics).unwrap();
+        tracing::dispatcher::with_default(&dispatch, log);
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(guard.shutdown());
+        (captured.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect(), metrics)
+    }
+
+    fn count(lines: &[serde_json::Value], message: &str) -> usize {
+        lines.iter().filter(|line| line["message"] == message).count()
+    }
+
+    #[test]
+    fn what_repeats_itself_is_folded_into_a_count() {
+        const FLOOD: u64 = 20_000;
+        let before = now();
+        let (lines, metrics) = folded(5, || {
+            for number in 0..FLOOD {
+                tracing::warn!(number, "the same");
+                if number % 5_000 == 0 {
+                    tracing::error!("seldom");
+                }
+            }
+        });
+        let seconds = before.elapsed().as_secs() as usize + 1;
+        let logged = count(&lines, "the same");
+        assert!((5..=5 * seconds).contains(&logged), "{logged} lines in {seconds} s");
+        assert_eq!(count(&lines, "seldom"), 4, "what is not repeated is all there");
+        let reports: Vec<_> = lines.iter().filter(|line| line["of"] == "the same").collect();
+        assert!((1..=seconds).contains(&reports.len()) && reports.iter().all(|line| line["level"] == "WARN"));
+        let told: u64 = reports.iter().map(|line| line["left_out"].as_u64().unwrap()).sum();
+        assert_eq!(told + logged as u64, FLOOD);
+        assert_eq!(metrics.log_lines_left_out_count(LeftOut::Repeated), told);
+    }
+
+    #[test]
+    fn a_place_whose_messages_differ_is_bounded_too() {
+        let before = now();
+        let (lines, _) = folded(5, || (0..20_000).for_each(|number| tracing::error!("failure {number}")));
+        let seconds = before.elapsed().as_secs() as usize + 1;
+        let logged = lines.iter().filter(|line| line.get("of").is_none()).count();
+        assert!((20..=20 * seconds).contains(&logged), "{logged} lines in {seconds} s");
+    }
+
+    #[test]
+    fn what_somebody_asked_for_is_not_folded() {
+        let all = |lines: &[serde_json::Value]| lines.len() == 300;
+        let span = || drop(tracing::info_span!("call").entered());
+        assert!(all(&folded(5, || (0..300).for_each(|_| tracing::debug!("detail"))).0));
+        assert!(all(&folded(5, || (0..300).for_each(|_| span())).0), "a line tells of each call's end");
+        assert!(all(&folded(0, || (0..300).for_each(|_| tracing::warn!("all"))).0));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -13,16 +14,19 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::{Layer, Registry, fmt};
 
+use super::call_lines::CallLines;
 use super::folding::{self, Folding, LeftOutLines};
 use super::log_thread::{LogBuffer, LogThread};
-use super::rpc::now;
-use super::{InitError, LeftOut, Metrics};
+use super::rpc::{self, now};
+use super::{InitError, LeftOut, MethodLabel, Metrics};
 use crate::settings::LogFormat;
 
 /// Bytes of lines that may wait to be written, unless a setting says otherwise.
 pub const LOG_BUFFER_BYTES_MAX: usize = 1 << 20;
 /// Lines a second that say the same, unless a setting says otherwise.
 pub const LOG_REPEATS_PER_SECOND_MAX: u32 = 5;
+/// Lines a second that tell of calls' ends, unless a setting says otherwise.
+pub const LOG_CALLS_PER_SECOND_MAX: u32 = 200;
 
 /// How and where to log.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct LogOptions {
     /// Warnings and errors a second of one place in the code with one message; the others are folded into a count. 0:
     /// none is folded.
     pub repeats_per_second_max: u32,
+    /// Lines a second that tell of calls' ends, beside one of each method; the others are counted. 0: none is left out.
+    pub calls_per_second_max: u32,
 }
 
 pub(super) type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
@@ -55,17 +61,34 @@ pub enum LogSink {
 }
 
 /// What writes and tells of lines beside those who log them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Logs {
     buffer: Option<LogBuffer>,
     folding: Arc<Folding>,
+    calls: Arc<CallLines>,
 }
 
-/// Lets pass what the filter names, and of what repeats itself a few a second.
+/// Whether a call that begins is to be logged as it ends, by the process's log.
+pub(super) fn takes_call(label: MethodLabel, now: fn() -> Instant) -> bool {
+    log_filter_says(|filter| filter.calls.takes(label, now))
+}
+
+/// Whether a call that was left out and ended by the server's fault is to be logged after all.
+pub(super) fn takes_fault(label: MethodLabel) -> bool {
+    log_filter_says(|filter| filter.calls.takes_fault(label, now()))
+}
+
+/// What the log's filter says, or yes without one.
+fn log_filter_says(say: impl Fn(&LineFilter) -> bool) -> bool {
+    dispatcher::get_default(|subscriber| subscriber.downcast_ref().is_none_or(&say))
+}
+
+/// Lets pass what the filter names, less the ends of calls that are too many, and of what repeats itself a few a second.
 struct LineFilter {
     named: EnvFilter,
     ceiling: Targets,
     folding: Arc<Folding>,
+    calls: Arc<CallLines>,
     metrics: Arc<Metrics>,
 }
 
@@ -80,13 +103,14 @@ impl LogOptions {
             sink: LogSink::StandardError { buffer_bytes_max: LOG_BUFFER_BYTES_MAX },
             ansi: io::stderr().is_terminal(),
             repeats_per_second_max: LOG_REPEATS_PER_SECOND_MAX,
+            calls_per_second_max: LOG_CALLS_PER_SECOND_MAX,
         }
     }
 
     /// Logs all there is to where a test keeps it, in plain text.
     pub fn captured(format: LogFormat, filter: impl Into<String>, writer: BoxMakeWriter) -> Self {
         let sink = LogSink::Direct(writer);
-        Self { format, filter: filter.into(), sink, ansi: false, repeats_per_second_max: 0 }
+        Self { format, filter: filter.into(), sink, ansi: false, repeats_per_second_max: 0, calls_per_second_max: 0 }
     }
 }
 
@@ -97,7 +121,14 @@ impl Logs {
     pub(super) fn new(options: LogOptions, metrics: &Arc<Metrics>) -> Result<(Self, LogLayer), InitError> {
         let folding = Arc::new(Folding::new(options.repeats_per_second_max));
         let named = EnvFilter::builder().parse(&options.filter)?;
-        let filter = LineFilter { named, ceiling: ceiling(), folding: folding.clone(), metrics: metrics.clone() };
+        let calls = Arc::new(CallLines::new(options.calls_per_second_max, now(), metrics.clone()));
+        let filter = LineFilter {
+            named,
+            ceiling: ceiling(),
+            folding: folding.clone(),
+            calls: calls.clone(),
+            metrics: metrics.clone(),
+        };
         let (buffer, writer) = match options.sink {
             LogSink::Direct(writer) => (None, writer),
             LogSink::StandardError { buffer_bytes_max } => {
@@ -117,30 +148,34 @@ impl Logs {
                 .with_filter(filter)
                 .boxed(),
         };
-        Ok((Self { buffer, folding }, layer))
+        Ok((Self { buffer, folding, calls }, layer))
     }
 
     /// Starts the thread that writes them, if they are not written at once.
     pub(super) fn start(&self, dispatch: &Dispatch) -> Result<Option<LogThread>, InitError> {
         let Some(buffer) = &self.buffer else { return Ok(None) };
-        let (folding, buffer, subscriber) = (self.folding.clone(), buffer.clone(), dispatch.downgrade());
-        let own = buffer.clone();
+        let (logs, subscriber) = (self.clone(), dispatch.downgrade());
         let report = move || {
             if let Some(subscriber) = subscriber.upgrade() {
-                Self { buffer: Some(own.clone()), folding: folding.clone() }.report_to(&subscriber, false);
+                logs.report_to(&subscriber, false);
             }
         };
-        Ok(Some(LogThread::start(buffer, io::stderr(), report)?))
+        Ok(Some(LogThread::start(buffer.clone(), io::stderr(), report)?))
     }
 
-    /// Logs how many lines were left out since this was last done, of what repeats itself no more or of all.
+    /// Logs how many lines were left out since this was last done; of what repeats itself, that which does so no more, or
+    /// all.
     pub(super) fn report_to(&self, subscriber: &Dispatch, all: bool) {
         let dropped = self.buffer.as_ref().map_or(0, LogBuffer::take_dropped);
         let folded = self.folding.take_left_out(now(), all);
-        if dropped > 0 || !folded.is_empty() {
+        let calls = self.calls.take_left_out();
+        if dropped > 0 || calls > 0 || !folded.is_empty() {
             dispatcher::with_default(subscriber, || {
                 if dropped > 0 {
                     tracing::warn!(target: folding::TARGET, left_out = dropped, "log lines were dropped: they were not read fast enough");
+                }
+                if calls > 0 {
+                    tracing::info!(target: folding::TARGET, left_out = calls, "lines of calls that ended were left out");
                 }
                 folded.iter().for_each(report);
             });
@@ -186,7 +221,12 @@ where
 {
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
         let named = || Filter::<S>::enabled(&self.named, metadata, context);
-        Self::is_report(metadata) || (Filter::<S>::enabled(&self.ceiling, metadata, context) && named())
+        let enabled = Self::is_report(metadata) || (Filter::<S>::enabled(&self.ceiling, metadata, context) && named());
+        if enabled && rpc::is_unlogged(metadata) {
+            self.calls.leave_out();
+            return false;
+        }
+        enabled
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
@@ -196,9 +236,10 @@ where
         // Asked either way: it keeps what it is asked of spans.
         let named = Filter::<S>::callsite_enabled(&self.named, metadata);
         let below = Filter::<S>::callsite_enabled(&self.ceiling, metadata);
-        match (below.is_never() || named.is_never(), metadata.is_event()) {
+        match (below.is_never() || named.is_never(), metadata.is_event() || rpc::is_unlogged(metadata)) {
             (true, _) => Interest::never(),
-            // What `event_enabled` may refuse has to be asked about each time: the registry takes it to be so.
+            // What `event_enabled` may refuse has to be asked about each time: the registry takes it to be so. What is
+            // left out is counted as it is asked about.
             (false, true) => Interest::sometimes(),
             (false, false) => named,
         }
@@ -282,9 +323,7 @@ pub(super) mod captured {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::super::{Metrics, Otlp, Redacted, build};
+    use super::super::{Otlp, Redacted, build};
     use super::captured::Captured;
     use super::*;
 
@@ -339,60 +378,5 @@ mod tests {
     fn a_filter_that_does_not_parse_is_an_error() {
         let options = LogOptions::to_stderr(LogFormat::Json, "a=b=c");
         assert!(matches!(Logs::new(options, &Arc::default()), Err(InitError::Filter(_))));
-    }
-
-    /// Everything as JSON, with so many repeats a second, and what was left out at the end.
-    fn folded(repeats_per_second_max: u32, log: impl FnOnce()) -> (Vec<serde_json::Value>, Arc<Metrics>) {
-        let (captured, metrics) = (Captured::default(), Arc::new(Metrics::new()));
-        let options = LogOptions { repeats_per_second_max, ..captured.options(LogFormat::Json, "trace") };
-        let (dispatch, guard) = build(options, &Otlp::off(), &metrics).unwrap();
-        tracing::dispatcher::with_default(&dispatch, log);
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(guard.shutdown());
-        (captured.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect(), metrics)
-    }
-
-    fn count(lines: &[serde_json::Value], message: &str) -> usize {
-        lines.iter().filter(|line| line["message"] == message).count()
-    }
-
-    #[test]
-    fn what_repeats_itself_is_folded_into_a_count() {
-        const FLOOD: u64 = 20_000;
-        let before = now();
-        let (lines, metrics) = folded(5, || {
-            for number in 0..FLOOD {
-                tracing::warn!(number, "the same");
-                if number % 5_000 == 0 {
-                    tracing::error!("seldom");
-                }
-            }
-        });
-        let seconds = before.elapsed().as_secs() as usize + 1;
-        let logged = count(&lines, "the same");
-        assert!((5..=5 * seconds).contains(&logged), "{logged} lines in {seconds} s");
-        assert_eq!(count(&lines, "seldom"), 4, "what is not repeated is all there");
-        let reports: Vec<_> = lines.iter().filter(|line| line["of"] == "the same").collect();
-        assert!((1..=seconds).contains(&reports.len()) && reports.iter().all(|line| line["level"] == "WARN"));
-        let told: u64 = reports.iter().map(|line| line["left_out"].as_u64().unwrap()).sum();
-        assert_eq!(told + logged as u64, FLOOD);
-        assert_eq!(metrics.log_lines_left_out_count(LeftOut::Repeated), told);
-    }
-
-    #[test]
-    fn a_place_whose_messages_differ_is_bounded_too() {
-        let before = now();
-        let (lines, _) = folded(5, || (0..20_000).for_each(|number| tracing::error!("failure {number}")));
-        let seconds = before.elapsed().as_secs() as usize + 1;
-        let logged = lines.iter().filter(|line| line.get("of").is_none()).count();
-        assert!((20..=20 * seconds).contains(&logged), "{logged} lines in {seconds} s");
-    }
-
-    #[test]
-    fn what_somebody_asked_for_is_not_folded() {
-        let all = |lines: &[serde_json::Value]| lines.len() == 300;
-        let span = || drop(tracing::info_span!("call").entered());
-        assert!(all(&folded(5, || (0..300).for_each(|_| tracing::debug!("detail"))).0));
-        assert!(all(&folded(5, || (0..300).for_each(|_| span())).0), "a line tells of each call's end");
-        assert!(all(&folded(0, || (0..300).for_each(|_| tracing::warn!("all"))).0));
     }
 }

@@ -69,6 +69,8 @@ pub enum LeftOut {
     BufferFull,
     /// It said what others had said within the second.
     Repeated,
+    /// It told of a call's end, as too many did within the second.
+    Calls,
 }
 
 /// The outcomes of a verification, as the API names them. Any other text counts as the last.
@@ -91,7 +93,7 @@ const EVICTION_REASONS: [&str; 2] = ["full", "shared_bytes"];
 /// In the order of [`DroppedRecord`].
 const DROPPED_KINDS: [&str; 4] = ["usage", "late_token", "late_token_folded", "operator_read"];
 /// In the order of [`LeftOut`].
-const LEFT_OUT_REASONS: [&str; 2] = ["buffer_full", "repeated"];
+const LEFT_OUT_REASONS: [&str; 3] = ["buffer_full", "repeated", "calls"];
 /// Any other text counts as the last.
 const INVARIANTS: [&str; 7] = ["V1", "V2", "V3", "V4", "V5", "V6", "OTHER"];
 

@@ -11,6 +11,7 @@
 //!   goes through [`Redacted`].
 //! - Names and outcomes given to [`Metrics`] are `&'static str`, so that no value of a request can become a label.
 
+mod call_lines;
 mod folding;
 mod grpc_layer;
 mod log_thread;
@@ -32,7 +33,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 pub use self::grpc_layer::{GrpcLayer, GrpcService, ObservedBody, ResponseFuture};
-pub use self::logs::{LOG_BUFFER_BYTES_MAX, LOG_REPEATS_PER_SECOND_MAX, LogOptions, LogSink};
+pub use self::logs::{LOG_BUFFER_BYTES_MAX, LOG_CALLS_PER_SECOND_MAX, LOG_REPEATS_PER_SECOND_MAX, LogOptions, LogSink};
 pub use self::methods::{MethodLabel, MethodTable};
 pub use self::metrics::{CacheLookup, DroppedRecord, Eviction, LeftOut, Metrics};
 pub use self::otlp::{Otlp, OtlpTarget};

@@ -10,18 +10,21 @@ use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::Code;
-use tracing::Span;
 use tracing::field::Empty;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::sampling;
-use super::{MethodLabel, MethodTable, Metrics};
+use super::{MethodLabel, MethodTable, Metrics, logs, sampling};
 
-/// The target of RPC spans, for filters.
+/// The target of RPC spans, for filters: whatever log filter takes it takes the other three.
 pub(super) const TARGET: &str = "latchkey::rpc";
-/// The target of the spans of RPCs that are not traced, for logs only: whatever filter takes the others takes them.
+/// The target of the spans of RPCs that are not traced, for logs only.
 pub(super) const UNSAMPLED_TARGET: &str = "latchkey::rpc::unsampled";
+/// The target of the spans of RPCs whose lines are beyond the bound, for traces only.
+const UNLOGGED_TARGET: &str = "latchkey::rpc::unlogged";
+/// The target of RPCs that are for neither. No span is made of it: asking for one has the log count what it lacks.
+const UNWANTED_TARGET: &str = "latchkey::rpc::unsampled::unlogged";
 
 const TRACEPARENT_NAME: &str = "traceparent";
 const TRACEPARENT: HeaderName = HeaderName::from_static(TRACEPARENT_NAME);
@@ -31,9 +34,9 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 macro_rules! span {
     ($target:expr, $label:expr) => {
         if $label.hot {
-            span!($target, $label, tracing::Level::DEBUG)
+            span!($target, $label, Level::DEBUG)
         } else {
-            span!($target, $label, tracing::Level::INFO)
+            span!($target, $label, Level::INFO)
         }
     };
     ($target:expr, $label:expr, $level:expr) => {
@@ -76,6 +79,8 @@ pub(super) struct Rpc {
     label: MethodLabel,
     observer: Arc<Observer>,
     stopwatch: Option<Stopwatch>,
+    /// Whether its end is within the bound on the log's lines.
+    logged: bool,
     finished: bool,
 }
 
@@ -107,10 +112,11 @@ impl Observer {
 impl Rpc {
     /// Begins to observe. Looks at one header only, `traceparent`.
     fn start(label: MethodLabel, headers: &HeaderMap, observer: Arc<Observer>) -> Self {
-        let span = span_in_trace(label, headers);
+        let logged = label.hot || logs::takes_call(label, observer.arrival);
+        let span = span_in_trace(label, headers, logged);
         // A clock reading is the dearest thing here: none unless somebody wants the duration.
         let stopwatch = observer.metrics.is_exported().then(|| Stopwatch((observer.arrival)()));
-        Self { span, label, observer, stopwatch, finished: false }
+        Self { span, label, observer, stopwatch, logged, finished: false }
     }
 
     /// The span that the RPC's work happens in.
@@ -136,6 +142,9 @@ impl Rpc {
                 self.span.record("error.type", name);
             }
         }
+        if !self.logged && is_server_fault(code) {
+            log_fault(self.label, code);
+        }
         if let Some(stopwatch) = &self.stopwatch {
             self.observer.ended(self.label, code, stopwatch.elapsed());
         }
@@ -151,19 +160,47 @@ impl Drop for Rpc {
     }
 }
 
+/// Logs the end of an RPC that has no span in the log.
+fn log_fault(label: MethodLabel, code: Code) {
+    if logs::takes_fault(label) {
+        tracing::info!(
+            target: UNSAMPLED_TARGET,
+            { rpc.method = label.method, rpc.response.status_code = code_name(code) },
+            "a call failed whose line was left out"
+        );
+    }
+}
+
+/// Whether the log is to leave out the span of this metadata, and count it.
+pub(super) fn is_unlogged(metadata: &Metadata<'_>) -> bool {
+    matches!(metadata.target(), UNLOGGED_TARGET | UNWANTED_TARGET)
+}
+
+/// Whether this metadata is of an RPC that is to be traced.
+pub(super) fn is_traced(metadata: &Metadata<'_>) -> bool {
+    matches!(metadata.target(), TARGET | UNLOGGED_TARGET)
+}
+
+/// Whether this metadata is of an RPC that is not to be traced.
+pub(super) fn is_untraced(metadata: &Metadata<'_>) -> bool {
+    matches!(metadata.target(), UNSAMPLED_TARGET | UNWANTED_TARGET)
+}
+
 /// The RPC's span, below its caller's if that names one. Hot methods get one that nothing wants at the default log
 /// level unless they are traced.
-fn span_in_trace(label: MethodLabel, headers: &HeaderMap) -> Span {
+fn span_in_trace(label: MethodLabel, headers: &HeaderMap, logged: bool) -> Span {
     if label.hot && LevelFilter::current() < LevelFilter::DEBUG {
         return Span::none();
     }
     let parent =
         headers.contains_key(&TRACEPARENT).then(|| TraceContextPropagator::new().extract(&TraceParent(headers)));
     let parent = parent.filter(|parent: &Context| parent.span().span_context().is_valid());
-    if sampling::drops(parent.as_ref()) {
-        return span!(UNSAMPLED_TARGET, label);
-    }
-    let span = span!(TARGET, label);
+    let span = match (sampling::drops(parent.as_ref()), logged) {
+        (false, true) => span!(TARGET, label),
+        (false, false) => span!(UNLOGGED_TARGET, label, Level::INFO),
+        (true, true) => return span!(UNSAMPLED_TARGET, label),
+        (true, false) => return span!(UNWANTED_TARGET, label, Level::INFO),
+    };
     if let Some(parent) = parent.filter(|_| !span.is_disabled()) {
         // Fails where spans are logged but not exported: then there is nothing to be the parent of.
         let _ = span.set_parent(parent);

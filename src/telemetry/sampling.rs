@@ -58,13 +58,9 @@ impl EarlySampling {
     /// too, of tonic, hyper and h2: exporting those would be export without end.
     fn wants(metadata: &Metadata<'_>) -> bool {
         let module = metadata.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-        let level = if is_rpc(metadata) { Level::DEBUG } else { Level::INFO };
-        module && metadata.target() != rpc::UNSAMPLED_TARGET && *metadata.level() <= level
+        let level = if rpc::is_traced(metadata) { Level::DEBUG } else { Level::INFO };
+        module && !rpc::is_untraced(metadata) && *metadata.level() <= level
     }
-}
-
-fn is_rpc(metadata: &Metadata<'_>) -> bool {
-    metadata.target() == rpc::TARGET
 }
 
 impl<S> Filter<S> for EarlySampling
@@ -72,11 +68,11 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
-        Self::wants(metadata) && (is_rpc(metadata) || context.lookup_current().is_some())
+        Self::wants(metadata) && (rpc::is_traced(metadata) || context.lookup_current().is_some())
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        match (Self::wants(metadata), is_rpc(metadata)) {
+        match (Self::wants(metadata), rpc::is_traced(metadata)) {
             (false, _) => Interest::never(),
             (true, true) => Interest::always(),
             (true, false) => Interest::sometimes(),

@@ -107,6 +107,7 @@ impl Start {
             }
         }
         command.args(&self.arguments).env("LATCHKEY_LOG_FILTER", "trace").env("LATCHKEY_LOG_FORMAT", "json");
+        command.env("LATCHKEY_LOG_CALLS_PER_SECOND_MAX", "0");
         command.envs(self.environment).stdin(Stdio::null()).stdout(Stdio::piped());
         let file = File::create(&stderr).expect("the log folder is writable");
         command.stderr(if self.unread_stderr { Stdio::piped() } else { file.into() });
