@@ -68,6 +68,7 @@ const REST_OF_WORK_WAIT: Duration = Duration::from_millis(200);
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    process::use_small_pages();
     // A thread that sleeps keeps nothing of a replica's cache alive.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(crate::verify::let_go).build();

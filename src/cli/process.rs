@@ -48,6 +48,14 @@ impl StopSignals {
     }
 }
 
+/// Has the kernel give memory in pages of 4 KiB. The allocator asks for those of 2 MiB, and each that is touched for the
+/// first time is filled with zeros in one go, by the thread that touches it: a serving thread stands still for up to a
+/// millisecond, again and again while connections are opened or large answers are made.
+pub(super) fn use_small_pages() {
+    // A kernel without huge pages refuses, and gives none.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// How long the last word of a command waits for whoever reads standard error.
 const LAST_WORD_WAIT: Duration = Duration::from_secs(1);
 

@@ -50,23 +50,26 @@ pub(super) struct Serving {
     pub settings: Settings,
     pub metrics: Arc<Metrics>,
     pub cores: Vec<Core>,
+    /// Where bulk calls run.
+    pub bulk: tokio::runtime::Handle,
 }
 
 /// Serves until the server drains, and then until running calls have ended. To drop this cuts every connection.
 pub(super) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
-    let Serving { app, settings, metrics, cores } = serving;
+    let Serving { app, settings, metrics, cores, bulk } = serving;
     let bounds = grpc::Settings {
         message_bytes_max: settings.request_bytes_max,
         stream_in_flight_max: settings.stream_in_flight_max,
     };
     let draining = stages.reached(Stage::Draining).boxed().shared();
     let Services { routes, health } = grpc::services(app.clone(), bounds, draining).await;
-    let shared = grpc::Shared::new(grpc::Limits {
+    let limits = grpc::Limits {
         message_bytes_max: settings.request_bytes_max,
         message_patience: Duration::from_millis(settings.request_message_timeout_ms),
         memory_bytes_max: settings.requests_memory_bytes_max,
         open_calls_max: settings.open_calls_max,
-    });
+    };
+    let shared = grpc::Shared::new(limits, bulk);
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
     // Each core has an observer of its own: what calls count on it must not be a neighbour's cache line.
     let calls = || {

@@ -3,6 +3,7 @@
 mod activity;
 mod admission;
 mod arrived;
+mod bulk;
 mod connection;
 mod cores;
 mod descriptors;
@@ -22,6 +23,7 @@ use rustix::{io::Errno, process::Pid};
 use tokio::task::JoinSet;
 
 use self::{
+    bulk::Bulk,
     cores::Cores,
     listener::Serving,
     stage::{Hint, Stage, Stages},
@@ -105,6 +107,8 @@ pub struct Opened {
     store: PostgresStore,
     verifier: Arc<Verifier>,
     follower: Follower,
+    /// Where bulk calls run, and the connections that they read from.
+    bulk: Bulk,
 }
 
 /// A part of a server ended that should have gone on: a bug, and the server is to be stopped.
@@ -124,6 +128,8 @@ pub struct Running {
     beside: JoinSet<()>,
     /// Where calls run.
     cores: Cores,
+    /// Where bulk calls run.
+    bulk: Bulk,
     hint: Hint,
     drain_timeout: Duration,
 }
@@ -146,12 +152,15 @@ enum Purpose {
 }
 
 async fn open_for(purpose: Purpose, settings: &Settings, metrics: Arc<Metrics>) -> Result<Opened, StartError> {
+    let count = settings.serving_threads;
+    let bulk = Bulk::start(count).map_err(|source| StartError::Threads { count, source })?;
     let options = StoreOptions {
         url: settings.database_url.expose().to_owned(),
         sizes: lane_sizes(settings),
         timeout: Duration::from_millis(settings.database_timeout_ms),
         pepper_ids: settings.peppers.all().iter().map(|pepper| pepper.id.clone()).collect(),
         runtime: tokio::runtime::Handle::current(),
+        bulk: bulk.handle(),
     };
     let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
     let store = PostgresStore::connect(options).map_err(unusable)?;
@@ -183,7 +192,7 @@ async fn open_for(purpose: Purpose, settings: &Settings, metrics: Arc<Metrics>) 
     let minter = Minter::new(prefix, live, Box::new(OsEntropy));
     let observer = Arc::new(observe::Mutations(metrics));
     let app = App::new(Arc::new(store.clone()), verifier.clone(), minter, app_limits(settings), observer);
-    Ok(Opened { app, store, verifier, follower })
+    Ok(Opened { app, store, verifier, follower, bulk })
 }
 
 fn check_schema(status: SchemaStatus) -> Result<(), StartError> {
@@ -322,7 +331,7 @@ pub async fn start_private(settings: &Settings, metrics: Arc<Metrics>) -> Result
 }
 
 async fn serve(opened: Opened, settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
-    let Opened { app, store, verifier, follower } = opened;
+    let Opened { app, store, verifier, follower, bulk } = opened;
     // Before anybody waits for this replica: a start that fails here must cost the others nothing.
     let bound = listener::bind(settings.listen_address)
         .await
@@ -342,11 +351,12 @@ async fn serve(opened: Opened, settings: &Settings, metrics: Arc<Metrics>) -> Re
     // Not before: what it removes it appends events of, and the log may be of another database.
     starting.beside.spawn(stages.until(Stage::Stopped, app.clone().housekeeping()));
     let mut listener = JoinSet::new();
-    let serving = Serving { app: app.clone(), settings: settings.clone(), metrics, cores: cores.all() };
+    let serving =
+        Serving { app: app.clone(), settings: settings.clone(), metrics, cores: cores.all(), bulk: bulk.handle() };
     listener.spawn(listener::serve(bound, serving, stages.clone()));
     let drain_timeout = Duration::from_secs(settings.drain_timeout_s);
     let beside = std::mem::take(&mut starting.beside);
-    Ok(Running { address, app, store, stages, listener, beside, cores, hint, drain_timeout })
+    Ok(Running { address, app, store, stages, listener, beside, cores, bulk, hint, drain_timeout })
 }
 
 /// What has been started so far. Dropped because the start failed or was given up, it has the follower take the
@@ -416,7 +426,7 @@ impl Running {
     /// the drain time while the log is still followed; then the follower gives its lease up, the last uses of
     /// tokens are written, and the pools close. Always ends, soon after the drain time at the latest.
     pub async fn stop(self) {
-        let Self { app, store, stages, listener, beside, cores, hint, drain_timeout, .. } = self;
+        let Self { app, store, stages, listener, beside, cores, bulk, hint, drain_timeout, .. } = self;
         stages.enter(Stage::Draining);
         if !ended_within(drain_timeout, listener).await {
             tracing::warn!("some calls did not end in time and were cut");
@@ -440,6 +450,7 @@ impl Running {
         if tokio::time::timeout(STEP_WAIT, cores.stop()).await.is_err() {
             tracing::warn!("a serving thread is stuck in a call and was left behind");
         }
+        bulk.stop(STEP_WAIT).await;
         store.close();
     }
 }

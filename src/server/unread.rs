@@ -5,20 +5,25 @@
 //! has left for the socket. All other answers are small, and pay for a look at their path.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
 use prost::bytes::Bytes;
 use tokio::{sync::Notify, time::timeout};
 
-/// How long a call waits until it may run. As many wait as the connection may have calls, with nothing but their headers.
+/// How long a call waits until it may run.
 const RESERVE_WAIT: Duration = Duration::from_secs(5);
-/// What no peer may have of the process's share: so two that read nothing do not shut out a third.
-const PEER_SHARE: usize = 2;
+/// How many calls of one peer wait at a time; what comes beyond is refused at once.
+const PEER_WAITING_CALLS_MAX: usize = 256;
+/// What no peer may have of the process's share: so three that read nothing do not shut out a fourth.
+const PEER_SHARE: usize = 4;
 
 const MIB: usize = 1024 * 1024;
 /// A page of a thousand keys or events, and more.
@@ -43,6 +48,8 @@ pub(super) struct Estimate {
 pub(super) struct Budget {
     max: usize,
     used: AtomicUsize,
+    /// Calls that wait for room, counted in their peer's budget.
+    waiting: AtomicUsize,
     freed: Notify,
 }
 
@@ -80,7 +87,7 @@ pub(super) fn estimate(path: &str) -> Option<Estimate> {
 
 impl Budget {
     pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, used: AtomicUsize::new(0), freed: Notify::new() })
+        Arc::new(Self { max, used: AtomicUsize::new(0), waiting: AtomicUsize::new(0), freed: Notify::new() })
     }
 
     /// What one peer may have of this.
@@ -127,22 +134,21 @@ impl Unread {
     /// Reserves what an answer may take.
     ///
     /// # Errors
-    /// If that is not possible for [`RESERVE_WAIT`].
+    /// If that is not possible for [`RESERVE_WAIT`], or too many of the peer's calls wait already.
     pub(super) async fn reserve(&self, estimate: Estimate) -> Result<Reserved, NoRoom> {
         let Estimate { bytes, own } = estimate;
-        let mut reserved = Reserved { budgets: self.clone(), own, bytes: 0 };
-        let all = async {
-            // What is taken is given back if this is dropped on the way.
-            let mut taken = Taken { budgets: reserved.used(), bytes, count: 0 };
-            for budget in taken.budgets {
-                budget.take(bytes).await;
-                taken.count += 1;
-            }
-            std::mem::forget(taken);
-        };
-        timeout(RESERVE_WAIT, all).await.map_err(|_| NoRoom)?;
-        reserved.bytes = bytes;
-        Ok(reserved)
+        let mut all = pin!(take_all(self.budgets(own), bytes));
+        // Most need not wait.
+        if poll_fn(|context| Poll::Ready(all.as_mut().poll(context).is_pending())).await {
+            let _waiting = Waiting::new(&self.0[1]).ok_or(NoRoom)?;
+            timeout(RESERVE_WAIT, all).await.map_err(|_| NoRoom)?;
+        }
+        Ok(Reserved { budgets: self.clone(), own, bytes })
+    }
+
+    /// The budgets that an answer is in.
+    fn budgets(&self, own: bool) -> &[Arc<Budget>] {
+        if own { &self.0[..1] } else { &self.0 }
     }
 
     /// Counts an answer that is there already, whether or not there is room for it.
@@ -172,6 +178,33 @@ impl Unread {
     }
 }
 
+/// A call that waits, counted until dropped.
+struct Waiting<'a>(&'a Budget);
+
+impl<'a> Waiting<'a> {
+    /// `None` if as many of the peer wait as may.
+    fn new(peer: &'a Budget) -> Option<Self> {
+        let fits = |waiting: usize| (waiting < PEER_WAITING_CALLS_MAX).then_some(waiting + 1);
+        peer.waiting.fetch_update(Relaxed, Relaxed, fits).is_ok().then_some(Self(peer))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Takes of each budget, or of none: what is taken is given back if this is dropped on the way.
+async fn take_all(budgets: &[Arc<Budget>], bytes: usize) {
+    let mut taken = Taken { budgets, bytes, count: 0 };
+    for budget in budgets {
+        budget.take(bytes).await;
+        taken.count += 1;
+    }
+    std::mem::forget(taken);
+}
+
 /// What was taken so far of several budgets, given back if dropped.
 struct Taken<'a> {
     budgets: &'a [Arc<Budget>],
@@ -188,13 +221,9 @@ impl Drop for Taken<'_> {
 // === impl Reserved ===
 
 impl Reserved {
-    fn used(&self) -> &[Arc<Budget>] {
-        if self.own { &self.budgets.0[..1] } else { &self.budgets.0 }
-    }
-
     /// Makes it what the answer really takes.
     pub(super) fn resize(&mut self, bytes: usize) {
-        for budget in self.used() {
+        for budget in self.budgets.budgets(self.own) {
             if bytes > self.bytes {
                 budget.used.fetch_add(bytes - self.bytes, Relaxed);
             } else {

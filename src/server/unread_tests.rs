@@ -26,7 +26,7 @@ async fn what_is_reserved_becomes_the_messages_size_and_ends_with_its_last_part(
 
 #[tokio::test]
 async fn a_call_waits_for_room_and_goes_on_when_there_is_some() {
-    let process = Budget::new(160);
+    let process = Budget::new(320);
     let (one, other) =
         (Unread::new(100, process.for_a_peer(), process.clone()), Unread::new(100, process.for_a_peer(), process));
     let (first, second) = (one.reserve(LIST).await.unwrap(), one.reserve(LIST).await.unwrap());
@@ -45,6 +45,33 @@ async fn a_call_waits_for_room_and_goes_on_when_there_is_some() {
     assert!(given_up.await.is_err());
     drop((second, third, others));
     assert_eq!((used(&one), used(&other)), ([0; 3], [0; 3]));
+}
+
+#[tokio::test]
+async fn of_one_peer_only_so_many_calls_wait_and_others_wait_as_before() {
+    let process = Budget::new(1_000);
+    let (peer, other) = (process.for_a_peer(), process.for_a_peer());
+    let connection = || Unread::new(1_000, peer.clone(), process.clone());
+    let all = connection().reserve(Estimate { bytes: 250, own: false }).await.unwrap();
+    let waiting: Vec<_> = (0..PEER_WAITING_CALLS_MAX)
+        .map(|_| {
+            let unread = connection();
+            tokio::spawn(async move { unread.reserve(LIST).await.map(drop) })
+        })
+        .collect();
+    while peer.waiting.load(Relaxed) < PEER_WAITING_CALLS_MAX {
+        tokio::task::yield_now().await;
+    }
+    let refused = tokio::time::timeout(Duration::from_millis(100), connection().reserve(LIST)).await;
+    assert_eq!(refused.expect("at once").err(), Some(NoRoom));
+    // A call that may run at once is none that waits, and another peer has its own.
+    assert!(connection().reserve(BATCH).await.is_ok());
+    assert!(Unread::new(1_000, other, process.clone()).reserve(LIST).await.is_ok());
+    drop(all);
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+    assert!(connection().reserve(LIST).await.is_ok());
 }
 
 #[tokio::test]

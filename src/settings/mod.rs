@@ -183,7 +183,7 @@ settings! {
     connections_per_peer_max: usize, "CONNECTIONS" [0, 1_000_000], Value("0"),
         "Most connections from one address, or one IPv6 network of 64 bits; 0 for a quarter of all, but at least 128";
     unread_bytes_max: usize, "BYTES" [4_194_304, 1_099_511_627_776], Value("134217728"),
-        "Most bytes of large answers (lists, the catalogue) in memory until clients have read them; one peer may have half, and calls that find no room wait for a few seconds before they are refused";
+        "Most bytes of large answers (lists, the catalogue) in memory until clients have read them; one peer may have a quarter, and calls that find no room wait for a few seconds before they are refused";
     unread_bytes_per_connection_max: usize, "BYTES" [4_194_304, 1_099_511_627_776], Value("16777216"),
         "The same for one connection";
     unread_answer_max_s: u64, "SECONDS" [1, 86_400], Value("30"),

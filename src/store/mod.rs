@@ -73,6 +73,8 @@ pub struct StoreOptions {
     pub pepper_ids: Vec<String>,
     /// The runtime that drives the connections. It must outlive the store's use.
     pub runtime: Handle,
+    /// The runtime that drives the connections of lists and watches, whose answers may be large. It must outlive them.
+    pub bulk: Handle,
 }
 
 /// The store on PostgreSQL. Cheap to clone: clones share the pools.
@@ -103,8 +105,8 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Bug`] if a pool cannot be made of these options.
     pub fn connect(options: StoreOptions) -> StoreResult<Self> {
-        let StoreOptions { url, sizes, timeout, pepper_ids, runtime } = options;
-        let pools = Pools::new(&url, sizes, timeout, runtime.clone())?;
+        let StoreOptions { url, sizes, timeout, pepper_ids, runtime, bulk } = options;
+        let pools = Pools::new(&url, sizes, timeout, runtime.clone(), bulk)?;
         let begin = transaction::begin_sql(timeout).into();
         Ok(Self { pools, catalogue: Arc::default(), url, pepper_ids: pepper_ids.into(), runtime, begin })
     }

@@ -2,8 +2,8 @@
 //! of all a revocation or the lease; and the bookkeeping that keeps a connection in an unknown state from ever being
 //! used again.
 //!
-//! A connection's driver is a task of the runtime that made it, so every connection is made on one
-//! given runtime, whatever runtime asks. Every connection insists on the primary: a standby could
+//! A connection's driver is a task of the runtime that made it, so every connection of a lane is made on one
+//! given runtime, whatever runtime asks: lists and watches, whose answers may be large, on the bulk threads. Every connection insists on the primary: a standby could
 //! answer from a state before a revocation.
 
 use std::{future::Future, time::Duration};
@@ -106,9 +106,9 @@ pub struct Flight<'a> {
 
 impl Pools {
     /// Pools of at most so many connections each; none is made before it is needed.
-    pub fn new(url: &str, sizes: LaneSizes, timeout: Duration, runtime: Handle) -> StoreResult<Self> {
+    pub fn new(url: &str, sizes: LaneSizes, timeout: Duration, runtime: Handle, bulk: Handle) -> StoreResult<Self> {
         let availability = Availability::new(primary_only(url), timeout, runtime.clone());
-        let pool = |size_max: usize, work: Work| {
+        let pool = |size_max: usize, work: Work, runtime: &Handle| {
             let mut config = ManagerConfig::default();
             // A connection that is known to be clean needs no round trip to show it; one whose
             // server is gone is noticed by its driver.
@@ -128,14 +128,14 @@ impl Pools {
             builder.build().map_err(|error| StoreError::Bug(error.into()))
         };
         Ok(Self {
-            narrowing: pool(sizes.narrowing, Work::OfCallers)?,
-            callers: pool(sizes.callers, Work::OfCallers)?,
-            mutations: pool(sizes.mutations, Work::OfCallers)?,
-            reads: pool(sizes.reads, Work::OfCallers)?,
-            watches: pool(sizes.watches, Work::OfCallers)?,
-            misses: pool(sizes.misses, Work::OfCallers)?,
-            upkeep: pool(sizes.upkeep, Work::OfItself)?,
-            follower: pool(FOLLOWER_SIZE_MAX, Work::OfItself)?,
+            narrowing: pool(sizes.narrowing, Work::OfCallers, &runtime)?,
+            callers: pool(sizes.callers, Work::OfCallers, &runtime)?,
+            mutations: pool(sizes.mutations, Work::OfCallers, &runtime)?,
+            reads: pool(sizes.reads, Work::OfCallers, &bulk)?,
+            watches: pool(sizes.watches, Work::OfCallers, &bulk)?,
+            misses: pool(sizes.misses, Work::OfCallers, &runtime)?,
+            upkeep: pool(sizes.upkeep, Work::OfItself, &runtime)?,
+            follower: pool(FOLLOWER_SIZE_MAX, Work::OfItself, &runtime)?,
             availability,
             identity: KnownIdentity::default(),
             timeout,

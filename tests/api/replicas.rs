@@ -43,6 +43,7 @@ fn store(database: &Database) -> PostgresStore {
         timeout: Duration::from_secs(5),
         pepper_ids: vec!["test".into()],
         runtime: tokio::runtime::Handle::current(),
+        bulk: tokio::runtime::Handle::current(),
     };
     PostgresStore::connect(options).expect("the options are good")
 }

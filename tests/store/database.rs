@@ -63,6 +63,7 @@ pub fn store_with(url: &str, timeout: Duration, pepper_ids: &[&str]) -> Postgres
         timeout,
         pepper_ids: pepper_ids.iter().map(|id| (*id).to_owned()).collect(),
         runtime: Handle::current(),
+        bulk: Handle::current(),
     };
     PostgresStore::connect(options).expect("the options are good")
 }

@@ -5,6 +5,7 @@
 //! It must not know what a message means: its fields are counted by name (`fields`), never interpreted.
 
 mod body;
+mod bulk;
 mod fields;
 mod frame;
 mod gather;

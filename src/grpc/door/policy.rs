@@ -39,6 +39,9 @@ pub struct Policy {
     /// The permission that large messages are for: whoever lacks it may send small ones only, and is told why it is
     /// refused.
     pub large_for: Option<SystemPermission>,
+    /// Whether its message, its work or its answer may hold a thread for milliseconds: then it runs on the bulk threads,
+    /// and no verification waits for it.
+    pub bulk: bool,
 }
 
 impl Policy {
@@ -47,11 +50,15 @@ impl Policy {
 }
 
 const fn line(method: &'static str, who: Who, message_bytes_max: usize) -> Policy {
-    Policy { method, who, message_bytes_max, lane: Lane::Callers, large_for: None }
+    Policy { method, who, message_bytes_max, lane: Lane::Callers, large_for: None, bulk: false }
 }
 
 const fn narrowing(policy: Policy) -> Policy {
     Policy { lane: Lane::Narrowing, ..policy }
+}
+
+const fn bulk(policy: Policy) -> Policy {
+    Policy { bulk: true, ..policy }
 }
 
 const fn only_for(permission: SystemPermission, policy: Policy) -> Policy {
@@ -68,7 +75,7 @@ const DIRECTORY: SystemPermission = SystemPermission::Directory;
 pub const POLICIES: &[Policy] = &[
     line("latchkey.v1.ApiKeyService/CreateApiKey", USER_TOO, OBJECT),
     line("latchkey.v1.ApiKeyService/GetApiKey", USER_TOO, SMALL),
-    line("latchkey.v1.ApiKeyService/ListApiKeys", USER_TOO, SMALL),
+    bulk(line("latchkey.v1.ApiKeyService/ListApiKeys", USER_TOO, SMALL)),
     line("latchkey.v1.ApiKeyService/UpdateApiKey", USER_TOO, OBJECT),
     line("latchkey.v1.ApiKeyService/RotateApiKey", USER_TOO, SMALL),
     narrowing(line("latchkey.v1.ApiKeyService/DisableApiKey", USER_TOO, SMALL)),
@@ -76,29 +83,29 @@ pub const POLICIES: &[Policy] = &[
     narrowing(line("latchkey.v1.ApiKeyService/DeleteApiKey", USER_TOO, SMALL)),
     line("latchkey.v1.DirectoryService/UpsertAccount", KEY, SMALL),
     line("latchkey.v1.DirectoryService/GetAccount", KEY, SMALL),
-    line("latchkey.v1.DirectoryService/ListAccounts", KEY, SMALL),
+    bulk(line("latchkey.v1.DirectoryService/ListAccounts", KEY, SMALL)),
     line("latchkey.v1.DirectoryService/DeleteAccount", KEY, SMALL),
     line("latchkey.v1.DirectoryService/UpsertTeam", KEY, SMALL),
     line("latchkey.v1.DirectoryService/GetTeam", KEY, SMALL),
-    line("latchkey.v1.DirectoryService/ListTeams", KEY, SMALL),
+    bulk(line("latchkey.v1.DirectoryService/ListTeams", KEY, SMALL)),
     line("latchkey.v1.DirectoryService/DeleteTeam", KEY, SMALL),
     only_for(DIRECTORY, line("latchkey.v1.DirectoryService/UpsertRole", KEY, OBJECT)),
     line("latchkey.v1.DirectoryService/GetRole", KEY, SMALL),
-    line("latchkey.v1.DirectoryService/ListRoles", KEY, SMALL),
+    bulk(line("latchkey.v1.DirectoryService/ListRoles", KEY, SMALL)),
     line("latchkey.v1.DirectoryService/DeleteRole", KEY, SMALL),
     only_for(DIRECTORY, line("latchkey.v1.DirectoryService/UpsertUser", KEY, OBJECT)),
     line("latchkey.v1.DirectoryService/GetUser", KEY, SMALL),
-    line("latchkey.v1.DirectoryService/ListUsers", KEY, SMALL),
+    bulk(line("latchkey.v1.DirectoryService/ListUsers", KEY, SMALL)),
     line("latchkey.v1.DirectoryService/DeleteUser", KEY, SMALL),
-    only_for(DIRECTORY, line("latchkey.v1.DirectoryService/BatchUpsertTeams", KEY, LARGE)),
-    only_for(DIRECTORY, line("latchkey.v1.DirectoryService/BatchUpsertUsers", KEY, LARGE)),
+    bulk(only_for(DIRECTORY, line("latchkey.v1.DirectoryService/BatchUpsertTeams", KEY, LARGE))),
+    bulk(only_for(DIRECTORY, line("latchkey.v1.DirectoryService/BatchUpsertUsers", KEY, LARGE))),
     line("latchkey.v1.DirectoryService/SuspendAccount", KEY, SMALL),
     line("latchkey.v1.DirectoryService/ResumeAccount", KEY, SMALL),
-    line("latchkey.v1.DirectoryService/GetCatalogue", KEY, TINY),
-    only_for(SystemPermission::Operate, line("latchkey.v1.DirectoryService/ApplyCatalogue", KEY, LARGE)),
-    line("latchkey.v1.EventService/ListEvents", USER_TOO, SMALL),
-    line("latchkey.v1.EventService/WatchEvents", USER_TOO, SMALL),
-    line("latchkey.v1.EventService/VerifyEventChain", USER_TOO, SMALL),
+    bulk(line("latchkey.v1.DirectoryService/GetCatalogue", KEY, TINY)),
+    bulk(only_for(SystemPermission::Operate, line("latchkey.v1.DirectoryService/ApplyCatalogue", KEY, LARGE))),
+    bulk(line("latchkey.v1.EventService/ListEvents", USER_TOO, SMALL)),
+    bulk(line("latchkey.v1.EventService/WatchEvents", USER_TOO, SMALL)),
+    bulk(line("latchkey.v1.EventService/VerifyEventChain", USER_TOO, SMALL)),
     line("latchkey.v1.EventService/AwaitPropagation", KEY, SMALL),
     only_for(SystemPermission::Verify, line("latchkey.v1.TokenService/VerifyToken", Verifier, OBJECT)),
     only_for(SystemPermission::Verify, line("latchkey.v1.TokenService/VerifyTokens", Verifier, LARGE)),

@@ -7,16 +7,20 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response, header, request};
 use http_body::Body as HttpBody;
 use prost::bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 use tonic::{body::Body, codegen::StdError};
 use tower::Service;
 
 use super::{
     body::{DoorBody, Refused, Whole},
+    bulk::{self, Begun},
     fields::SHAPES,
     gather::{Gathered, gather},
     headers,
@@ -55,6 +59,8 @@ pub struct Shared {
     limits: Limits,
     memory: Arc<RequestMemory>,
     slots: Arc<Slots>,
+    /// Where bulk calls run.
+    bulk: Handle,
 }
 
 /// Lets in the calls that are right by their headers, with their message gathered and their caller known, and answers
@@ -111,11 +117,11 @@ impl<'a> Admitted<'a> {
 // === impl Shared ===
 
 impl Shared {
-    /// With these bounds.
+    /// With these bounds, and the runtime of bulk calls.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, bulk: Handle) -> Self {
         let memory = RequestMemory::new(limits.memory_bytes_max, limits.message_bytes_max);
-        Self { limits, memory, slots: Slots::new(limits.open_calls_max) }
+        Self { limits, memory, slots: Slots::new(limits.open_calls_max), bulk }
     }
 }
 
@@ -137,10 +143,11 @@ impl<S> Clone for Door<S> {
 impl<S, B, R> Service<Request<B>> for Door<S>
 where
     S: Service<Request<Body>, Response = Response<R>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
+    S::Future: 'static,
     B: HttpBody<Data = Bytes, Error: Into<StdError>> + Unpin + Send + 'static,
-    R: Send + 'static,
+    R: HttpBody<Data = Bytes, Error: Send> + Unpin + Send + 'static,
 {
-    type Response = Response<DoorBody<R>>;
+    type Response = Response<DoorBody<Begun<R>>>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
@@ -221,9 +228,10 @@ impl<S> Core<S> {
         deadline: Option<Instant>,
         head: request::Parts,
         body: B,
-    ) -> Result<Response<DoorBody<R>>, Refused>
+    ) -> Result<Response<DoorBody<Begun<R>>>, Refused>
     where
-        S: Service<Request<Body>, Response = Response<R>, Error = Infallible, Future: Send> + Clone,
+        S: Service<Request<Body>, Response = Response<R>, Error = Infallible, Future: Send + 'static> + Clone,
+        R: HttpBody<Data = Bytes, Error: Send> + Unpin + Send + 'static,
         B: HttpBody<Data = Bytes, Error: Into<StdError>> + Unpin + Send + 'static,
     {
         let admitted = self.admit(method, deadline, &head).await?;
@@ -233,7 +241,7 @@ impl<S> Core<S> {
         if method.form == Form::Many {
             let body = Body::new(Messages::new(body, bytes_max, patience, room));
             let parts = admitted.parts();
-            return Ok(self.pass(method, deadline, head, body, parts).await);
+            return self.pass(method, deadline, head, body, parts).await;
         }
         let gathered = gather(body, bytes_max, patience, &mut room).await?;
         if let Some(form) = method.form.verification() {
@@ -244,7 +252,7 @@ impl<S> Core<S> {
         }
         let (session, slot) = admitted.parts();
         self.check(method, session.as_ref(), &gathered, &mut room).await?;
-        Ok(self.pass(method, deadline, head, Body::new(Whole::new(gathered.frame)), (session, slot)).await)
+        self.pass(method, deadline, head, Body::new(Whole::new(gathered.frame)), (session, slot)).await
     }
 
     /// Looks at a message's lists, and once more at a caller whose message was waited for: its authority may have been
@@ -263,7 +271,7 @@ impl<S> Core<S> {
         Ok(())
     }
 
-    /// Has a service answer.
+    /// Has a service answer, on the bulk threads if it may take long.
     async fn pass<R>(
         &self,
         method: &Method,
@@ -271,20 +279,23 @@ impl<S> Core<S> {
         head: request::Parts,
         body: Body,
         (session, slot): (Option<Session>, Option<Slot>),
-    ) -> Response<DoorBody<R>>
+    ) -> Result<Response<DoorBody<Begun<R>>>, Refused>
     where
-        S: Service<Request<Body>, Response = Response<R>, Error = Infallible, Future: Send> + Clone,
+        S: Service<Request<Body>, Response = Response<R>, Error = Infallible, Future: Send + 'static> + Clone,
+        R: HttpBody<Data = Bytes, Error: Send> + Unpin + Send + 'static,
     {
         let mut request = Request::from_parts(head, body);
         if let Some(session) = session {
             request.extensions_mut().insert(session);
         }
         request.extensions_mut().insert(Deadline(deadline));
-        let answer = Box::pin(self.inner.clone().call(request)).await;
+        let answering = Box::pin(self.inner.clone().call(request)).map(|Ok(response)| response);
+        let response = if method.policy.bulk {
+            bulk::run(&self.shared.bulk, answering, method.streams_out).await?
+        } else {
+            answering.await.map(Begun::from)
+        };
         let ends = deadline.filter(|_| method.streams_out);
-        match answer {
-            Ok(response) => response.map(|body| DoorBody::passed(body, ends, slot)),
-            Err(never) => match never {},
-        }
+        Ok(response.map(|body| DoorBody::passed(body, ends, slot)))
     }
 }
