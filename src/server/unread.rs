@@ -20,8 +20,8 @@ use tokio::{sync::Notify, time::timeout};
 
 /// How long a call waits until it may run.
 const RESERVE_WAIT: Duration = Duration::from_secs(5);
-/// How many calls of one peer wait at a time; what comes beyond is refused at once.
-const PEER_WAITING_CALLS_MAX: usize = 256;
+/// How many calls of one peer wait at a time, as many as a connection may have; what comes beyond is refused at once.
+const PEER_WAITING_CALLS_MAX: usize = 1_024;
 /// What no peer may have of the process's share: so three that read nothing do not shut out a fourth.
 const PEER_SHARE: usize = 4;
 

@@ -35,6 +35,8 @@ const MANY_BIG: Big = Big { users: 100_000, keys: 200_000, teams: 1_000 };
 /// Of the larger store, if `LATCHKEY_BENCH_KEYS` says nothing else.
 const MANY_KEYS: u64 = 1_000_000;
 const KEYS_PER_ACCOUNT: u64 = 4_000;
+/// With its indexes a key takes some 900 bytes of the database.
+const BUFFER_BYTES_PER_KEY: u64 = 1_024;
 /// With the warm-up each key of the smaller store misses once.
 const ROUNDS: usize = 24;
 const CALLS: usize = 40;
@@ -43,7 +45,9 @@ const RATIO_LIMIT: f64 = 1.3;
 const LARGE_RATIO_LIMIT: f64 = 1.5;
 const LARGE: u64 = 10_000_000;
 const STARTS: usize = 5;
-/// Keys whose memory is measured, and those before them that fill the buffers and pools of the process.
+/// Keys whose memory is measured, and those before them that fill the buffers and pools of the process: of so many
+/// accounts, whatever the store has, since what keys of one account share is a part of what each of them takes.
+const RESIDENT_ACCOUNTS: u64 = 250;
 const RESIDENT: u64 = 200_000;
 const RESIDENT_WARM_UP: u64 = 10_000;
 const RESIDENT_LIMIT: f64 = 256.0;
@@ -67,12 +71,13 @@ fn main() {
 }
 
 async fn run() {
-    // The larger store fits, as it would where a million keys are served; and the load forces no checkpoints.
-    let settings = [("shared_buffers", "2GB"), ("max_wal_size", "8GB")];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let keys = many();
+    // The larger store fits, as it would where so many keys are served; and the load forces no checkpoints.
+    let buffers = format!("{}MB", (keys.count * BUFFER_BYTES_PER_KEY / 1_048_576).max(2_048));
+    let settings = [("shared_buffers", buffers), ("max_wal_size", "8GB".to_owned())];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value));
     let ground = Ground::new("scale", settings.into()).await;
     let cores = std::thread::available_parallelism().unwrap();
-    let keys = many();
     println!("PostgreSQL {}, {cores} cores; {} and {} keys", ground.postgres.major(), FEW.count, keys.count);
     let few = database(&ground, "few").await;
     let many = database(&ground, "many").await;
@@ -205,11 +210,18 @@ async fn verify_all(side: &Side, numbers: std::ops::Range<u64>) {
         if batches.len() == BATCHES_AT_ONCE {
             batches.join_next().await.unwrap().unwrap();
         }
-        batches.spawn(side::verify_batch(side.caller.clone(), from..numbers.end.min(from + BATCH)));
+        let numbers = (from..numbers.end.min(from + BATCH)).map(|place| resident_number(place, side.keys()));
+        batches.spawn(side::verify_batch(side.caller.clone(), numbers.collect()));
     }
     while let Some(batch) = batches.join_next().await {
         batch.unwrap();
     }
+}
+
+/// The keys of the first accounts, in order.
+fn resident_number(place: u64, keys: Keys) -> u64 {
+    let accounts = RESIDENT_ACCOUNTS.min(keys.accounts);
+    place / accounts * keys.accounts + place % accounts
 }
 
 fn median(spans: &[Duration]) -> f64 {

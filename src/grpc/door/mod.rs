@@ -14,6 +14,7 @@ mod memory;
 mod messages;
 mod methods;
 mod policy;
+mod remainder;
 mod service;
 mod slots;
 

@@ -28,6 +28,7 @@ use super::{
     messages::Messages,
     methods::{Form, Method},
     policy::{Policy, Who},
+    remainder::Remainder,
     slots::{Slot, Slots},
 };
 use crate::{
@@ -158,6 +159,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let core = self.0.clone();
         let (head, body) = request.into_parts();
+        let body = Remainder::from(body);
         // Counted from here, where the call has just arrived.
         let settled = headers::method(&head).and_then(|method| {
             let timeout = headers::timeout(&head)?;

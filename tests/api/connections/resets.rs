@@ -47,6 +47,44 @@ async fn a_thousand_calls_that_are_cancelled_at_once_leave_the_others_alone() {
     assert!(matches!(raw.end(innocent).await, End::Message(_)));
 }
 
+/// Clients send a message right after its headers, but not always together; a proxy carries the calls of many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_refused_before_their_message_has_come_leave_the_others_alone() {
+    let server = Server::start().await;
+    let mut raw = Raw::connect(server.running.address(), 65_535).await;
+    let question = message(&VerifyTokenRequest { token: server.operator.token.clone(), ..Default::default() });
+    for _ in 0..60 {
+        let mut calls = vec![];
+        for path in [VERIFY, LIST, "/no.such.Service/Method"].into_iter().cycle().take(50) {
+            let block = raw.headers(path, "nobody's", b"latchkey");
+            let id = raw.id();
+            raw.send(&frame(HEADERS, END_HEADERS, id, &block)).await;
+            calls.push(id);
+        }
+        for id in &calls {
+            assert_eq!(raw.end(*id).await, End::Status);
+        }
+        for id in &calls {
+            raw.send(&frame(DATA, raw::END_STREAM, *id, &question)).await;
+        }
+    }
+    let token = server.operator.token.as_str();
+    // Refused for the length that their prefix says; the rest is sent all the same.
+    for _ in 0..100 {
+        let block = raw.headers(LIST, token, b"latchkey");
+        let id = raw.id();
+        raw.send(&frame(HEADERS, END_HEADERS, id, &block)).await;
+        raw.send(&frame(DATA, 0, id, &[0, 0, 16, 0, 0])).await;
+        assert_eq!(raw.end(id).await, End::Status);
+        let rest: Vec<u8> = (0..15).flat_map(|_| frame(DATA, 0, id, &[0; 16_000])).collect();
+        raw.send(&rest).await;
+        raw.send(&frame(DATA, raw::END_STREAM, id, &[])).await;
+    }
+    let (id, call) = raw.call(VERIFY, token, &question);
+    raw.send(&call).await;
+    assert!(matches!(raw.end(id).await, End::Message(_)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_meet_one_short_deadline_leave_the_others_alone() {
     let server = Server::start().await;

@@ -1,9 +1,6 @@
 //! A store of so many keys with a server of its own, and the calls that are made of it.
 
-use std::{
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use latchkey::proto::{
     ApiKey, GetApiKeyRequest, ListApiKeysRequest, TokenCheck, VerificationOutcome as Outcome, VerifyTokenRequest,
@@ -80,9 +77,11 @@ pub async fn fill(ground: &Ground, database: &Database, keys: Keys, big: Big) ->
 }
 
 /// Verifies these keys in one call.
-pub async fn verify_batch(caller: Caller, numbers: Range<u64>) {
-    let checks: Vec<_> =
-        numbers.map(|number| TokenCheck { token: token(number).reveal().to_owned(), requirement: None }).collect();
+pub async fn verify_batch(caller: Caller, numbers: Vec<u64>) {
+    let checks: Vec<_> = numbers
+        .into_iter()
+        .map(|number| TokenCheck { token: token(number).reveal().to_owned(), requirement: None })
+        .collect();
     let request = VerifyTokensRequest { checks, ..Default::default() };
     let answer = caller.tokens().verify_tokens(request).await.unwrap().into_inner();
     assert!(answer.results.iter().all(|result| result.outcome() == Outcome::Valid));
@@ -194,6 +193,11 @@ impl Side {
             });
         }
         spans
+    }
+
+    /// What it has.
+    pub fn keys(&self) -> Keys {
+        self.keys
     }
 
     /// The first page of an account's keys.
