@@ -30,24 +30,25 @@ use crate::{
 /// A key's newest two tokens are the current one and the one that retires; should the clock have stood still, the
 /// current one comes first. They are found by key whatever the planner thinks of ended ones: no row of a young store
 /// has ended, and until the next ANALYZE it would walk all that have since, for each key of the page. And by a range, in
-/// the order of all the index's columns: asked for by equality, all tokens of the key would be read and sorted.
+/// the order of all the index's columns: asked for by equality, all tokens of the key would be read and sorted. Uses are
+/// looked up once, by key: there are few of one, since a rotation folds those of ended tokens.
 const SELECT_SQL: &str = "SELECT k.key_id, k.account_id, k.name, k.comment, k.metadata, k.account_permissions, \
      k.team_permissions, k.expire_time, k.state, k.token_hint, k.creator_key_id, k.creator_account_id, \
      k.creator_user_id, k.create_time, k.update_time, k.delete_time, k.rotate_time, k.revision_epoch, \
      k.revision_number, \
      ARRAY(SELECT t.team_id FROM api_key_teams t WHERE t.key_id = k.key_id ORDER BY t.team_id) AS team_ids, \
      tokens.retiring_end_time, tokens.retiring_used_time, tokens.current_used_time, \
-     GREATEST(k.ended_tokens_used_time, \
-      (SELECT max(u.last_used_time) FROM token_usage u WHERE u.key_id = k.key_id)) AS last_used_time, \
+     GREATEST(k.ended_tokens_used_time, tokens.used_time) AS last_used_time, \
      (SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = {ACCOUNT}) AS purging_team_ids, \
      (SELECT a.delete_time FROM accounts a WHERE a.account_id = {ACCOUNT}) AS account_delete_time \
      FROM ({KEYS}) k LEFT JOIN LATERAL ( \
       SELECT max(t.end_time) AS retiring_end_time, \
-      max(u.last_used_time) FILTER (WHERE t.end_time IS NOT NULL) AS retiring_used_time, \
-      max(u.last_used_time) FILTER (WHERE t.end_time IS NULL) AS current_used_time \
+      max(u.last_used_time) FILTER (WHERE u.digest = t.digest AND t.end_time IS NOT NULL) AS retiring_used_time, \
+      max(u.last_used_time) FILTER (WHERE u.digest = t.digest AND t.end_time IS NULL) AS current_used_time, \
+      max(u.last_used_time) AS used_time \
       FROM (SELECT s.digest, s.end_time FROM api_key_secrets s WHERE s.key_id BETWEEN k.key_id AND k.key_id \
        ORDER BY s.key_id DESC, s.create_time DESC, s.end_time DESC NULLS FIRST LIMIT 2) t \
-      LEFT JOIN token_usage u USING (digest)) tokens ON true \
+      LEFT JOIN token_usage u ON u.key_id = k.key_id) tokens ON true \
      ORDER BY k.account_id DESC, k.key_id DESC";
 
 /// One statement: foreign keys are checked at its end, K2 at the transaction's.

@@ -200,6 +200,15 @@ impl Side {
         self.keys
     }
 
+    /// Lists each account once.
+    pub async fn list_all(&self) -> Vec<Duration> {
+        let mut spans = Vec::new();
+        for number in 0..self.keys.accounts {
+            spans.push(self.list(number).await);
+        }
+        spans
+    }
+
     /// The first page of an account's keys.
     async fn list(&self, number: u64) -> Duration {
         let request = ListApiKeysRequest { account_id: self.keys.account(number), ..Default::default() };
