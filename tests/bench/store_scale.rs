@@ -35,7 +35,7 @@ const MANY_BIG: Big = Big { users: 100_000, keys: 200_000, teams: 1_000 };
 /// Of the larger store, if `LATCHKEY_BENCH_KEYS` says nothing else.
 const MANY_KEYS: u64 = 1_000_000;
 const KEYS_PER_ACCOUNT: u64 = 4_000;
-/// With its indexes a key takes some 900 bytes of the database.
+/// What calls read of the some 1,400 bytes that a key takes of the database, with its indexes and its part of the log.
 const BUFFER_BYTES_PER_KEY: u64 = 1_024;
 /// With the warm-up each key of the smaller store misses once.
 const ROUNDS: usize = 24;
@@ -72,7 +72,7 @@ fn main() {
 
 async fn run() {
     let keys = many();
-    // The larger store fits, as it would where so many keys are served; and the load forces no checkpoints.
+    // What calls read of the larger store fits, as it would where so many keys are served; and the load forces no checkpoints.
     let buffers = format!("{}MB", (keys.count * BUFFER_BYTES_PER_KEY / 1_048_576).max(2_048));
     let settings = [("shared_buffers", buffers), ("max_wal_size", "8GB".to_owned())];
     let settings = settings.map(|(name, value)| (name.to_owned(), value));
