@@ -188,7 +188,7 @@ async fn a_wrong_grace_period_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_id_is_refused_rather_than_ignored() {
+async fn i1_a_request_id_is_refused_rather_than_ignored() {
     let world = World::start().await;
     let owner = world.user("owner");
     let made = mint(&owner, &key("k", &[])).await.expect("a key");
