@@ -47,12 +47,14 @@ proptest! {
         let mut world = world;
         let mut ever = Ever::default();
         world.everyone().for_each(|bearer| ever.note(&world, bearer));
+        let start: Vec<_> = world.everyone().map(|bearer| (bearer, world.granted(bearer))).collect();
         for step in &steps {
             let judged = world.step(step, real, None);
             if judged.is_some_and(|judged| judged.operated) {
                 break; // An operator is outside the theorem.
             }
             world.everyone().take(world.users.len()).for_each(|user| ever.note(&world, user));
+            start.iter().for_each(|(bearer, start)| ever.note_kept(&world, *bearer, start));
             prop_assert_eq!(ever.gained(&world, world.everyone()), Triples::new(), "after {:?}", step);
         }
     }
@@ -84,6 +86,13 @@ impl Ever {
         self.0.extend(with_implied(&world.specs, &world.granted(bearer)));
     }
 
+    /// Notes what names that were granted to a key from the start, and that it still has, amount to by now: what it
+    /// was given since is not its own, and what a name comes to imply is the catalogue's grant to everyone who has it.
+    fn note_kept(&mut self, world: &World, bearer: Bearer, start: &Granted) {
+        let kept = world.granted(bearer).intersection(start).cloned().collect();
+        self.0.extend(with_implied(&world.specs, &kept));
+    }
+
     /// What some hold now and this does not amount to.
     fn gained(&self, world: &World, who: impl Iterator<Item = Bearer>) -> Triples {
         let reached: Triples = who.flat_map(|bearer| world.held(bearer)).collect();
@@ -99,6 +108,7 @@ fn attack(mut world: World, steps: &[Step], who: usize, retiring: bool, judge: J
     let own = Bearer { principal: who, token: end.map_or(Token::Current, Token::Retiring) };
     let (users, mut gang, mut ever) = (world.users.len(), BTreeSet::from([own]), Ever::default());
     ever.note(&world, own);
+    let start = world.granted(own);
     for step in steps {
         let judged = world.step(step, judge, Some(&gang));
         if judged.as_ref().is_some_and(|judged| judged.operated) {
@@ -115,6 +125,8 @@ fn attack(mut world: World, steps: &[Step], who: usize, retiring: bool, judge: J
         }
         if who < users {
             ever.note(&world, own);
+        } else {
+            ever.note_kept(&world, own, &start);
         }
         let gained = ever.gained(&world, gang.iter().copied());
         if !gained.is_empty() {
