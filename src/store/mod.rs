@@ -73,7 +73,7 @@ pub struct StoreOptions {
     pub pepper_ids: Vec<String>,
     /// The runtime that drives the connections. It must outlive the store's use.
     pub runtime: Handle,
-    /// The runtime that drives the connections of lists and watches, whose answers may be large. It must outlive them.
+    /// The runtime that drives the connections of reads, whose answers may be large. It must outlive them.
     pub bulk: Handle,
 }
 

@@ -3,7 +3,7 @@
 //! used again.
 //!
 //! A connection's driver is a task of the runtime that made it, so every connection of a lane is made on one
-//! given runtime, whatever runtime asks: lists and watches, whose answers may be large, on the bulk threads. Every connection insists on the primary: a standby could
+//! given runtime, whatever runtime asks: reads, whose answers may be large, on the bulk threads. Every connection insists on the primary: a standby could
 //! answer from a state before a revocation.
 
 use std::{future::Future, time::Duration};
@@ -132,7 +132,7 @@ impl Pools {
             callers: pool(sizes.callers, Work::OfCallers, &runtime)?,
             mutations: pool(sizes.mutations, Work::OfCallers, &runtime)?,
             reads: pool(sizes.reads, Work::OfCallers, &bulk)?,
-            watches: pool(sizes.watches, Work::OfCallers, &bulk)?,
+            watches: pool(sizes.watches, Work::OfCallers, &runtime)?,
             misses: pool(sizes.misses, Work::OfCallers, &runtime)?,
             upkeep: pool(sizes.upkeep, Work::OfItself, &runtime)?,
             follower: pool(FOLLOWER_SIZE_MAX, Work::OfItself, &runtime)?,

@@ -18,8 +18,8 @@ use tokio::{runtime::Handle, time::timeout};
 
 /// How long the rest of a request is waited for: a client that has the answer ends it within a round trip.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of it that are read: more than a client sends before it has the answer.
-const BYTES_MAX: usize = 1 << 20;
+/// Bytes of it that are read: a stream's window, so no client sends more before it has the answer.
+const BYTES_MAX: usize = 256 << 10;
 /// Requests of the process whose rest is waited for; those beyond are dropped.
 const REQUESTS_MAX: usize = 1_024;
 
