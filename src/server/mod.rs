@@ -20,7 +20,7 @@ mod wire;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rustix::{io::Errno, process::Pid};
-use tokio::task::JoinSet;
+use tokio::{runtime::Handle, task::JoinSet};
 
 use self::{
     bulk::Bulk,
@@ -107,8 +107,6 @@ pub struct Opened {
     store: PostgresStore,
     verifier: Arc<Verifier>,
     follower: Follower,
-    /// Where bulk calls run, and the connections that they read from.
-    bulk: Bulk,
 }
 
 /// A part of a server ended that should have gone on: a bug, and the server is to be stopped.
@@ -143,29 +141,30 @@ pub async fn open(settings: &Settings) -> Result<Opened, StartError> {
 }
 
 /// What a database is opened for.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     /// A command of an operator with the database's own credentials, whatever role those name.
     Command,
-    /// A server.
-    Serving,
+    /// A server, whose reads are driven on this runtime.
+    Serving(Handle),
 }
 
 async fn open_for(purpose: Purpose, settings: &Settings, metrics: Arc<Metrics>) -> Result<Opened, StartError> {
-    let count = settings.serving_threads;
-    let bulk = Bulk::start(count).map_err(|source| StartError::Threads { count, source })?;
+    let (is_server, bulk) = match purpose {
+        Purpose::Command => (false, Handle::current()),
+        Purpose::Serving(bulk) => (true, bulk),
+    };
     let options = StoreOptions {
         url: settings.database_url.expose().to_owned(),
         sizes: lane_sizes(settings),
         timeout: Duration::from_millis(settings.database_timeout_ms),
         pepper_ids: settings.peppers.all().iter().map(|pepper| pepper.id.clone()).collect(),
-        runtime: tokio::runtime::Handle::current(),
-        bulk: bulk.handle(),
+        runtime: Handle::current(),
+        bulk,
     };
     let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
     let store = PostgresStore::connect(options).map_err(unusable)?;
     check_schema(store.schema_status().await.map_err(unusable)?)?;
-    if purpose == Purpose::Serving {
+    if is_server {
         role::check(&store.powers().await.map_err(unusable)?, settings)?;
     }
     store.record_identity().await.map_err(unusable)?;
@@ -192,7 +191,7 @@ async fn open_for(purpose: Purpose, settings: &Settings, metrics: Arc<Metrics>) 
     let minter = Minter::new(prefix, live, Box::new(OsEntropy));
     let observer = Arc::new(observe::Mutations(metrics));
     let app = App::new(Arc::new(store.clone()), verifier.clone(), minter, app_limits(settings), observer);
-    Ok(Opened { app, store, verifier, follower, bulk })
+    Ok(Opened { app, store, verifier, follower })
 }
 
 fn check_schema(status: SchemaStatus) -> Result<(), StartError> {
@@ -315,7 +314,9 @@ fn app_limits(settings: &Settings) -> Limits {
 /// # Errors
 /// [`StartError`]; whatever was started by then ends.
 pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
-    serve(open_for(Purpose::Serving, settings, metrics.clone()).await?, settings, metrics).await
+    let bulk = start_bulk(settings)?;
+    let opened = open_for(Purpose::Serving(bulk.handle()), settings, metrics.clone()).await?;
+    serve(opened, bulk, settings, metrics).await
 }
 
 /// As [`start`], for a database that no other machine reaches. First the replicas are evicted that were processes of
@@ -324,14 +325,20 @@ pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running
 /// # Errors
 /// As [`start`].
 pub async fn start_private(settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
-    let opened = open_for(Purpose::Serving, settings, metrics.clone()).await?;
+    let bulk = start_bulk(settings)?;
+    let opened = open_for(Purpose::Serving(bulk.handle()), settings, metrics.clone()).await?;
     let unusable = |source| StartError::Database { address: settings.database_url.redacted(), source };
     opened.store.evict_dead_replicas(is_dead).await.map_err(unusable)?;
-    serve(opened, settings, metrics).await
+    serve(opened, bulk, settings, metrics).await
 }
 
-async fn serve(opened: Opened, settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
-    let Opened { app, store, verifier, follower, bulk } = opened;
+fn start_bulk(settings: &Settings) -> Result<Bulk, StartError> {
+    let count = settings.serving_threads;
+    Bulk::start(count).map_err(|source| StartError::Threads { count, source })
+}
+
+async fn serve(opened: Opened, bulk: Bulk, settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
+    let Opened { app, store, verifier, follower } = opened;
     // Before anybody waits for this replica: a start that fails here must cost the others nothing.
     let bound = listener::bind(settings.listen_address)
         .await
@@ -370,7 +377,7 @@ impl Drop for Starting {
     fn drop(&mut self) {
         let beside = std::mem::take(&mut self.beside);
         if !beside.is_empty()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Ok(runtime) = Handle::try_current()
         {
             self.stages.enter(Stage::Stopped);
             runtime.spawn(ended_within(STEP_WAIT, beside));

@@ -2,9 +2,9 @@
 //! of all a revocation or the lease; and the bookkeeping that keeps a connection in an unknown state from ever being
 //! used again.
 //!
-//! A connection's driver is a task of the runtime that made it, so every connection of a lane is made on one
-//! given runtime, whatever runtime asks: reads, whose answers may be large, on the bulk threads. Every connection insists on the primary: a standby could
-//! answer from a state before a revocation.
+//! A connection's driver is a task of the runtime that made it, so every connection of a lane is made on one given
+//! runtime, whatever runtime asks: those of reads, whose answers may be large, on that of the bulk threads. Every
+//! connection insists on the primary: a standby could answer from a state before a revocation.
 
 use std::{future::Future, time::Duration};
 

@@ -23,19 +23,18 @@ pub struct Begun<B: Body> {
     rest: B,
 }
 
-/// Runs a call on the runtime of bulk calls. A unary answer comes back encoded; a stream's messages are encoded by
-/// whoever polls it, for each of them is small. Dropped, it ends the call.
+/// Runs a unary call on the runtime of bulk calls, from where its answer comes back encoded. Dropped, it ends the call.
 ///
 /// # Errors
 /// [`Refusal::draining`] if the runtime has stopped.
-pub async fn run<F, B>(runtime: &Handle, call: F, streams_out: bool) -> Result<Response<Begun<B>>, Refusal>
+pub async fn run<F, B>(runtime: &Handle, call: F) -> Result<Response<Begun<B>>, Refusal>
 where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Send> + Unpin + Send + 'static,
 {
     let whole = async move {
         let (head, mut rest) = call.await.into_parts();
-        let first = if streams_out || rest.is_end_stream() {
+        let first = if rest.is_end_stream() {
             None
         } else {
             std::future::poll_fn(|context| Pin::new(&mut rest).poll_frame(context)).await

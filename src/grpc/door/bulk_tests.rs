@@ -11,7 +11,7 @@ use tokio::{
 use tonic::{Code, Status};
 
 use super::*;
-use crate::grpc::door::policy::POLICIES;
+use crate::grpc::door::methods::{Form, METHODS};
 
 /// A body of two frames, which notes the threads that polled it.
 struct Noting(Arc<Mutex<Vec<Option<String>>>>, usize);
@@ -33,10 +33,10 @@ fn bulk_runtime() -> Runtime {
 }
 
 /// The frames of an answer, and whether each was made on a bulk thread.
-async fn answered(streams_out: bool) -> (Vec<Bytes>, Vec<bool>) {
+async fn answered() -> (Vec<Bytes>, Vec<bool>) {
     let (runtime, threads) = (bulk_runtime(), Arc::default());
     let body = Noting(Arc::clone(&threads), 0);
-    let answer = run(runtime.handle(), async move { Response::new(body) }, streams_out).await.ok().unwrap();
+    let answer = run(runtime.handle(), async move { Response::new(body) }).await.ok().unwrap();
     let mut body = answer.into_body();
     let mut frames = Vec::new();
     while let Some(Ok(frame)) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
@@ -48,10 +48,9 @@ async fn answered(streams_out: bool) -> (Vec<Bytes>, Vec<bool>) {
 }
 
 #[tokio::test]
-async fn a_unary_answer_is_encoded_on_a_bulk_thread_and_a_streams_messages_where_they_are_read() {
+async fn an_answers_message_is_encoded_on_a_bulk_thread_and_the_rest_made_where_it_is_read() {
     let frames = ["1", "2"].map(Bytes::from);
-    assert_eq!(answered(false).await, (frames.to_vec(), vec![true, false, false]));
-    assert_eq!(answered(true).await, (frames.to_vec(), vec![false, false, false]));
+    assert_eq!(answered().await, (frames.to_vec(), vec![true, false, false]));
 }
 
 #[tokio::test]
@@ -65,7 +64,7 @@ async fn a_call_that_is_given_up_ends_on_its_bulk_thread() {
         std::future::pending::<Response<tonic::body::Body>>().await
     };
     tokio::select! {
-        _ = run(runtime.handle(), call, false) => panic!("it has no end"),
+        _ = run(runtime.handle(), call) => panic!("it has no end"),
         () = begun.notified() => {}
     }
     while Arc::strong_count(&held) > 1 {
@@ -79,17 +78,19 @@ async fn a_panic_ends_its_own_call_and_a_stopped_runtime_says_so() {
     let runtime = bulk_runtime();
     let handle = runtime.handle().clone();
     let panics = async { panic!("a bug") };
-    let panicked = tokio::spawn(async move { run::<_, tonic::body::Body>(&handle, panics, false).await.is_ok() });
+    let panicked = tokio::spawn(async move { run::<_, tonic::body::Body>(&handle, panics).await.is_ok() });
     assert!(panicked.await.unwrap_err().is_panic());
     let handle = runtime.handle().clone();
     runtime.shutdown_background();
-    let refused = run(&handle, async { Response::new(tonic::body::Body::empty()) }, false).await;
+    let refused = run(&handle, async { Response::new(tonic::body::Body::empty()) }).await;
     assert_eq!(Status::from(refused.err().unwrap()).code(), Code::Unavailable);
 }
 
 #[test]
 fn reads_that_may_be_long_are_bulk_and_no_mutation_watch_or_verification_is() {
-    for policy in POLICIES {
+    for method in METHODS.all() {
+        let policy = method.policy;
+        assert!(!policy.bulk || method.form == Form::One && !method.streams_out, "{}", policy.method);
         let (service, method) = policy.method.rsplit_once('/').unwrap();
         let large = ["List", "GetCatalogue", "VerifyEventChain"];
         let large = large.iter().any(|name| method.starts_with(name)) && service.starts_with("latchkey");

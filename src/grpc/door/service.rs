@@ -293,7 +293,7 @@ impl<S> Core<S> {
         request.extensions_mut().insert(Deadline(deadline));
         let answering = Box::pin(self.inner.clone().call(request)).map(|Ok(response)| response);
         let response = if method.policy.bulk {
-            bulk::run(&self.shared.bulk, answering, method.streams_out).await?
+            bulk::run(&self.shared.bulk, answering).await?
         } else {
             answering.await.map(Begun::from)
         };
