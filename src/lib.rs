@@ -35,7 +35,7 @@
 //!    database, no allocation. If that was all that the request needed, [`grpc`] answers it from the bytes that the
 //!    transport has, with bytes that are mostly ready-made.
 //! 4. Otherwise one query to the primary answers for all who ask for the same token at that moment: one
-//!    snapshot of token, key, account, teams, log head and catalogue ([`store::fill`]).
+//!    snapshot of token, key, account, teams, log head and catalogue ([`store::replica::fill`]).
 //! 5. The outcome is data. What cannot be known is UNAVAILABLE.
 //!
 //! ## The life of a mutation

@@ -1,8 +1,7 @@
 //! What a use-case can fail with. `grpc::status` maps it, exhaustively, in one place.
 
 use crate::{
-    domain,
-    domain::{revision::Revision, verification::Outcome},
+    domain::{self, log::revision::Revision, verification::Outcome},
     verify::{VerifyError, primary::Unavailable},
 };
 

@@ -6,41 +6,36 @@
 //! users into callers; `ports` is what the store must offer.
 
 pub mod api_keys;
-mod barrier;
+mod caller;
 pub mod directory;
-mod erasure;
 pub mod error;
 mod events;
-mod history;
-mod housekeeping;
-mod identity;
-mod looks;
+mod fairness;
 pub mod mint;
 mod mutation;
-mod operator_reads;
-mod place;
 pub mod ports;
-mod purge;
-mod session;
-mod shares;
-mod turns;
+mod propagation;
 pub mod types;
+mod upkeep;
 mod verification;
-mod watch;
-mod watches;
 
 use std::{sync::Arc, time::Duration};
 
 pub use self::{
-    barrier::Wait,
+    caller::session::Session,
     error::Error,
-    session::Session,
-    shares::ShareLimits,
+    events::{
+        watch::{Warrant, Watched, Watching},
+        watches::WatchLimits,
+    },
+    fairness::shares::ShareLimits,
+    propagation::barrier::Wait,
     verification::FromMemory,
-    watch::{Warrant, Watched, Watching},
-    watches::WatchLimits,
 };
-use self::{looks::Looks, mint::Minter, operator_reads::OperatorReads, ports::Store, shares::Shares, watches::Watches};
+use self::{
+    events::watches::Watches, fairness::shares::Shares, mint::Minter, ports::Store, propagation::looks::Looks,
+    upkeep::operator_reads::OperatorReads,
+};
 use crate::verify::Verifier;
 pub use crate::verify::{Answer, Cached, Level, NamedSet, Question, Recall, Room, Verification};
 

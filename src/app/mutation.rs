@@ -8,14 +8,16 @@ use tokio::time::Instant;
 
 use super::{
     App,
-    barrier::Wait,
     error::{Error, StoreError},
+    fairness::{shares::Admitted, turns::Payer},
     ports::{Append, Lane, Locks, Tx},
-    shares::Admitted,
-    turns::Payer,
+    propagation::barrier::Wait,
     types::Propagation,
 };
-use crate::domain::{Error as RuleError, event::EventKind, revision::Revision};
+use crate::domain::{
+    Error as RuleError,
+    log::{event::EventKind, revision::Revision},
+};
 
 /// How often a mutation is tried in all.
 const ATTEMPTS_MAX: u32 = 6;

@@ -12,14 +12,18 @@ use uuid::Uuid;
 use super::error::StoreError;
 use crate::domain::{
     api_key::{ApiKey, ApiKeyState},
-    archive::Anchor,
     authority::Managed,
-    catalogue::{Catalogue, Permission},
     directory::{Account, AccountState, Role, RolePermissions, Team, User, UserState},
-    event::{Event, EventDraft, EventKind, Hash, Target},
-    grants::Grants,
     id::{AccountId, KeyId, RoleId, TeamId, UserId},
-    revision::Revision,
+    log::{
+        archive::Anchor,
+        event::{Event, EventDraft, EventKind, Hash, Target},
+        revision::Revision,
+    },
+    permissions::{
+        catalogue::{Catalogue, Permission},
+        grants::Grants,
+    },
     time::Timestamp,
     token::HashedToken,
     verification::TokenFacts,

@@ -8,12 +8,14 @@ use std::{
 use super::ports::Found;
 use crate::domain::{
     api_key::ApiKey,
-    catalogue::{Catalogue, PermissionSpec},
     directory::Role,
-    grants::{Grants, Held, TeamScope},
     id::{AccountId, TeamId, UserId},
-    permission::PermissionSet,
-    revision::{Etag, Revision},
+    log::revision::{Etag, Revision},
+    permissions::{
+        catalogue::{Catalogue, PermissionSpec},
+        grants::{Grants, Held, TeamScope},
+        permission::PermissionSet,
+    },
     time::{Span, Timestamp},
     token::PlainToken,
 };

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{App, error::Error, session::Session};
+use super::{App, caller::session::Session, error::Error};
 use crate::{
     domain::{
         Error as RuleError,
         id::{AccountId, TeamId},
-        permission::{Bit, PermissionSet, SystemPermission},
-        revision::Revision,
+        log::revision::Revision,
+        permissions::permission::{Bit, PermissionSet, SystemPermission},
         verification::{Outcome, Requirement},
     },
     verify::{Cached, Memory, Recall, Room, Verification, Verifier},

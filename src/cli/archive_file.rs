@@ -11,7 +11,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Failure;
-use crate::domain::{
+use crate::domain::log::{
     archive::{Anchor, ArchivedEvent, FORMAT, Header},
     event::Hash,
 };

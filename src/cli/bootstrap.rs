@@ -8,7 +8,11 @@ use std::{
 use super::{Failure, load, offline, process::with_telemetry};
 use crate::{
     app::types::{ApiKeyDraft, Expiry},
-    domain::{grants::Grants, permission::SystemPermission, text, time::Span},
+    domain::{
+        permissions::{grants::Grants, permission::SystemPermission},
+        text,
+        time::Span,
+    },
     settings::Flags,
 };
 

@@ -8,12 +8,11 @@ use crate::{
     app::types::CatalogueSpec,
     domain::{
         Error,
-        catalogue::PermissionSpec,
         directory::{Role, RoleKind, RolePermissions},
         error::Violated,
-        grants,
         id::RoleId,
-        revision::Revision,
+        log::revision::Revision,
+        permissions::{catalogue::PermissionSpec, grants},
         text,
     },
 };
@@ -109,7 +108,7 @@ fn role(field: &str, entry: &RoleEntry) -> Result<Role, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::catalogue::{Catalogue, Usage, plan};
+    use crate::domain::permissions::catalogue::{Catalogue, Usage, plan};
 
     struct Unused;
     impl Usage for Unused {

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     app::ports::PersonalDataOf,
     domain::{
-        event::Target,
         id::{AccountId, KeyId, RoleId, TeamId, UserId},
+        log::event::Target,
     },
     settings::Flags,
 };

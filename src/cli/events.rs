@@ -12,9 +12,9 @@ use super::{
     process::{say, with_telemetry},
 };
 use crate::{
-    domain::archive::{Anchor, FORMAT, Header},
+    domain::log::archive::{Anchor, FORMAT, Header},
     settings,
-    store::archive::{self, Archiver, Extent},
+    store::log::archive::{self, Archiver, Extent},
 };
 
 /// How many of the last events stay in the log, for watchers and readers to go on from.

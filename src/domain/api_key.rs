@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use super::{
     authority::Subject,
     error::Error,
-    event::Principal,
-    grants::Grants,
     id::{AccountId, KeyId},
-    revision::Revision,
+    log::{event::Principal, revision::Revision},
+    permissions::grants::Grants,
     time::{Span, Timestamp},
 };
 

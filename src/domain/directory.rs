@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    catalogue::{Catalogue, is_system},
     error::{Error, Violated},
-    grants::Held,
     id::{AccountId, RoleId, TeamId, UserId},
-    permission::PermissionSet,
-    revision::Revision,
+    log::revision::Revision,
+    permissions::{
+        catalogue::{Catalogue, is_system},
+        grants::Held,
+        permission::PermissionSet,
+    },
     time::Timestamp,
 };
 

@@ -4,19 +4,12 @@
 //! decided here, once. The layers above fetch the values and carry out the decisions.
 
 pub mod api_key;
-pub mod archive;
 pub mod authority;
-pub mod catalogue;
 pub mod directory;
 pub mod error;
-pub mod event;
-mod event_parts;
-pub mod grants;
 pub mod id;
-pub mod named;
-pub mod permission;
-pub mod personal;
-pub mod revision;
+pub mod log;
+pub mod permissions;
 pub mod text;
 pub mod time;
 pub mod token;

@@ -6,7 +6,7 @@ use super::{
     api_key::ApiKeyState,
     authority::TokenRole,
     id::{AccountId, KeyId, TeamId},
-    permission::{Bit, PermissionSet},
+    permissions::permission::{Bit, PermissionSet},
     time::Timestamp,
 };
 

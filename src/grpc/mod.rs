@@ -5,24 +5,13 @@
 //! message within bounds and counts its lists → [`convert`] checks the syntax of the request alone, and names every
 //! wrong field → a use-case decides → [`convert`] prints the answer, or [`status`] the refusal. That order is M8's.
 
-mod api_key_service;
 pub mod convert;
-mod directory_service;
 mod door;
-mod drain;
-mod entry;
-mod event_service;
-pub mod field_mask;
-mod hot;
-mod metadata;
-mod page_token;
-pub mod services;
+pub mod request;
+pub mod service;
 pub mod status;
 mod stream;
-mod token_service;
-mod verifications;
-mod verifier;
-mod watch;
+mod verification;
 
 /// TokenService's server with the stream's messages as bytes: see `build.rs`.
 mod streams {
@@ -30,5 +19,5 @@ mod streams {
 }
 
 pub use door::{Door, DoorBody, Limits, Shared};
-pub use drain::Draining;
-pub use services::{DESCRIPTORS, Services, Settings, end_health, services, set_serving};
+pub use service::router::{DESCRIPTORS, Services, Settings, end_health, services, set_serving};
+pub use stream::drain::Draining;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{ObjectKind, id::TeamId, revision::Revision};
+use crate::domain::{ObjectKind, id::TeamId, log::revision::Revision};
 
 fn boxed() -> Box<dyn StdError + Send + Sync> {
     "driver text: password=hunter2".into()

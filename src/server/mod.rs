@@ -1,20 +1,12 @@
 //! Puts the layers together and runs them: database, follower, gRPC, housekeeping, a clean stop.
 
-mod activity;
-mod admission;
-mod arrived;
-mod bulk;
 mod connection;
-mod cores;
-mod descriptors;
-mod listener;
+mod listen;
 mod observe;
 mod role;
 mod spell;
 mod stage;
-mod tracked;
-mod turn;
-mod unread;
+mod threads;
 mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -23,10 +15,9 @@ use rustix::{io::Errno, process::Pid};
 use tokio::{runtime::Handle, task::JoinSet};
 
 use self::{
-    bulk::Bulk,
-    cores::Cores,
-    listener::Serving,
+    listen::listener::Serving,
     stage::{Hint, Stage, Stages},
+    threads::{bulk::Bulk, cores::Cores},
 };
 
 use crate::{
@@ -37,7 +28,7 @@ use crate::{
     },
     domain::token::{Pepper, Prefix},
     settings::Settings,
-    store::{LaneSizes, PostgresStore, StoreOptions, migrate::SchemaStatus, peppers::PepperError},
+    store::{LaneSizes, PostgresStore, StoreOptions, migrate::SchemaStatus, replica::peppers::PepperError},
     telemetry::Metrics,
     verify::{self, Follower, FollowerState, Identity, RandomIncarnations, Verifier, clock::BootClock},
 };
@@ -340,7 +331,7 @@ fn start_bulk(settings: &Settings) -> Result<Bulk, StartError> {
 async fn serve(opened: Opened, bulk: Bulk, settings: &Settings, metrics: Arc<Metrics>) -> Result<Running, StartError> {
     let Opened { app, store, verifier, follower } = opened;
     // Before anybody waits for this replica: a start that fails here must cost the others nothing.
-    let bound = listener::bind(settings.listen_address)
+    let bound = listen::listener::bind(settings.listen_address)
         .await
         .map_err(|source| StartError::Listen { address: settings.listen_address, source })?;
     let address = bound.address;
@@ -360,7 +351,7 @@ async fn serve(opened: Opened, bulk: Bulk, settings: &Settings, metrics: Arc<Met
     let mut listener = JoinSet::new();
     let serving =
         Serving { app: app.clone(), settings: settings.clone(), metrics, cores: cores.all(), bulk: bulk.handle() };
-    listener.spawn(listener::serve(bound, serving, stages.clone()));
+    listener.spawn(listen::listener::serve(bound, serving, stages.clone()));
     let drain_timeout = Duration::from_secs(settings.drain_timeout_s);
     let beside = std::mem::take(&mut starting.beside);
     Ok(Running { address, app, store, stages, listener, beside, cores, bulk, hint, drain_timeout })

@@ -3,39 +3,15 @@
 //! One file a noun; `README.md` maps them. It decides nothing: use-cases judge, foreign keys and
 //! CHECKs refuse what is impossible. It knows no gRPC and never sees a token in clear.
 
-mod accounts;
-mod ahead;
-pub mod api_keys;
-pub mod archive;
-mod availability;
-pub mod catalogue;
-pub mod event_list;
-pub mod fill;
-mod identity;
-pub mod key_list;
-mod listen;
+mod connection;
 pub mod log;
 pub mod migrate;
+pub mod objects;
 mod operator_reads;
-pub mod peppers;
-mod personal;
-mod pool;
-pub mod powers;
 mod purge;
-pub mod replicas;
-mod roles;
-mod schema;
-mod secrets;
-mod snapshot;
+pub mod replica;
+mod session;
 mod sql;
-mod sqlstate;
-pub mod stamps;
-mod statement;
-mod teams;
-mod transaction;
-mod usage;
-mod users;
-mod walk;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -44,19 +20,23 @@ use tokio::{runtime::Handle, sync::Notify, task::JoinHandle};
 use tracing::Instrument;
 use uuid::Uuid;
 
-pub use self::pool::LaneSizes;
-pub use self::snapshot::BEGIN_SQL as SNAPSHOT_BEGIN_SQL;
+pub use self::connection::pool::LaneSizes;
+pub use self::session::snapshot::BEGIN_SQL as SNAPSHOT_BEGIN_SQL;
 use self::{
-    catalogue::CatalogueCache,
-    pool::{Connection, Pools},
-    snapshot::{Session, run},
+    connection::pool::{Connection, Pools},
+    objects::catalogue::CatalogueCache,
+    session::snapshot::{Session, run},
 };
 use crate::{
     app::{
         error::StoreError,
         ports::{Lane, Locks, Reader, Registered, Replicas, Store, StoreResult, Tx, UsageMark},
     },
-    domain::{catalogue::Catalogue, time::Timestamp, token::HashedToken, token::Pepper},
+    domain::{
+        permissions::catalogue::Catalogue,
+        time::Timestamp,
+        token::{HashedToken, Pepper},
+    },
     verify::primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Sent, Unavailable},
 };
 
@@ -107,7 +87,7 @@ impl PostgresStore {
     pub fn connect(options: StoreOptions) -> StoreResult<Self> {
         let StoreOptions { url, sizes, timeout, pepper_ids, runtime, bulk } = options;
         let pools = Pools::new(&url, sizes, timeout, runtime.clone(), bulk)?;
-        let begin = transaction::begin_sql(timeout).into();
+        let begin = session::transaction::begin_sql(timeout).into();
         Ok(Self { pools, catalogue: Arc::default(), url, pepper_ids: pepper_ids.into(), runtime, begin })
     }
 
@@ -125,10 +105,10 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be asked.
-    pub async fn powers(&self) -> StoreResult<powers::Powers> {
+    pub async fn powers(&self) -> StoreResult<objects::powers::Powers> {
         let mut connection = self.pools.lane(Lane::Upkeep).await?;
         let (conn, flight) = connection.parts();
-        flight.run(powers::read(conn)).await
+        flight.run(objects::powers::read(conn)).await
     }
 
     /// Records which database this is, if that is not on record: what `identity` compares with from then on.
@@ -138,7 +118,7 @@ impl PostgresStore {
     pub async fn record_identity(&self) -> StoreResult<()> {
         let mut connection = self.pools.lane(Lane::Upkeep).await?;
         let (conn, flight) = connection.parts();
-        if let Some(identity) = flight.run(identity::record(conn)).await? {
+        if let Some(identity) = flight.run(connection::identity::record(conn)).await? {
             tracing::info!(identity, "the database's identity is on record now");
         }
         Ok(())
@@ -149,14 +129,14 @@ impl PostgresStore {
     /// bind them to their ids for good.
     ///
     /// # Errors
-    /// [`peppers::PepperError`].
-    pub async fn register_peppers(&self, peppers: &[Pepper]) -> Result<(), peppers::PepperError> {
+    /// [`replica::peppers::PepperError`].
+    pub async fn register_peppers(&self, peppers: &[Pepper]) -> Result<(), replica::peppers::PepperError> {
         let mut connection = self.pools.lane(Lane::Upkeep).await?;
         connection.begin("BEGIN").await?;
         let (conn, flight) = connection.parts();
-        let stored = flight.run(peppers::register(conn, peppers)).await?;
+        let stored = flight.run(replica::peppers::register(conn, peppers)).await?;
         // Dropped without commit, the transaction is rolled back.
-        peppers::check(peppers, &stored)?;
+        replica::peppers::check(peppers, &stored)?;
         Ok(connection.commit().await?)
     }
 
@@ -171,12 +151,12 @@ impl PostgresStore {
 
     async fn missing_peppers_by(&self, mut connection: Connection) -> StoreResult<Vec<String>> {
         let (conn, flight) = connection.parts();
-        if !flight.run(peppers::knows_others(conn, &self.pepper_ids)).await? {
+        if !flight.run(replica::peppers::knows_others(conn, &self.pepper_ids)).await? {
             return Ok(Vec::new());
         }
         connection.begin(&self.begin).await?;
         let (conn, flight) = connection.parts();
-        let missing = flight.run(peppers::missing(conn, &self.pepper_ids)).await?;
+        let missing = flight.run(replica::peppers::missing(conn, &self.pepper_ids)).await?;
         connection.commit().await?;
         Ok(missing)
     }
@@ -189,11 +169,11 @@ impl PostgresStore {
     pub async fn evict_dead_replicas(&self, is_dead: impl Fn(&str) -> bool + Send) -> StoreResult<()> {
         let mut connection = self.pools.lane(Lane::Upkeep).await?;
         let (conn, flight) = connection.parts();
-        let rows = flight.run(replicas::names(conn)).await?;
+        let rows = flight.run(replica::replicas::names(conn)).await?;
         for (incarnation, renewal_no, name) in rows {
             if is_dead(&name) {
                 let (conn, flight) = connection.parts();
-                flight.run(replicas::evict(conn, incarnation, renewal_no)).await?;
+                flight.run(replica::replicas::evict(conn, incarnation, renewal_no)).await?;
             }
         }
         Ok(())
@@ -203,7 +183,7 @@ impl PostgresStore {
     /// polls without it. Abort the task to end it.
     #[must_use]
     pub fn listen(&self, notify: Arc<Notify>) -> JoinHandle<()> {
-        self.runtime.spawn(listen::run(self.url.clone(), self.pools.timeout(), notify))
+        self.runtime.spawn(connection::listen::run(self.url.clone(), self.pools.timeout(), notify))
     }
 
     /// Closes the pools; from then on every call is UNAVAILABLE.
@@ -221,20 +201,20 @@ impl PostgresStore {
         let mut connection = self.pools.misses().await?;
         sent.mark();
         let (conn, flight) = connection.parts();
-        let snapshot = flight.run(fill::read(conn, digests, &self.pepper_ids)).await?;
+        let snapshot = flight.run(replica::fill::read(conn, digests, &self.pepper_ids)).await?;
         if let Some(catalogue) = snapshot.known_catalogue(&self.catalogue) {
-            return snapshot.into_fill(catalogue).map_err(sqlstate::error);
+            return snapshot.into_fill(catalogue).map_err(connection::sqlstate::error);
         }
         // The catalogue changed. Read it and the token again in one snapshot, or the sets would be
         // closed under a catalogue of another revision than the fill claims.
         sent.mark();
-        connection.begin(snapshot::BEGIN_SQL).await?;
+        connection.begin(session::snapshot::BEGIN_SQL).await?;
         let (conn, flight) = connection.parts();
-        let snapshot = flight.run(fill::read(conn, digests, &self.pepper_ids)).await?;
+        let snapshot = flight.run(replica::fill::read(conn, digests, &self.pepper_ids)).await?;
         let (conn, flight) = connection.parts();
         let (_, catalogue) = flight.run(self.catalogue.load(conn)).await?;
         connection.rollback().await?;
-        snapshot.into_fill(catalogue).map_err(sqlstate::error)
+        snapshot.into_fill(catalogue).map_err(connection::sqlstate::error)
     }
 }
 
@@ -242,7 +222,7 @@ impl PostgresStore {
 impl Store for PostgresStore {
     async fn snapshot(&self, lane: Lane) -> StoreResult<Box<dyn Reader>> {
         let span = tracing::debug_span!("store.snapshot");
-        Ok(Box::new(self.session(lane, "snapshot", snapshot::BEGIN_SQL).instrument(span).await?))
+        Ok(Box::new(self.session(lane, "snapshot", session::snapshot::BEGIN_SQL).instrument(span).await?))
     }
 
     async fn known_away(&self) -> StoreError {
@@ -269,14 +249,14 @@ impl Store for PostgresStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut session = self.session(Lane::Upkeep, "record_usage", transaction::BEGIN_USAGE_SQL).await?;
-        run!(session, conn => usage::record(conn, batch))?;
+        let mut session = self.session(Lane::Upkeep, "record_usage", session::transaction::BEGIN_USAGE_SQL).await?;
+        run!(session, conn => replica::usage::record(conn, batch))?;
         session.connection.commit().await
     }
 
     async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
         let mut session = self.session(Lane::Upkeep, "forget_ended_tokens", &self.begin).await?;
-        let forgotten = run!(session, conn => secrets::forget_ended(conn, before, limit))?;
+        let forgotten = run!(session, conn => objects::secrets::forget_ended(conn, before, limit))?;
         session.connection.commit().await?;
         Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
@@ -287,13 +267,13 @@ impl Replicas for PostgresStore {
     async fn replicas(&self) -> StoreResult<Registered> {
         let mut connection = self.pools.barrier().await?;
         let (conn, flight) = connection.parts();
-        flight.run(replicas::list(conn)).await
+        flight.run(replica::replicas::list(conn)).await
     }
 
     async fn evict_replica(&self, incarnation: Uuid, renewal_no: i64) -> StoreResult<bool> {
         let mut connection = self.pools.barrier().await?;
         let (conn, flight) = connection.parts();
-        flight.run(replicas::evict(conn, incarnation, renewal_no)).await
+        flight.run(replica::replicas::evict(conn, incarnation, renewal_no)).await
     }
 }
 
@@ -307,7 +287,7 @@ impl Primary for PostgresStore {
         let mut connection = self.pools.follower().await.map_err(unavailable)?;
         sent.mark();
         let (conn, flight) = connection.parts();
-        let head = flight.run(log::head(conn)).await.map_err(unavailable)?;
+        let head = flight.run(log::events::head(conn)).await.map_err(unavailable)?;
         self.pools.identity().note(head.is_err());
         head.map_err(|other| Unavailable(other.into()))
     }
@@ -315,7 +295,7 @@ impl Primary for PostgresStore {
     async fn events_after(&self, number: i64, limit: u32) -> Result<Vec<LogEntry>, Unavailable> {
         let mut connection = self.pools.follower().await.map_err(unavailable)?;
         let (conn, flight) = connection.parts();
-        flight.run(log::events_after(conn, number, limit)).await.map_err(unavailable)
+        flight.run(log::events::events_after(conn, number, limit)).await.map_err(unavailable)
     }
 
     async fn refresh(&self) -> Result<Arc<Catalogue>, Unavailable> {
@@ -333,13 +313,13 @@ impl Primary for PostgresStore {
     async fn register(&self, registration: &Registration) -> Result<(), Unavailable> {
         let mut connection = self.pools.follower().await.map_err(unavailable)?;
         let (conn, flight) = connection.parts();
-        flight.run(replicas::register(conn, registration)).await.map_err(unavailable)
+        flight.run(replica::replicas::register(conn, registration)).await.map_err(unavailable)
     }
 
     async fn acknowledge(&self, acknowledgement: &Acknowledgement) -> Result<Acknowledged, Unavailable> {
         let mut connection = self.pools.follower().await.map_err(unavailable)?;
         let (conn, flight) = connection.parts();
-        flight.run(replicas::acknowledge(conn, acknowledgement)).await.map_err(unavailable)
+        flight.run(replica::replicas::acknowledge(conn, acknowledgement)).await.map_err(unavailable)
     }
 
     async fn missing_peppers(&self) -> Result<Vec<String>, Unavailable> {
@@ -350,7 +330,7 @@ impl Primary for PostgresStore {
     async fn deregister(&self, incarnation: Uuid) -> Result<(), Unavailable> {
         let mut connection = self.pools.follower().await.map_err(unavailable)?;
         let (conn, flight) = connection.parts();
-        flight.run(replicas::deregister(conn, incarnation)).await.map_err(unavailable)
+        flight.run(replica::replicas::deregister(conn, incarnation)).await.map_err(unavailable)
     }
 }
 

@@ -6,7 +6,7 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::{sql::Time, statement::statement};
+use super::sql::{statement::statement, values::Time};
 use crate::domain::{
     id::{AccountId, KeyId},
     time::{Span, Timestamp},

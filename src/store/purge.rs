@@ -15,9 +15,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{
-    sql::Time,
-    statement::{Statement, statement},
-    teams::{self, KeyIdRow},
+    objects::teams::{self, KeyIdRow},
+    sql::{
+        statement::{Statement, statement},
+        values::Time,
+    },
 };
 use crate::{
     app::ports::Purged,

@@ -12,8 +12,10 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 use tower::{Layer, Service};
 
-use super::rpc::{Observer, Rpc, now};
-use super::{MethodTable, Metrics};
+use super::{
+    MethodTable, Metrics,
+    rpc::{Observer, Rpc, now},
+};
 
 /// Makes one span and one measurement of each RPC: `Server::builder().layer(GrpcLayer::new(methods, metrics))`.
 ///
@@ -179,7 +181,7 @@ mod tests {
 
     use tower::{ServiceExt, service_fn};
 
-    use super::super::logs::captured::Captured;
+    use super::super::log::logs::captured::Captured;
     use super::super::{Otlp, build};
     use super::*;
     use crate::settings::LogFormat;

@@ -11,11 +11,8 @@
 //!   goes through [`Redacted`].
 //! - Names and outcomes given to [`Metrics`] are `&'static str`, so that no value of a request can become a label.
 
-mod call_lines;
-mod folding;
 mod grpc_layer;
-mod log_thread;
-mod logs;
+mod log;
 mod methods;
 mod metrics;
 mod otlp;
@@ -33,13 +30,15 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 pub use self::grpc_layer::{GrpcLayer, GrpcService, ObservedBody, ResponseFuture};
-pub use self::logs::{LOG_BUFFER_BYTES_MAX, LOG_CALLS_PER_SECOND_MAX, LOG_REPEATS_PER_SECOND_MAX, LogOptions, LogSink};
+pub use self::log::logs::{
+    LOG_BUFFER_BYTES_MAX, LOG_CALLS_PER_SECOND_MAX, LOG_REPEATS_PER_SECOND_MAX, LogOptions, LogSink,
+};
 pub use self::methods::{MethodLabel, MethodTable};
 pub use self::metrics::{CacheLookup, DroppedRecord, Eviction, LeftOut, Metrics};
 pub use self::otlp::{Otlp, OtlpTarget};
 
-use self::log_thread::LogThread;
-use self::logs::Logs;
+use self::log::log_thread::LogThread;
+use self::log::logs::Logs;
 use self::otlp::Exporters;
 
 /// Longest that [`TelemetryGuard::shutdown`] waits for a collector.

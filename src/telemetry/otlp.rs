@@ -14,8 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing_subscriber::{Layer, Registry};
 
-use super::sampling::EarlySampling;
-use super::{InitError, Metrics, SHUTDOWN_TIMEOUT};
+use super::{InitError, Metrics, SHUTDOWN_TIMEOUT, sampling::EarlySampling};
 
 const NAME: &str = "latchkey";
 

@@ -15,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{MethodLabel, MethodTable, Metrics, logs, sampling};
+use super::{MethodLabel, MethodTable, Metrics, log::logs, sampling};
 
 /// The target of RPC spans, for filters: whatever log filter takes it takes the other three.
 pub(super) const TARGET: &str = "latchkey::rpc";

@@ -1,7 +1,7 @@
 //! The process's own clock, behind a trait so that tests and the simulation own time.
 //!
 //! It measures spans, never dates: it knows nothing of the database's time, which
-//! [`super::deadline`] estimates from it.
+//! [`super::replica::deadline`] estimates from it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -15,22 +15,28 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
+    answer::verifier::Verifier,
     clock::{Clock, ManualClock},
-    follower::Follower,
     limits::Limits,
-    membership::{Identity, Incarnations},
     primary::{
         Acknowledged, Acknowledgement, Fill, Head, LogEntry, OtherDatabase, Primary, Registration, Sent, Unavailable,
     },
-    verifier::Verifier,
+    replica::{
+        follower::Follower,
+        membership::{Identity, Incarnations},
+    },
 };
 use crate::domain::{
     api_key::ApiKeyState,
-    catalogue::Catalogue,
-    event::{Event, EventDraft, EventKind, GENESIS, Hash, Target, chain},
     id::{AccountId, EventId, KeyId, TeamId},
-    permission::{Bit, PermissionSet},
-    revision::{Revision, RevisionStamp},
+    log::{
+        event::{Event, EventDraft, EventKind, GENESIS, Hash, Target, chain},
+        revision::{Revision, RevisionStamp},
+    },
+    permissions::{
+        catalogue::Catalogue,
+        permission::{Bit, PermissionSet},
+    },
     time::Timestamp,
     token::{HashedToken, Pepper, PlainToken, Prefix},
     verification::TokenFacts,

@@ -11,30 +11,30 @@
 //! 2. The lease is loaded, then the clock is read, then the applied revision: per request and per stream
 //!    message, after its bytes are in hand. What has not the form or not the right checksum is MALFORMED (T1).
 //! 3. Its digest, under each pepper, is looked up in the [`cache`]. A candidate that every [`fence`]
-//!    covering it lets pass is judged at the [`deadline`]'s estimate of database time, and that is the
+//!    covering it lets pass is judged at the [`deadline`](replica::deadline)'s estimate of database time, and that is the
 //!    answer ([`Memory`]). No lock, no database, no allocation.
-//! 4. Else the [`negative`] digests, under their own fence, and the [`ended`] tokens under theirs.
+//! 4. Else the [`negative`](cache::negative) digests, under their own fence, and the [`ended`](cache::ended) tokens under theirs.
 //! 5. Else, and always without a lease, the database decides: one query for all who ask (`flight`),
-//!    whose result is judged again by whoever waited (`miss`, [`verifier`]). A flood of tokens that are not on
+//!    whose result is judged again by whoever waited (`miss`, [`verifier`](answer::verifier)). A flood of tokens that are not on
 //!    record, or have ended, is turned away before it (`admission`).
 //! 6. A VALID answer marks the use (K9), a ROTATED one the late presentation (K8): [`usage`].
 //!
-//! Beside it the [`follower`] applies the log: it raises fences, advances [`applied`], keeps time, tells
-//! the others how far it is and renews the [`lease`] ([`membership`]).
+//! Beside it the [`follower`](replica::follower) applies the log: it raises fences, advances [`applied`](replica::applied), keeps time, tells
+//! the others how far it is and renews the [`lease`](replica::lease) ([`membership`](replica::membership)).
 //!
 //! # The invariants, and where each is kept
 //!
 //! - **V1**, no VALID on authority whose withdrawal was answered complete before the request was sent: the
-//!   answer rule in [`verifier`]; fences rise before `applied` does in [`follower`]; which event raises
-//!   which fence in [`covers`]; a flight is gone before its result is heard in `flight`; this process is
-//!   waited for before it answers, and as long as it does, in [`follower`] and [`membership`].
+//!   answer rule in [`verifier`](answer::verifier); fences rise before `applied` does in [`follower`](replica::follower); which event raises
+//!   which fence in [`covers`](fence::covers); a flight is gone before its result is heard in `flight`; this process is
+//!   waited for before it answers, and as long as it does, in [`follower`](replica::follower) and [`membership`](replica::membership).
 //! - **V2**, a fault may deny or fail, never allow: an error is neither remembered nor taken for absence in
-//!   `miss`; a history that is not the one followed ends all answers in [`follower`],
+//!   `miss`; a history that is not the one followed ends all answers in [`follower`](replica::follower),
 //!   told apart in `divergence`; what cannot be read
-//!   raises everything in [`covers`].
-//! - **V3**, deadlines are never late, and early by at most one round trip: [`deadline`].
+//!   raises everything in [`covers`](fence::covers).
+//! - **V3**, deadlines are never late, and early by at most one round trip: [`deadline`](replica::deadline).
 //! - **V4**, no token verifies that was not minted: only a digest that the database had on record becomes an
-//!   [`entry`]; nothing else is looked up.
+//!   [`entry`](cache::entry); nothing else is looked up.
 //!
 //! # Deliberately absent
 //!
@@ -42,56 +42,32 @@
 //! - *Time to live.* A deadline is judged at each answer, and freshness is the lease's.
 //! - *A filter of known digests.* It could be wrong, and must never answer UNKNOWN alone.
 //! - *The barrier.* It is `app`'s: whoever withdraws authority waits for the rows of `replicas`; this module only keeps
-//!   the row of its own process ([`membership`]) true.
+//!   the row of its own process ([`membership`](replica::membership)) true.
 
-mod admission;
-mod answer;
-pub mod applied;
-mod atomic;
+pub mod answer;
 pub mod cache;
-mod causes;
 pub mod clock;
 pub mod counters;
-pub mod covers;
-pub mod deadline;
-mod divergence;
-pub mod ended;
-pub mod entry;
 #[cfg(test)]
 mod fake;
 pub mod fence;
-mod flight;
-pub mod follower;
-mod index;
-mod interned;
-pub mod lease;
 pub mod limits;
-mod look_up;
-pub mod membership;
 mod miss;
-mod naming;
-pub mod negative;
-mod ordered;
 mod planted;
 pub mod primary;
-mod refresh;
-mod replica;
-mod slot;
-mod table;
-mod tables;
+pub mod replica;
 pub mod usage;
-pub mod verifier;
 
-pub use answer::{Answer, NotApplied, Verification, VerifyError};
-pub use cache::{Cached, Room};
+pub use answer::look_up::{Awaited, Memory, Question, Recall};
+pub use answer::verification::{Answer, NotApplied, Verification, VerifyError};
+pub use answer::verifier::Verifier;
+pub use cache::entry::Entry;
+pub use cache::entry_cache::{Cached, Room};
+pub use cache::interned::{Level, NamedSet};
+pub use cache::tables::let_go;
 pub use counters::Counters;
-pub use entry::Entry;
-pub use follower::Follower;
-pub use interned::{Level, NamedSet};
 pub use limits::Limits;
-pub use look_up::{Awaited, Memory, Question, Recall};
-pub use membership::{Identity, RandomIncarnations};
-pub use replica::FollowerState;
-pub use tables::let_go;
+pub use replica::follower::Follower;
+pub use replica::membership::{Identity, RandomIncarnations};
+pub use replica::state::FollowerState;
 pub use usage::{LateToken, Used};
-pub use verifier::Verifier;

@@ -13,9 +13,11 @@ use uuid::Uuid;
 
 use super::clock::Clock;
 use crate::domain::{
-    catalogue::Catalogue,
-    event::{Event, Hash},
-    revision::Revision,
+    log::{
+        event::{Event, Hash},
+        revision::Revision,
+    },
+    permissions::catalogue::Catalogue,
     time::Timestamp,
     token::HashedToken,
     verification::TokenFacts,

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use super::{counters::Counters, limits::Limits, slot::LATE_INTERVAL};
+use super::{cache::slot::LATE_INTERVAL, counters::Counters, limits::Limits};
 use crate::domain::{
     id::{AccountId, KeyId},
     time::Timestamp,
@@ -46,7 +46,7 @@ pub struct LateToken {
 }
 
 /// A token that somebody presented, with what keeps its marks apart.
-pub(super) trait Presented {
+pub(crate) trait Presented {
     fn digest(&self) -> HashedToken;
     fn key_id(&self) -> KeyId;
     fn account_id(&self) -> AccountId;
@@ -59,7 +59,7 @@ pub(super) trait Presented {
 }
 
 /// The two queues.
-pub(super) struct Marks {
+pub(crate) struct Marks {
     used: Queue<Used>,
     late: Queue<LateToken>,
     late_hour: Mutex<LateHour>,
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::verification::TokenFacts,
-        verify::{entry::Entry, fake},
+        verify::{cache::entry::Entry, fake},
     };
 
     fn entry(byte: u8) -> Entry {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use latchkey::{
     app::types::{ApiKeyDraft, Expiry},
-    domain::grants::Grants,
+    domain::permissions::grants::Grants,
     proto::{
         Event, EventKind, GetAccountRequest, GetCatalogueRequest, GetIdentityRequest, GetTeamRequest,
         ListAccountsRequest, ListEventsRequest, ListRolesRequest, ListTeamsRequest, ListUsersRequest,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     app::ports::{Lane, ReplicaRow, Replicas, Store},
-    domain::revision::Revision,
+    domain::log::revision::Revision,
     proto::{DeleteApiKeyRequest, VerificationOutcome, VerifyEventChainRequest, VerifyTokenRequest},
     store::{LaneSizes, PostgresStore, StoreOptions},
 };

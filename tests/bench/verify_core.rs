@@ -14,7 +14,7 @@ use database::{ACCOUNTS, Keys, PERMISSION};
 use latchkey::{
     domain::{
         id::{AccountId, TeamId},
-        permission::Bit,
+        permissions::permission::Bit,
         token::{ParsedToken, Pepper},
         verification::{Outcome, Requirement},
     },

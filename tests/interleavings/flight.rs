@@ -106,7 +106,8 @@ fn a_waiter_that_does_not_check_again_answers_from_before_the_request() {
 
 #[test]
 fn the_copy_has_the_originals_order() {
-    let (flight, miss) = (include_str!("../../src/verify/flight.rs"), include_str!("../../src/verify/miss.rs"));
+    let (flight, miss) =
+        (include_str!("../../src/verify/miss/flight.rs"), include_str!("../../src/verify/miss/loader.rs"));
     let in_order = |source: &str, lines: &[&str]| {
         lines.iter().try_fold(0, |from, line| source[from..].find(line).map(|at| from + at + line.len())).is_some()
     };

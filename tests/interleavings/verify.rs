@@ -1,6 +1,6 @@
 //! The product's own orderings over loom's atomics.
 
-#[path = "../../src/verify/ordered.rs"]
+#[path = "../../src/verify/fence/ordered.rs"]
 pub mod ordered;
 
 /// In place of the product's `verify::atomic`: loom's, any ordering of which can be taken away.

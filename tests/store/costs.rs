@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use latchkey::{
     app::ports::{ApiKeyFilter, EventFilter, Page, Replicas},
-    domain::{api_key::ApiKeyState, authority::Managed, event::EventKind, id::TeamId},
+    domain::{api_key::ApiKeyState, authority::Managed, id::TeamId, log::event::EventKind},
     verify::primary::Primary,
 };
 

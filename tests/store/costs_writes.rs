@@ -8,15 +8,17 @@ use latchkey::{
     app::ports::{Append, EventFilter, Page, PersonalDataOf, Replicas, Stamp, Store, UsageMark},
     domain::{
         api_key::ApiKeyState,
-        archive::Anchor,
         directory::RoleKind,
-        event::{Change, EventKind, Target},
-        revision::Revision,
+        log::{
+            archive::Anchor,
+            event::{Change, EventKind, Target},
+            revision::Revision,
+        },
         time::Timestamp,
         token::Pepper,
     },
     store::{
-        archive::{self, Archiver},
+        log::archive::{self, Archiver},
         migrate,
     },
     verify::primary::{Acknowledgement, Primary, Registration},

@@ -5,7 +5,7 @@ use latchkey::{
     domain::{
         api_key::ApiKeyState,
         directory::{AccountState, RolePermissions, UserState},
-        event::EventKind,
+        log::event::EventKind,
     },
 };
 

@@ -10,7 +10,7 @@ use latchkey::{
         error::StoreError,
         ports::{Ahead, Lane, Locks, Store},
     },
-    domain::event::EventKind,
+    domain::log::event::EventKind,
     verify::primary::Primary,
 };
 

@@ -7,10 +7,12 @@ use latchkey::{
     domain::{
         api_key::{ApiKey, ApiKeyContent, ApiKeyState},
         directory::{Account, AccountState, Role, RoleKind, RolePermissions, Team, User, UserState},
-        event::{EventDraft, EventKind, Target},
-        grants::{Grants, TeamScope},
         id::{AccountId, KeyId, RoleId, TeamId, UserId},
-        revision::Revision,
+        log::{
+            event::{EventDraft, EventKind, Target},
+            revision::Revision,
+        },
+        permissions::grants::{Grants, TeamScope},
         time::Timestamp,
         token::HashedToken,
     },

@@ -2,7 +2,7 @@
 
 use latchkey::{
     app::ports::{Append, EventFilter, Lane, Locks, Page, Store},
-    domain::{
+    domain::log::{
         event::{EventDraft, EventKind, Target, chain},
         revision::Revision,
     },

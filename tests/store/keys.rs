@@ -8,7 +8,7 @@ use latchkey::{
     domain::{
         api_key::{ApiKey, ApiKeyState},
         authority::Managed,
-        event::{EventKind, Principal},
+        log::event::{EventKind, Principal},
         time::{Span, Timestamp},
     },
     verify::primary::Primary,
@@ -141,7 +141,7 @@ async fn a_fill_closes_under_the_catalogue_of_its_snapshot() {
 async fn apply_catalogue(store: &latchkey::store::PostgresStore, implies: Vec<String>) {
     use latchkey::{
         app::ports::{Append, Locks, Stamp},
-        domain::catalogue::{Catalogue, PermissionSpec, Usage, plan},
+        domain::permissions::catalogue::{Catalogue, PermissionSpec, Usage, plan},
     };
     struct Unused;
     impl Usage for Unused {
@@ -168,7 +168,7 @@ async fn apply_catalogue(store: &latchkey::store::PostgresStore, implies: Vec<St
     tx.put_catalogue(&permissions, &[role("owner", latchkey::domain::directory::RoleKind::Base, &[])]).await.unwrap();
     assert_eq!(tx.catalogue().await.unwrap().permissions().len(), 3, "a transaction sees its own change");
     let mut event = event(EventKind::CatalogueApplied, "acme", ("catalogue", ""), vec![Stamp::Catalogue]);
-    event = Append { draft: latchkey::domain::event::EventDraft { account_id: None, ..event.draft }, ..event };
+    event = Append { draft: latchkey::domain::log::event::EventDraft { account_id: None, ..event.draft }, ..event };
     tx.append(vec![event]).await.unwrap();
     tx.commit().await.unwrap();
 }

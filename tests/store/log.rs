@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use latchkey::{
     app::ports::{Append, EventFilter, Lane, Locks, Page, Stamp, Store, StoredEvent},
-    domain::event::{EventKind, GENESIS, chain},
-    store::{PostgresStore, archive::Archiver},
+    domain::log::event::{EventKind, GENESIS, chain},
+    store::{PostgresStore, log::archive::Archiver},
     verify::primary::{LogEntry, Primary},
 };
 use tokio::sync::Notify;

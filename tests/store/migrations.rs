@@ -7,7 +7,7 @@ use latchkey::{
     domain::token::Pepper,
     store::{
         migrate::{self, MIGRATIONS, MigrateError, SchemaStatus},
-        peppers::PepperError,
+        replica::peppers::PepperError,
     },
 };
 

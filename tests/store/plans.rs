@@ -8,9 +8,12 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use latchkey::{
     app::ports::{ApiKeyFilter, EventFilter, Page},
     store::{
-        api_keys, catalogue, event_list, fill,
-        key_list::{self, Rows},
-        log, replicas, stamps,
+        log::{event_list, events, stamps},
+        objects::{
+            api_keys, catalogue,
+            key_list::{self, Rows},
+        },
+        replica::{fill, replicas},
     },
 };
 
@@ -86,8 +89,8 @@ async fn the_miss_path_is_unique_index_look_ups_in_every_plan_mode() {
         for (types, values, sql) in [
             ("text[], bytea", "'{p1}', '\\x01'", &one_digest[..]),
             ("text[], bytea, bytea", "'{p1}', '\\x01', '\\x02'", &two_digests),
-            ("", "", log::HEAD_SQL),
-            ("bigint, bigint", "19990, 100", log::EVENTS_AFTER_SQL),
+            ("", "", events::HEAD_SQL),
+            ("bigint, bigint", "19990, 100", events::EVENTS_AFTER_SQL),
             ("", "", catalogue::HEAD_SQL),
             ("", "", catalogue::LOAD_SQL),
             ("uuid, bigint, bigint, bytea", "NULL, 1, 5, '\\x00'", replicas::ACKNOWLEDGE_SQL),
@@ -225,7 +228,7 @@ fn every_list() -> Vec<(String, String, String)> {
         let is = |bit: u32| n >> bit & 1 == 1;
         let filter = EventFilter {
             account_id: is(0).then(|| account_id("a2")),
-            kinds: is(1).then_some(latchkey::domain::event::EventKind::TeamDeleted).into_iter().collect(),
+            kinds: is(1).then_some(latchkey::domain::log::event::EventKind::TeamDeleted).into_iter().collect(),
             key_id: is(2).then(|| key_id(1)),
         };
         let of_rows = [

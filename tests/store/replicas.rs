@@ -6,7 +6,7 @@ use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use latchkey::{
     app::ports::{ReplicaRow, Replicas},
-    domain::{event::GENESIS, revision::Revision},
+    domain::log::{event::GENESIS, revision::Revision},
     store::PostgresStore,
     verify::primary::{Acknowledged, Acknowledgement, Primary, Registration},
 };

@@ -7,7 +7,7 @@ use std::{
 
 use latchkey::{
     app::types::{ApiKeyDraft, Expiry},
-    domain::grants::Grants,
+    domain::permissions::grants::Grants,
     proto::{
         api_key_service_client::ApiKeyServiceClient, directory_service_client::DirectoryServiceClient,
         event_service_client::EventServiceClient, token_service_client::TokenServiceClient,

@@ -6,12 +6,12 @@ use super::{check_grants, log};
 use crate::{
     app::{
         App,
-        barrier::Wait,
+        caller::session::{Actor, Maker, Session},
         error::Error,
+        fairness::turns::Payer,
         mutation::{Mutation, Plan, stamped},
         ports::{Locks, Tx},
-        session::{Actor, Maker, Session},
-        turns::Payer,
+        propagation::barrier::Wait,
         types::{ApiKeyDraft, Expiry, Minted},
     },
     domain::{
@@ -19,16 +19,15 @@ use crate::{
         api_key::{ApiKey, ApiKeyContent, ApiKeyState},
         authority,
         directory::{Account, AccountState},
-        event::EventKind,
-        grants::Grants,
         id::{AccountId, TeamId},
-        revision::Revision,
+        log::{event::EventKind, revision::Revision},
+        permissions::grants::Grants,
         time::Timestamp,
         token::PlainToken,
     },
 };
 
-pub(super) struct CreateApiKey {
+pub(crate) struct CreateApiKey {
     app: App,
     maker: Maker,
     account: AccountId,

@@ -2,13 +2,13 @@
 
 use crate::{
     app::{
+        caller::session::Actor,
         ports::{Append, Stamp},
-        session::Actor,
     },
     domain::{
         api_key::{ApiKey, ApiKeyContent},
-        event::{Change, EventDraft, EventKind, Target, list_change, value_change},
-        grants::{Grants, TeamScope},
+        log::event::{Change, EventDraft, EventKind, Target, list_change, value_change},
+        permissions::grants::{Grants, TeamScope},
         time::Timestamp,
     },
 };

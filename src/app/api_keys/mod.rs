@@ -10,14 +10,13 @@ mod update;
 
 pub(super) use revoke::RecordPresented;
 
-use super::{App, error::Error, ports::Reader, session::Actor};
+use super::{App, caller::session::Actor, error::Error, ports::Reader};
 use crate::domain::{
     Error as RuleError, ObjectKind,
     api_key::ApiKey,
     authority::{self, Caller},
-    catalogue::Catalogue,
-    grants::Grants,
     id::{AccountId, KeyId},
+    permissions::{catalogue::Catalogue, grants::Grants},
 };
 
 /// Loads a key of an account within the caller's reach, absent or not.

@@ -4,9 +4,9 @@ use super::load_visible;
 use crate::{
     app::{
         App,
+        caller::session::Session,
         error::Error,
         ports::{ApiKeyFilter, Found, Page},
-        session::Session,
         types::Listed,
     },
     domain::{

@@ -6,20 +6,20 @@ use super::log;
 use crate::{
     app::{
         App,
-        barrier::Wait,
+        caller::session::Actor,
         error::Error,
+        fairness::turns::{CallerId, Payer},
         mutation::{Mutation, Plan},
         ports::{Append, Lane, Locks, Stamp, Tx},
-        session::Actor,
-        turns::{CallerId, Payer},
+        propagation::barrier::Wait,
         types::Propagation,
     },
     domain::{
         Error as RuleError, ObjectKind,
         api_key::{ApiKey, ApiKeyState},
         authority::TokenRole,
-        event::{EventKind, Principal},
         id::{AccountId, KeyId},
+        log::event::{EventKind, Principal},
         time::{Span, Timestamp},
         token::HashedToken,
         verification::{Outcome, TokenFacts},
@@ -35,7 +35,7 @@ struct RevokeToken {
 
 /// Notes that a token was presented after its end: at most one event a token and hour (K8), and of an account's tokens
 /// no more in all than [`crate::verify::usage`] lets through.
-pub(in crate::app) struct RecordPresented {
+pub(crate) struct RecordPresented {
     pub account: AccountId,
     pub key: KeyId,
     pub digest: HashedToken,

@@ -6,19 +6,19 @@ use super::{load_visible, log};
 use crate::{
     app::{
         App,
-        barrier::Wait,
+        caller::session::{Maker, Session},
         error::Error,
+        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Lane, Locks, Tx},
-        session::{Maker, Session},
-        turns::Payer,
+        propagation::barrier::Wait,
         types::{Changed, Guard, StateChange},
     },
     domain::{
         api_key::{ApiKey, ApiKeyState},
         authority,
-        event::EventKind,
         id::{AccountId, KeyId},
+        log::event::EventKind,
     },
 };
 

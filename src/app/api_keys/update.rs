@@ -10,21 +10,21 @@ use super::{
 use crate::{
     app::{
         App,
-        barrier::Wait,
+        caller::session::{Maker, Session},
         error::Error,
+        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Lane, Locks, Tx},
-        session::{Maker, Session},
-        turns::Payer,
+        propagation::barrier::Wait,
         types::{ApiKeyEdit, Changed, Guard, TeamScopeEdit},
     },
     domain::{
         Error as RuleError,
         api_key::{ApiKey, ApiKeyContent},
         authority,
-        event::EventKind,
-        grants::TeamScope,
         id::{AccountId, KeyId},
+        log::event::EventKind,
+        permissions::grants::TeamScope,
         time::Timestamp,
     },
 };

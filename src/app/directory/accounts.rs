@@ -8,22 +8,24 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
-        barrier::Wait,
+        caller::session::{Maker, Session},
         error::Error,
+        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Lane, Locks, Page, Stamp, Tx},
-        purge,
-        session::{Maker, Session},
-        turns::Payer,
+        propagation::barrier::Wait,
         types::{Changed, Guard, Listed, Propagation},
+        upkeep::purge,
     },
     domain::{
         Error as RuleError,
         directory::{Account, AccountState},
-        event::{EventKind, list_change, value_change},
         id::AccountId,
-        permission::SystemPermission,
-        revision::Revision,
+        log::{
+            event::{EventKind, list_change, value_change},
+            revision::Revision,
+        },
+        permissions::permission::SystemPermission,
     },
 };
 

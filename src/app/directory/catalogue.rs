@@ -8,21 +8,25 @@ use super::event;
 use crate::{
     app::{
         App,
-        barrier::Wait,
+        caller::session::{Maker, Session},
         error::Error,
+        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Stamp, Tx},
-        session::{Maker, Session},
-        turns::Payer,
+        propagation::barrier::Wait,
         types::{CatalogueSpec, CatalogueView, Changed, Guard},
     },
     domain::{
-        catalogue::{self, Catalogue, PermissionSpec, Usage},
         directory::Role,
         error::Violated,
-        event::{Change, EventKind, list_change},
-        permission::SystemPermission,
-        revision::Revision,
+        log::{
+            event::{Change, EventKind, list_change},
+            revision::Revision,
+        },
+        permissions::{
+            catalogue::{self, Catalogue, PermissionSpec, Usage},
+            permission::SystemPermission,
+        },
     },
 };
 

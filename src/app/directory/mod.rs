@@ -8,18 +8,18 @@ mod users;
 
 use super::{
     App,
+    caller::session::{Actor, Session},
     error::Error,
+    fairness::shares::Reading,
     ports::{Append, Reader, Stamp},
-    session::{Actor, Session},
-    shares::Reading,
 };
 use crate::domain::{
     Error as RuleError, ObjectKind,
     authority::Caller,
     directory::{Account, AccountState},
-    event::{Change, EventDraft, EventKind, Target},
     id::AccountId,
-    permission::SystemPermission,
+    log::event::{Change, EventDraft, EventKind, Target},
+    permissions::permission::SystemPermission,
 };
 
 impl App {

@@ -6,19 +6,19 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
-        barrier::Wait,
+        caller::session::{Maker, Session},
         error::Error,
+        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Lane, Locks, Page, Stamp, Tx},
-        session::{Maker, Session},
-        turns::Payer,
+        propagation::barrier::Wait,
         types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
         Error as RuleError, ObjectKind,
         directory::{Role, RolePermissions},
-        event::{Change, EventKind, list_change, value_change},
         id::{AccountId, RoleId},
+        log::event::{Change, EventKind, list_change, value_change},
     },
 };
 

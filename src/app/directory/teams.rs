@@ -6,21 +6,23 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
-        barrier::Wait,
+        caller::session::{Maker, Session},
         error::Error,
+        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag},
         ports::{Lane, Locks, Page, Stamp, TeamRemoval, Tx},
-        purge,
-        session::{Maker, Session},
-        turns::Payer,
+        propagation::barrier::Wait,
         types::{Changed, Guard, Listed, Propagation},
+        upkeep::purge,
     },
     domain::{
         Error as RuleError, ObjectKind,
         directory::{Account, Team},
-        event::{EventKind, list_change, value_change},
         id::{AccountId, TeamId},
-        revision::Etag,
+        log::{
+            event::{EventKind, list_change, value_change},
+            revision::Etag,
+        },
     },
 };
 

@@ -9,7 +9,7 @@ use crate::{
         Error as RuleError, ObjectKind,
         directory::{Team, User, UserState},
         id::{AccountId, RoleId, TeamId, UserId},
-        revision::Revision,
+        log::revision::Revision,
         token::PlainToken,
     },
 };

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::{error::Error, grants::Grants, id::TeamId, permission::MANAGE};
+use crate::domain::{
+    error::Error,
+    id::TeamId,
+    permissions::{grants::Grants, permission::MANAGE},
+};
 
 /// Where a caller manages keys.
 #[derive(Clone, Debug, PartialEq, Eq)]

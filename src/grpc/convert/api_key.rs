@@ -15,12 +15,15 @@ use crate::{
         Error,
         api_key::{ApiKey, ApiKeyState},
         error::Violated,
-        event::Principal,
-        grants::{self, Grants, TeamScope},
         id::{AccountId, TeamId},
-        permission, text,
+        log::event::Principal,
+        permissions::{
+            grants::{self, Grants, TeamScope},
+            permission,
+        },
+        text,
     },
-    grpc::field_mask::{ApiKeyPath, Mask},
+    grpc::request::field_mask::{ApiKeyPath, Mask},
     proto,
 };
 

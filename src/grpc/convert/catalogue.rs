@@ -9,14 +9,16 @@ use crate::{
     app::types::{CatalogueSpec, CatalogueView},
     domain::{
         Error,
-        catalogue::{Permission, PermissionSpec},
-        permission::{self, CATALOGUE_BITS},
+        permissions::{
+            catalogue::{Permission, PermissionSpec},
+            permission::{self, CATALOGUE_BITS},
+        },
     },
     proto,
 };
 
 /// A catalogue to apply: the shape of its names. Whether it fits the current one is the domain's to
-/// judge ([`crate::domain::catalogue::plan`]).
+/// judge ([`crate::domain::permissions::catalogue::plan`]).
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field below `catalogue`.

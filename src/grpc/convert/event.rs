@@ -18,9 +18,11 @@ use crate::{
     domain::{
         Error,
         error::Violated,
-        event::{Change, Event, EventKind},
         id::{AccountId, KeyId},
-        revision::Revision,
+        log::{
+            event::{Change, Event, EventKind},
+            revision::Revision,
+        },
     },
     proto,
 };

@@ -4,7 +4,7 @@ use crate::{
     app::types::{Guard, Propagation},
     domain::{
         Error,
-        revision::{Etag, Revision},
+        log::revision::{Etag, Revision},
     },
     proto,
 };

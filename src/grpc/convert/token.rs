@@ -5,10 +5,12 @@ use crate::{
     app::{Verification, types::IdentityView},
     domain::{
         Error,
-        catalogue::Catalogue,
-        grants::TEAMS_MAX,
         id::{AccountId, TeamId},
-        permission::{self, PermissionSet},
+        permissions::{
+            catalogue::Catalogue,
+            grants::TEAMS_MAX,
+            permission::{self, PermissionSet},
+        },
         verification::{Outcome, TokenFacts},
     },
     proto,

@@ -5,10 +5,12 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{
     api_key::ApiKeyState,
-    catalogue::{Permission, PermissionSpec},
     id::KeyId,
-    permission::Bit,
-    revision::Revision,
+    log::revision::Revision,
+    permissions::{
+        catalogue::{Permission, PermissionSpec},
+        permission::Bit,
+    },
     time::Timestamp,
 };
 

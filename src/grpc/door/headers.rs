@@ -3,10 +3,10 @@
 use http::{HeaderMap, Method as HttpMethod, StatusCode, header, request};
 
 use super::{
-    body::Refused,
+    message::body::Refused,
     methods::{METHODS, Method},
 };
-use crate::grpc::{metadata, status::Refusal};
+use crate::grpc::{request::metadata, status::Refusal};
 
 /// All headers of a request: a token and a user fit many times over. The transport takes more, so that this is an
 /// answer that says what is wrong.

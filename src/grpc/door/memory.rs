@@ -11,7 +11,7 @@ use std::{
 
 use http::HeaderValue;
 
-use super::fields::Weight;
+use super::message::fields::Weight;
 use crate::{domain::id::AccountId, grpc::status::Refusal};
 
 /// A message of fewer bytes is not counted unless it has to wait for more.

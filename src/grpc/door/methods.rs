@@ -7,8 +7,8 @@ use prost_types::FileDescriptorSet;
 
 use super::policy::{POLICIES, Policy};
 use crate::grpc::{
-    services::{DESCRIPTORS, VERIFY_TOKEN, VERIFY_TOKENS},
-    verifications,
+    service::router::{DESCRIPTORS, VERIFY_TOKEN, VERIFY_TOKENS},
+    verification::verifications,
 };
 
 /// All methods of the server.

@@ -4,22 +4,17 @@
 //!
 //! It must not know what a message means: its fields are counted by name (`fields`), never interpreted.
 
-mod body;
 mod bulk;
-mod fields;
-mod frame;
-mod gather;
 mod headers;
 mod memory;
-mod messages;
+mod message;
 mod methods;
 mod policy;
-mod remainder;
 mod service;
 mod slots;
 
-pub use body::DoorBody;
-pub use fields::SHAPES;
-pub use frame::{PREFIX_BYTES, framed};
 pub use memory::Reservation;
+pub use message::body::DoorBody;
+pub use message::fields::SHAPES;
+pub use message::frame::{PREFIX_BYTES, framed};
 pub use service::{Door, Limits, Shared};

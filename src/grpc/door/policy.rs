@@ -1,6 +1,6 @@
 //! One line for each method of the server: who may call it, and how large its message may be.
 
-use crate::{app::ports::Lane, domain::permission::SystemPermission, grpc::metadata::OnBehalf};
+use crate::{app::ports::Lane, domain::permissions::permission::SystemPermission, grpc::request::metadata::OnBehalf};
 
 const KIB: usize = 1024;
 /// A message of a few ids.

@@ -19,25 +19,27 @@ use tonic::{body::Body, codegen::StdError};
 use tower::Service;
 
 use super::{
-    body::{DoorBody, Refused, Whole},
     bulk::{self, Begun},
-    fields::SHAPES,
-    gather::{Gathered, gather},
     headers,
     memory::{RequestMemory, Reservation, Taker},
-    messages::Messages,
+    message::{
+        body::{DoorBody, Refused, Whole},
+        fields::SHAPES,
+        gather::{Gathered, gather},
+        messages::Messages,
+        remainder::Remainder,
+    },
     methods::{Form, Method},
     policy::{Policy, Who},
-    remainder::Remainder,
     slots::{Slot, Slots},
 };
 use crate::{
     app::{App, Session, Wait},
     grpc::{
-        entry::Deadline,
-        metadata::{Credentials, OnBehalf, credentials},
+        request::metadata::{Credentials, OnBehalf, credentials},
+        service::entry::Deadline,
         status::Refusal,
-        verifications::{self, Caller},
+        verification::verifications::{self, Caller},
     },
 };
 

@@ -18,7 +18,7 @@ const BLOCK_FRAMES_MAX: usize = 64;
 
 /// Where in the frames of a connection its reader is.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     /// Bytes of the preface that have come.
     preface: usize,
     /// No HTTP/2: all goes by as it is.

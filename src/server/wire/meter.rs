@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Calls that a client may cancel at once; and how many a second all the time. A proxy with the calls of many clients
 /// stays far below; a client that opens calls only to reset them (CVE-2023-44487) is over it within a second.
-pub(in crate::server) const RESETS_BURST_MAX: u32 = 4_096;
+pub(crate) const RESETS_BURST_MAX: u32 = 4_096;
 const RESETS_PER_SECOND_MAX: u32 = 1_024;
 /// The same for frames that carry no part of a call: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, and empty or nearly empty
 /// DATA. Clients answer what they are sent with some of these, so they may send one more for every
@@ -20,7 +20,7 @@ const DATA_BYTES_MIN: usize = 16;
 
 /// A frame's kind, flags and length, as its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     pub kind: u8,
     pub flags: u8,
     pub length: usize,
@@ -29,11 +29,11 @@ pub(super) struct Frame {
 /// A client sent more frames that carry nothing than any honest one does.
 #[derive(Debug, thiserror::Error)]
 #[error("a flood of {0} frames")]
-pub(super) struct Flood(&'static str);
+pub(crate) struct Flood(&'static str);
 
 /// Counts a connection's frames.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     resets: Bucket,
     control: Bucket,
     written_bytes: u64,

@@ -21,13 +21,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(super) use self::meter::RESETS_BURST_MAX;
 use self::{frames::Frames, meter::Meter};
-use super::turn;
+use super::connection::turn;
 
 /// Read at once while a block of headers is waited for.
 const READ_BYTES: usize = 4 * 1024;
 
 /// What a connection's reader tells.
-pub(super) trait Pulse {
+pub(crate) trait Pulse {
     /// The client has said its preface and its SETTINGS. Called once.
     fn greeted(&self);
     /// Whether a frame's header or a block of headers has begun whose end has not come. Called when that may have
@@ -36,7 +36,7 @@ pub(super) trait Pulse {
 }
 
 /// A socket whose frames are walked as they are read.
-pub(super) struct Wire<IO, P> {
+pub(crate) struct Wire<IO, P> {
     io: IO,
     pulse: P,
     greeted: bool,

@@ -3,8 +3,8 @@
 use latchkey::{
     app::ports::{Erased, PersonalDataOf},
     domain::{
-        event::Target,
         id::{AccountId, KeyId},
+        log::event::Target,
     },
     proto::{EventKind, GetApiKeyRequest, VerifyEventChainRequest},
 };

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use latchkey::{
     domain::{
         api_key::ApiKeyState,
-        catalogue::Catalogue,
-        event::GENESIS,
         id::{AccountId, KeyId, TeamId},
-        permission::{Bit, PermissionSet},
-        revision::Revision,
+        log::{event::GENESIS, revision::Revision},
+        permissions::{
+            catalogue::Catalogue,
+            permission::{Bit, PermissionSet},
+        },
         time::Timestamp,
         token::{HashedToken, Pepper, PlainToken, Prefix},
         verification::TokenFacts,

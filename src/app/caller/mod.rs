@@ -1,0 +1,4 @@
+//! Callers: a token, perhaps for a user; judged again at each mutation's own revision (M9).
+
+pub(super) mod identity;
+pub(super) mod session;

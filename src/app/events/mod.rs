@@ -1,0 +1,8 @@
+//! The log as callers see it: listing, watching, its chain, its history.
+
+pub(super) mod erasure;
+pub(super) mod history;
+pub(super) mod listing;
+pub(super) mod place;
+pub(super) mod watch;
+pub(super) mod watches;

@@ -1,0 +1,266 @@
+//! WatchEvents: the log from a place on, live.
+//!
+//! Each read is one snapshot: the watcher's authority is judged in it, then whether the log still has the
+//! place to go on from, and only then come the events after it. So a watcher misses nothing without a word,
+//! whatever happened to the log's history. [`Warrant`] says, between two reads, whether it may go on.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+
+use super::{
+    listing::{check_may_read, judge_reading},
+    place::Place,
+    watches::OpenWatch,
+};
+use crate::{
+    app::{
+        App, Error,
+        caller::session::{Session, key_caller},
+        ports::{EventFilter, Found, Page, StoredEvent},
+    },
+    domain::{authority::named::Named, id::AccountId, log::revision::Revision},
+    verify::{FollowerState, VerifyError},
+};
+
+/// Events read at a time, and so how many of a watcher wait in memory at most.
+const CHUNK: u32 = 32;
+/// A watcher at the head of the log reads, and looks at its warrant, at most once in so long, however
+/// fast the log grows. One with a backlog reads as its client takes it.
+const READ_PAUSE: Duration = Duration::from_millis(50);
+/// How long a watcher hears nothing at most: half of what it is promised.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often a watch by an operator leaves a trace (A3): a trace for each read would tell no more.
+const TRACE_PERIOD: Duration = Duration::from_secs(60);
+/// How often it is looked whether a watcher's time is over.
+const WARRANT_CHECK_PERIOD: Duration = Duration::from_millis(500);
+
+/// What a watcher hears.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The next event; `None` in a heartbeat.
+    pub event: Option<StoredEvent>,
+    /// The head of the log when it was read. In a heartbeat, all up to it was told.
+    pub head: Revision,
+}
+
+/// A watch that was opened.
+pub struct Watching {
+    /// The caller's right to it.
+    pub warrant: Arc<Warrant>,
+    /// The events, in order; an error ends it.
+    pub events: BoxStream<'static, Result<Watched, Error>>,
+}
+
+/// A caller's right to go on watching: to be asked again before anything is given to it.
+pub struct Warrant {
+    app: App,
+    session: Session,
+    account: Option<AccountId>,
+    /// The latest revision at which the caller was judged, and might watch.
+    judged: Mutex<Revision>,
+}
+
+struct Watch {
+    warrant: Arc<Warrant>,
+    /// All up to here is in `ready`, or was told.
+    place: Place,
+    ready: VecDeque<StoredEvent>,
+    head: Revision,
+    /// The last read reached the head.
+    caught_up: bool,
+    read_at: Instant,
+    told_at: Instant,
+    /// When a trace of an operator's reading was left last, if it is to leave one.
+    traced_at: Option<Instant>,
+    applied: watch::Receiver<Option<Revision>>,
+    _open: OpenWatch,
+}
+
+// === impl App ===
+
+impl App {
+    /// Opens a watch of the events after a revision, or of all.
+    ///
+    /// # Errors
+    /// As [`App::list_events`]; [`Error::ShareExceeded`] if too many watches are open.
+    pub async fn watch_events(
+        &self,
+        session: &Session,
+        account: Option<AccountId>,
+        after: Option<Revision>,
+    ) -> Result<Watching, Error> {
+        let open = self.watches().open(session.payer(), session.audits())?;
+        let judged = Mutex::new(Place::START.revision());
+        let warrant = Arc::new(Warrant { app: self.clone(), session: session.clone(), account, judged });
+        let now = Instant::now();
+        let mut watch = Watch {
+            warrant: warrant.clone(),
+            place: Place::named(after),
+            ready: VecDeque::new(),
+            head: Place::START.revision(),
+            caught_up: false,
+            read_at: now,
+            told_at: now,
+            traced_at: None,
+            applied: self.verifier().applied_changes(),
+            _open: open,
+        };
+        watch.read().await?;
+        let events = stream::try_unfold(watch, |mut watch| async move {
+            let next = watch.next().await?;
+            Ok(Some((next, watch)))
+        });
+        Ok(Watching { warrant, events: events.boxed() })
+    }
+}
+
+// === impl Warrant ===
+
+impl Warrant {
+    /// Whether the caller may be given what was read for it (V1): from memory, unless a user is acted for,
+    /// whom the store judges again after every change.
+    ///
+    /// # Errors
+    /// The caller may watch no longer, or nobody can know.
+    pub async fn check(&self) -> Result<(), Error> {
+        self.check_history()?;
+        let entry = self.app.standing_entry(&self.session).await?;
+        if self.session.on_behalf_of().is_none() {
+            let (caller, _) = key_caller(entry.facts(), Named::default());
+            return Ok(judge_reading(&caller, entry.catalogue(), self.account.as_ref())?);
+        }
+        if self.is_judged() {
+            return Ok(());
+        }
+        let turn = self.app.watch_turn(&self.session.payer()).await?;
+        // Somebody else may have judged it meanwhile.
+        if self.is_judged() {
+            return Ok(());
+        }
+        let (mut reader, actor) = self.app.open_watch(&self.session, turn).await?;
+        check_may_read(&actor, &self.session, self.account.as_ref())?;
+        self.judged_at(reader.head().await?);
+        Ok(())
+    }
+
+    /// True if nothing has happened since the caller was judged last, as far as this replica may answer.
+    fn is_judged(&self) -> bool {
+        // The lease before `applied`, as a verification does.
+        let verifier = self.app.verifier();
+        verifier.in_service() && verifier.applied().is_some_and(|applied| applied <= *self.judged())
+    }
+
+    /// Completes with the reason once the caller may watch no longer. Not knowing is no end: whoever has
+    /// something to give finds that out for itself.
+    pub async fn ended(&self) -> Error {
+        let mut changes = self.app.verifier().applied_changes();
+        loop {
+            if let Err(diverged) = self.check_history() {
+                return diverged;
+            }
+            match self.check().await {
+                Ok(()) | Err(Error::Store(_) | Error::Overloaded | Error::ShareExceeded(_)) => {}
+                Err(ended) => return ended,
+            }
+            if self.session.on_behalf_of().is_some() {
+                // Each look is the store's: reads follow the changes, and this only the time.
+                tokio::time::sleep(WARRANT_CHECK_PERIOD).await;
+            } else {
+                let _ = timeout(WARRANT_CHECK_PERIOD, changes.changed()).await;
+                // One look for all that happens in a busy moment: what is given meanwhile asks for itself.
+                tokio::time::sleep(READ_PAUSE).await;
+            }
+        }
+    }
+
+    /// What the database says is no history to go on with before an operator has accepted it.
+    fn check_history(&self) -> Result<(), Error> {
+        match self.app.verifier().follower_state() {
+            FollowerState::Diverged | FollowerState::OtherDatabase => Err(VerifyError::Unavailable.into()),
+            FollowerState::Starting | FollowerState::Following => Ok(()),
+        }
+    }
+
+    fn judged(&self) -> std::sync::MutexGuard<'_, Revision> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judged_at(&self, revision: Revision) {
+        let mut judged = self.judged();
+        *judged = revision.max(*judged);
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    async fn next(&mut self) -> Result<Watched, Error> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(self.tell(Some(event)));
+            }
+            if self.caught_up {
+                if self.told_at.elapsed() >= HEARTBEAT {
+                    return Ok(self.tell(None));
+                }
+                self.until_due().await;
+            }
+            self.read().await?;
+        }
+    }
+
+    fn tell(&mut self, event: Option<StoredEvent>) -> Watched {
+        self.told_at = Instant::now();
+        Watched { event, head: self.head }
+    }
+
+    /// Until the log has grown or a heartbeat is due.
+    async fn until_due(&mut self) {
+        sleep_until(self.read_at + READ_PAUSE).await;
+        let seen = self.place.revision();
+        let grown = self.applied.wait_for(|applied| applied.is_some_and(|applied| applied > seen));
+        // Not by either: a history that was lost is noticed by the read, or by the follower.
+        let _ = timeout_at(self.told_at + HEARTBEAT, grown).await;
+    }
+
+    async fn read(&mut self) -> Result<(), Error> {
+        let Warrant { app, session, account, .. } = &*self.warrant;
+        self.warrant.check_history()?;
+        let turn = app.watch_turn(&session.payer()).await?;
+        let (mut reader, actor) = app.open_watch(session, turn).await?;
+        check_may_read(&actor, session, account.as_ref())?;
+        if self.traced_at.is_none_or(|traced| traced.elapsed() >= TRACE_PERIOD) {
+            app.trace_log_read(&actor, account.as_ref(), "watch_events");
+            self.traced_at = Some(Instant::now());
+        }
+        let (head, hash) = reader.head_hash().await?;
+        self.place.check(reader.as_mut(), head).await?;
+        let filter = EventFilter { account_id: account.clone(), ..EventFilter::default() };
+        let page = Page { limit: CHUNK, after: Some(self.place.revision().number) };
+        // Without other filters, no row is looked at that is not the watcher's.
+        let Found { items: events, looked_through } = reader.events(&filter, &page, CHUNK).await?;
+        self.warrant.judged_at(head);
+        self.head = head;
+        self.read_at = Instant::now();
+        // Short of a full page, and of the bytes that are read at a time, there is nothing more for this watcher up to the head.
+        self.caught_up = looked_through.is_none() && events.len() < CHUNK as usize;
+        self.place = match events.last() {
+            Some(last) if !self.caught_up => Place::after(last),
+            _ => Place::head(head, hash),
+        };
+        self.ready = events.into();
+        Ok(())
+    }
+}

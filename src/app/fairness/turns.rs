@@ -1,0 +1,327 @@
+//! Turns: who may ask the database next, so that one caller's appetite delays nobody else's work.
+//!
+//! A turn is waited for in the caller's own future, before a task is spawned or a connection is asked for. So work
+//! whose caller went away, or whose deadline passed, leaves the queue and never begins. Accounts take turns, and within
+//! an account its callers, each in order of arrival; an account and a caller have at most so many turns at once, and
+//! so many calls waiting. Account `system`, where services' own keys live, has no bound of its own, only its callers
+//! have.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    app::{
+        error::{Bound, Error},
+        types::OnBehalfOf,
+    },
+    domain::id::{AccountId, KeyId, UserId},
+};
+
+/// Whose work it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Payer {
+    /// The caller's own account, or the user's if it acts for one.
+    pub account: AccountId,
+    /// Who it is there.
+    pub caller: CallerId,
+}
+
+/// One caller of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum CallerId {
+    /// A key, by either of its tokens.
+    Key(KeyId),
+    /// A user that a service acts for.
+    User(UserId),
+    /// An operator with the database's own credentials.
+    Local,
+}
+
+/// How many turns there are, and how many calls may wait for one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Turns at once, of all.
+    pub at_once: usize,
+    /// Of these, an account's, and a caller's.
+    pub share: Share,
+    /// Calls that wait, of all.
+    pub waiting: Bound,
+    /// Calls that wait, of an account.
+    pub waiting_per_account: Bound,
+    /// Calls that wait, of a caller.
+    pub waiting_per_caller: Bound,
+}
+
+/// A part of the turns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    /// Turns at once of one account.
+    pub per_account: usize,
+    /// Turns at once of one caller.
+    pub per_caller: usize,
+}
+
+/// The turns of one kind of work. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Turns(Arc<Shared>);
+
+/// A turn; dropped, it is the next one's.
+pub(crate) struct Turn {
+    turns: Turns,
+    payer: Payer,
+}
+
+/// A call in the queue; dropped, it has left.
+struct Waiting<'a> {
+    turns: &'a Turns,
+    payer: &'a Payer,
+    number: u64,
+    granted: oneshot::Receiver<Turn>,
+}
+
+struct Shared {
+    bounds: Bounds,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    running: usize,
+    waiting: usize,
+    last_number: u64,
+    accounts: HashMap<AccountId, Account>,
+    /// Accounts with calls that wait, whose turn it is first.
+    order: VecDeque<AccountId>,
+}
+
+#[derive(Default)]
+struct Account {
+    running: usize,
+    waiting: usize,
+    callers: HashMap<CallerId, Caller>,
+    /// Callers with calls that wait, whose turn it is first.
+    order: VecDeque<CallerId>,
+}
+
+#[derive(Default)]
+struct Caller {
+    running: usize,
+    waiting: VecDeque<(u64, oneshot::Sender<Turn>)>,
+}
+
+// === impl Payer ===
+
+impl Payer {
+    /// This process itself, or an operator with the database's own credentials.
+    pub fn local() -> Self {
+        Self { account: AccountId::system(), caller: CallerId::Local }
+    }
+
+    /// A user that a service acts for.
+    pub fn user(user: &OnBehalfOf) -> Self {
+        Self { account: user.account_id.clone(), caller: CallerId::User(user.user_id.clone()) }
+    }
+}
+
+// === impl Turns ===
+
+impl Turns {
+    /// One account never has all turns, unless there is only one.
+    pub fn new(bounds: Bounds) -> Self {
+        let at_once = bounds.at_once.max(1);
+        let others = (at_once - 1).max(1);
+        let Share { per_account, per_caller } = bounds.share;
+        let share = Share { per_account: per_account.clamp(1, others), per_caller: per_caller.clamp(1, others) };
+        Self(Arc::new(Shared { bounds: Bounds { at_once, share, ..bounds }, queue: Mutex::default() }))
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// [`Error::ShareExceeded`] if as many calls wait already as may.
+    pub async fn enter(&self, payer: &Payer) -> Result<Turn, Error> {
+        self.wait(payer, true)?.granted().await
+    }
+
+    /// The same for work that is bounded in another way: however many calls wait, it waits too.
+    pub async fn enter_anyway(&self, payer: &Payer) -> Result<Turn, Error> {
+        self.wait(payer, false)?.granted().await
+    }
+
+    fn wait<'a>(&'a self, payer: &'a Payer, bounded: bool) -> Result<Waiting<'a>, Error> {
+        let mut queue = self.queue();
+        if bounded {
+            queue.check(payer, &self.0.bounds).map_err(Error::ShareExceeded)?;
+        }
+        let (sender, granted) = oneshot::channel();
+        let number = queue.push(payer, sender);
+        self.grant(&mut queue);
+        Ok(Waiting { turns: self, payer, number, granted })
+    }
+
+    /// Gives away the turns that are free to those who may have them.
+    fn grant(&self, queue: &mut Queue) {
+        while let Some((payer, sender)) = queue.next(&self.0.bounds) {
+            let sent = sender.send(Turn { turns: self.clone(), payer });
+            // Who leaves the queue takes its call out of it first, under the lock that is held here.
+            assert!(sent.is_ok(), "a call that waits listens");
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting<'_> {
+    async fn granted(mut self) -> Result<Turn, Error> {
+        (&mut self.granted).await.map_err(|_| Error::Internal("a call in the queue was forgotten"))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.turns.queue().leave(self.payer, self.number);
+        // A turn that was granted and never taken is dropped with the receiver, after the lock.
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut queue = self.turns.queue();
+        queue.end(&self.payer);
+        self.turns.grant(&mut queue);
+    }
+}
+
+// === impl Queue ===
+
+impl Queue {
+    /// Refuses one more call if it would have to wait and as many wait already as may.
+    fn check(&self, payer: &Payer, bounds: &Bounds) -> Result<(), Bound> {
+        let account = self.accounts.get(&payer.account);
+        let caller = account.and_then(|account| account.callers.get(&payer.caller));
+        let (of_account, of_caller) = (account.map_or(0, |a| a.running), caller.map_or(0, |c| c.running));
+        let per_account = bounds.per_account(&payer.account);
+        let Share { per_caller, .. } = bounds.share;
+        if self.running < bounds.at_once && of_account < per_account && of_caller < per_caller {
+            return Ok(());
+        }
+        let waiting = [
+            (caller.map_or(0, |caller| caller.waiting.len()), bounds.waiting_per_caller),
+            (account.filter(|_| !payer.account.is_system()).map_or(0, |a| a.waiting), bounds.waiting_per_account),
+            (self.waiting, bounds.waiting),
+        ];
+        let exceeded = waiting.into_iter().find(|(waiting, bound)| *waiting >= bound.max);
+        exceeded.map_or(Ok(()), |(_, bound)| Err(bound))
+    }
+
+    fn push(&mut self, payer: &Payer, sender: oneshot::Sender<Turn>) -> u64 {
+        self.last_number += 1;
+        self.waiting += 1;
+        let account = self.accounts.entry(payer.account.clone()).or_default();
+        if account.waiting == 0 {
+            self.order.push_back(payer.account.clone());
+        }
+        account.waiting += 1;
+        let caller = account.callers.entry(payer.caller.clone()).or_default();
+        if caller.waiting.is_empty() {
+            account.order.push_back(payer.caller.clone());
+        }
+        caller.waiting.push_back((self.last_number, sender));
+        self.last_number
+    }
+
+    /// Takes the call whose turn it is out of the queue; `None` if nobody may have one now.
+    fn next(&mut self, bounds: &Bounds) -> Option<(Payer, oneshot::Sender<Turn>)> {
+        if self.running >= bounds.at_once {
+            return None;
+        }
+        for _ in 0..self.order.len() {
+            let id = self.order.pop_front()?;
+            let account = self.accounts.get_mut(&id)?;
+            let next = if account.running < bounds.per_account(&id) { account.next(&bounds.share) } else { None };
+            if account.waiting > 0 {
+                self.order.push_back(id.clone());
+            }
+            if let Some((caller, sender)) = next {
+                self.running += 1;
+                self.waiting -= 1;
+                return Some((Payer { account: id, caller }, sender));
+            }
+        }
+        None
+    }
+
+    /// A call goes away; nothing happens if its turn had come.
+    fn leave(&mut self, payer: &Payer, number: u64) {
+        let Some(account) = self.accounts.get_mut(&payer.account) else { return };
+        let Some(caller) = account.callers.get_mut(&payer.caller) else { return };
+        let Some(place) = caller.waiting.iter().position(|(waiting, _)| *waiting == number) else { return };
+        caller.waiting.remove(place);
+        if caller.waiting.is_empty() {
+            account.order.retain(|id| *id != payer.caller);
+        }
+        self.waiting -= 1;
+        account.waiting -= 1;
+        if account.waiting == 0 {
+            self.order.retain(|id| *id != payer.account);
+        }
+        self.forget(payer);
+    }
+
+    /// A turn ends.
+    fn end(&mut self, payer: &Payer) {
+        self.running -= 1;
+        let account = self.accounts.get_mut(&payer.account).expect("who has a turn is remembered");
+        account.running -= 1;
+        account.callers.get_mut(&payer.caller).expect("who has a turn is remembered").running -= 1;
+        self.forget(payer);
+    }
+
+    /// Forgets who neither has a turn nor waits.
+    fn forget(&mut self, payer: &Payer) {
+        let Some(account) = self.accounts.get_mut(&payer.account) else { return };
+        let idle = |caller: &Caller| caller.running == 0 && caller.waiting.is_empty();
+        if account.callers.get(&payer.caller).is_some_and(idle) {
+            account.callers.remove(&payer.caller);
+        }
+        if account.callers.is_empty() {
+            self.accounts.remove(&payer.account);
+        }
+    }
+}
+
+impl Account {
+    fn next(&mut self, share: &Share) -> Option<(CallerId, oneshot::Sender<Turn>)> {
+        for _ in 0..self.order.len() {
+            let id = self.order.pop_front()?;
+            let caller = self.callers.get_mut(&id)?;
+            let next = if caller.running < share.per_caller { caller.waiting.pop_front() } else { None };
+            if !caller.waiting.is_empty() {
+                self.order.push_back(id.clone());
+            }
+            if let Some((_, sender)) = next {
+                caller.running += 1;
+                self.running += 1;
+                self.waiting -= 1;
+                return Some((id, sender));
+            }
+        }
+        None
+    }
+}
+
+impl Bounds {
+    fn per_account(&self, account: &AccountId) -> usize {
+        if account.is_system() { self.at_once } else { self.share.per_account }
+    }
+}
+
+#[cfg(test)]
+#[path = "turns_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! The barrier: what lets a mutation say that it is complete on every replica (V1).
+//!
+//! After the commit, the rows of `replicas` are read until each has applied the mutation's revision or
+//! is gone; `looks` reads them for all who wait, and evicts those that can serve no more.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::{
+    app::{App, Error, caller::session::Session, error::StoreError, events::place::Place, types::Propagation},
+    domain::log::revision::Revision,
+    verify::replica::lease::drift_margin,
+};
+
+/// What an answer needs to reach the caller before its deadline.
+const ANSWER_MARGIN: Duration = Duration::from_millis(50);
+/// How much longer than a lease a call without a deadline waits at least: time to see, evict and answer.
+const BEYOND_LEASE_MIN: Duration = Duration::from_secs(1);
+/// How long the one look of a call that asked not to wait may take.
+const SKIPPED_LOOK_MAX: Duration = Duration::from_millis(100);
+/// The first pause between two looks at the rows; it doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// How long a call waits for its mutation to reach every replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wait {
+    /// When the caller gives up, if it said.
+    pub deadline: Option<Instant>,
+    /// The caller asked not to wait.
+    pub skip: bool,
+}
+
+// === impl Wait ===
+
+impl Wait {
+    /// Waits for no other replica: nothing is taken from anybody, or there is none to wait for.
+    pub(crate) const NONE: Self = Self { deadline: None, skip: true };
+
+    /// When the call is to be answered, if its caller said when it gives up. In the past if that is sooner
+    /// than an answer needs.
+    fn answer_by(self) -> Option<Instant> {
+        self.deadline.map(|deadline| deadline.checked_sub(ANSWER_MARGIN).unwrap_or(deadline))
+    }
+
+    /// So long from now, or when the call is to be answered if that is sooner.
+    pub(crate) fn at_most(self, span: Duration) -> Instant {
+        let end = Instant::now() + span;
+        self.answer_by().map_or(end, |answer_by| answer_by.min(end))
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Waits until every replica has applied `revision` or can serve no more, as long as `wait` allows.
+    /// The change is committed either way: what cannot be known is not complete.
+    pub(crate) async fn propagate(&self, revision: Revision, wait: Wait) -> Propagation {
+        let own_limit = || Instant::now() + without_deadline(self.limits().lease);
+        let answer_by =
+            if wait.skip { wait.at_most(SKIPPED_LOOK_MAX) } else { wait.answer_by().unwrap_or_else(own_limit) };
+        // After the commit: a look from before it has not seen who registered meanwhile.
+        let mut asked = self.looks().asked();
+        let mut pause = PAUSE_MIN;
+        let mut pending = None;
+        while let Ok(look) = timeout_at(answer_by, self.looks().after(asked)).await {
+            match look.below(revision) {
+                Some(0) => return Propagation { complete: true, revision, pending_replicas: 0 },
+                Some(count) => pending = Some(count),
+                // The store may be back before the deadline.
+                None => {}
+            }
+            if wait.skip || Instant::now() + pause >= answer_by {
+                break;
+            }
+            // Any look newer than this one will do, whoever makes it.
+            asked = look.asked();
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        // At least one, whoever it is, if nobody could be asked.
+        Propagation { complete: false, revision, pending_replicas: pending.unwrap_or(1) }
+    }
+
+    /// The same for the head of the log as it is after the call, for a call that finds nothing left to change: one
+    /// look, shared by all who ask for it at a time, and not a transaction each.
+    ///
+    /// # Errors
+    /// The store cannot be asked in time: then nobody knows what is to be waited for.
+    pub(crate) async fn propagate_head(&self, wait: Wait) -> Result<Propagation, Error> {
+        let unknown = || Error::Store(StoreError::Unavailable("the head of the log could not be read".into()));
+        let by = wait.answer_by().unwrap_or_else(|| Instant::now() + without_deadline(self.limits().lease));
+        let look = timeout_at(by, self.looks().after(self.looks().asked())).await.map_err(|_| unknown())?;
+        let revision = look.head().ok_or_else(unknown)?;
+        let pending = look.below(revision).ok_or_else(unknown)?;
+        if pending == 0 || wait.skip {
+            return Ok(Propagation { complete: pending == 0, revision, pending_replicas: pending });
+        }
+        Ok(self.propagate(revision, wait).await)
+    }
+
+    /// Looks at the replicas although nobody waits, so that one that is lost for long, or was never heard of,
+    /// costs the next revocation nothing.
+    pub(crate) async fn look_at_replicas(&self) {
+        self.looks().after(self.looks().asked()).await;
+    }
+
+    /// Waits for a revision, or for the head of the log, on every replica. Any caller may.
+    ///
+    /// # Errors
+    /// The head cannot be read. A revision beyond it, or of a history that was lost, is refused.
+    pub async fn await_propagation(&self, session: &Session, revision: Option<Revision>) -> Result<Propagation, Error> {
+        let (mut reader, _) = self.open(session).await?;
+        let head = reader.head().await?;
+        let revision = match revision {
+            Some(revision) => {
+                Place::named(Some(revision)).check(reader.as_mut(), head).await?;
+                revision.min(head)
+            }
+            None => head,
+        };
+        drop(reader);
+        Ok(self.propagate(revision, session.wait()).await)
+    }
+}
+
+/// How long a call without a deadline waits: until a replica with a lease like this one's, lost right now, can
+/// serve no more and is evicted.
+fn without_deadline(lease: Duration) -> Duration {
+    lease + BEYOND_LEASE_MIN.max(2 * drift_margin(lease))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_call_without_a_deadline_outwaits_the_lease_and_the_drift_of_clocks() {
+        assert_eq!(without_deadline(10 * SECOND), 11 * SECOND);
+        assert_eq!(without_deadline(600 * SECOND), 612 * SECOND);
+    }
+
+    #[test]
+    fn an_answer_is_due_before_its_caller_gives_up() {
+        let now = Instant::now();
+        let wait = Wait { deadline: Some(now + SECOND), skip: false };
+        assert_eq!(wait.answer_by(), Some(now + SECOND - ANSWER_MARGIN));
+        assert_eq!(wait.at_most(2 * SECOND), now + SECOND - ANSWER_MARGIN);
+        assert!(wait.at_most(SECOND / 2) < now + SECOND - ANSWER_MARGIN);
+        assert!(Wait::default().at_most(2 * SECOND) >= now + 2 * SECOND);
+        // One that is nearer than an answer needs is not waited for at all.
+        let near = Wait { deadline: Some(now + ANSWER_MARGIN / 5), skip: false };
+        assert!(near.at_most(SECOND) < now);
+    }
+}

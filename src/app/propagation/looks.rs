@@ -1,0 +1,197 @@
+//! Looks at the rows of `replicas`, shared by all who wait for them, and the eviction of rows whose replica
+//! can serve no more.
+//!
+//! One look runs at a time, however many wait. It is worth something only to those who asked before it was
+//! sent: their commit is in it. A row whose `renewal_no` this process has seen unchanged for longer than
+//! that replica can serve is evicted, beside the looks; that deletion waits for a renewal in flight and finds
+//! nothing if the renewal won. Only durations of this process's own monotonic clock are compared, never the
+//! database's timestamps.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Mutex, time::Instant};
+use uuid::Uuid;
+
+use crate::{
+    app::ports::{Registered, ReplicaRow, Replicas},
+    domain::log::revision::Revision,
+    verify::replica::lease::drift_margin,
+};
+
+/// The pause after an eviction that failed.
+const EVICTION_PAUSE: Duration = Duration::from_secs(1);
+
+/// This process's looks. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Looks(Arc<Shared>);
+
+/// When somebody asked: only a look that was begun later tells what it wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Asked(u64);
+
+/// What one look found.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    number: u64,
+    /// `None` if it could not be read.
+    found: Option<Arc<Registered>>,
+}
+
+struct Shared {
+    replicas: Arc<dyn Replicas>,
+    /// The number of the look that was begun last.
+    begun: AtomicU64,
+    /// Held by whoever looks.
+    seen: Arc<Mutex<Seen>>,
+    /// Held by whoever evicts.
+    evicting: Arc<Mutex<()>>,
+}
+
+struct Seen {
+    last: Look,
+    renewals: Renewals,
+}
+
+/// Since when this process has seen each replica's `renewal_no` unchanged. Kept between looks, so that a
+/// dead replica is waited for once, not once a call.
+#[derive(Default)]
+struct Renewals(HashMap<Uuid, Unchanged>);
+
+#[derive(Clone, Copy)]
+struct Unchanged {
+    renewal_no: i64,
+    since: Instant,
+}
+
+// === impl Looks ===
+
+impl Looks {
+    pub fn new(replicas: Arc<dyn Replicas>) -> Self {
+        let seen = Seen { last: Look { number: 0, found: None }, renewals: Renewals::default() };
+        Self(Arc::new(Shared {
+            replicas,
+            begun: AtomicU64::new(0),
+            seen: Arc::new(Mutex::new(seen)),
+            evicting: Arc::new(Mutex::new(())),
+        }))
+    }
+
+    /// Now: for whoever has just committed.
+    pub fn asked(&self) -> Asked {
+        Asked(self.0.begun.load(SeqCst))
+    }
+
+    /// A look that was sent after somebody asked: one that others have made since, or else a new one, for
+    /// everybody who waits for it. Whoever gives up waiting ends it for nobody.
+    pub async fn after(&self, asked: Asked) -> Look {
+        let mut seen = self.0.seen.clone().lock_owned().await;
+        if seen.last.number > asked.0 {
+            return seen.last.clone();
+        }
+        let shared = self.0.clone();
+        let look = tokio::spawn(async move { shared.look(&mut seen).await });
+        look.await.unwrap_or(Look { number: asked.0, found: None })
+    }
+}
+
+// === impl Look ===
+
+impl Look {
+    /// How many replicas may still serve from before a revision; `None` if that is not known.
+    pub fn below(&self, revision: Revision) -> Option<u32> {
+        let found = self.found.as_ref()?;
+        let below = found.rows.iter().filter(|row| row.applied < revision).count();
+        Some(u32::try_from(below).unwrap_or(u32::MAX))
+    }
+
+    /// The head of the log in the same snapshot; `None` if that is not known.
+    pub fn head(&self) -> Option<Revision> {
+        Some(self.found.as_ref()?.head)
+    }
+
+    /// The moment of this look, for whoever wants a newer one.
+    pub fn asked(&self) -> Asked {
+        Asked(self.number)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    async fn look(self: &Arc<Self>, seen: &mut Seen) -> Look {
+        // Before the statement is sent: whoever asks from now on wants a later one.
+        let number = self.begun.fetch_add(1, SeqCst) + 1;
+        let found = match self.replicas.replicas().await {
+            Ok(found) => {
+                self.evict(seen.renewals.lapsed(&found.rows, Instant::now()));
+                Some(found.into())
+            }
+            Err(error) => {
+                tracing::debug!(error = %error, "replicas cannot be read");
+                None
+            }
+        };
+        seen.last = Look { number, found };
+        seen.last.clone()
+    }
+
+    /// Evicts rows beside the looks, for an eviction can wait long for its row. If one is under way, the
+    /// next look comes back to these.
+    fn evict(self: &Arc<Self>, lapsed: Vec<ReplicaRow>) {
+        if lapsed.is_empty() {
+            return;
+        }
+        let Ok(turn) = self.evicting.clone().try_lock_owned() else { return };
+        let replicas = self.replicas.clone();
+        tokio::spawn(async move {
+            for ReplicaRow { incarnation, renewal_no, .. } in lapsed {
+                match replicas.evict_replica(incarnation, renewal_no).await {
+                    Ok(true) => tracing::warn!(%incarnation, "a replica stopped renewing its lease and was evicted"),
+                    Ok(false) => tracing::debug!(%incarnation, "a replica renewed its lease, or is gone"),
+                    Err(error) => {
+                        tracing::warn!(%incarnation, error = %error, "a lost replica cannot be evicted yet");
+                        tokio::time::sleep(EVICTION_PAUSE).await;
+                    }
+                }
+            }
+            drop(turn);
+        });
+    }
+}
+
+// === impl Renewals ===
+
+impl Renewals {
+    /// Notes what was read at `now`, after the statement's reply; the rows that can serve no more.
+    fn lapsed(&mut self, rows: &[ReplicaRow], now: Instant) -> Vec<ReplicaRow> {
+        let registered: HashSet<Uuid> = rows.iter().map(|row| row.incarnation).collect();
+        self.0.retain(|incarnation, _| registered.contains(incarnation));
+        let lapsed = |row: &&ReplicaRow| {
+            let fresh = Unchanged { renewal_no: row.renewal_no, since: now };
+            let unchanged = self.0.entry(row.incarnation).or_insert(fresh);
+            if unchanged.renewal_no != row.renewal_no {
+                *unchanged = fresh;
+            }
+            now.duration_since(unchanged.since) > serves_at_most(row)
+        };
+        rows.iter().filter(lapsed).copied().collect()
+    }
+}
+
+/// How long a replica can serve after its last renewal: its lease, what it may serve without one, and
+/// what its clock may run slower than this one.
+fn serves_at_most(row: &ReplicaRow) -> Duration {
+    let span = row.lease + row.stale_max;
+    span + drift_margin(span)
+}
+
+#[cfg(test)]
+#[path = "looks_tests.rs"]
+mod tests;

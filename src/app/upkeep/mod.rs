@@ -1,0 +1,5 @@
+//! Work that no caller waits for.
+
+pub(super) mod housekeeping;
+pub(super) mod operator_reads;
+pub(super) mod purge;

@@ -1,0 +1,8 @@
+//! One connection: HTTP/2, its calls, its ages, what its client has not read.
+
+pub(super) mod activity;
+pub(super) mod arrived;
+pub(super) mod http2;
+pub(super) mod tracked;
+pub(super) mod turn;
+pub(super) mod unread;

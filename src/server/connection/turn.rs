@@ -1,0 +1,71 @@
+//! The time as a connection needs it: one look at the clock for all that arrives in one turn of its task.
+//!
+//! hyper notes when it last heard from a peer at each headers and each data frame, to know when to send a keepalive
+//! after half a minute. What arrived together arrived at the same time.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use hyper::rt::{Sleep, Timer};
+use hyper_util::rt::TokioTimer;
+
+thread_local! {
+    /// When the turn of this thread began, once somebody has asked.
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// tokio's timer, whose clock stands still during a turn.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TurnTimer(TokioTimer);
+
+impl TurnTimer {
+    /// A connection's turn begins on this thread. Calls that run between turns see the time of the last: what they read
+    /// had arrived by then.
+    pub(super) fn begin_turn() {
+        BEGAN.set(None);
+    }
+}
+
+/// When what this thread is reading arrived: for calls, which are made in the turn of their connection.
+pub(crate) fn arrival() -> Instant {
+    TurnTimer::default().now()
+}
+
+impl Timer for TurnTimer {
+    fn now(&self) -> Instant {
+        let began = BEGAN.get().unwrap_or_else(|| self.0.now());
+        BEGAN.set(Some(began));
+        began
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.0.sleep(duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.0.sleep_until(deadline)
+    }
+
+    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
+        self.0.reset(sleep, deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_stands_still_during_a_turn_and_goes_on_at_the_next() {
+        let timer = TurnTimer::default();
+        TurnTimer::begin_turn();
+        let began = timer.now();
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(timer.now(), began);
+        TurnTimer::begin_turn();
+        assert!(timer.now() >= began + Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,7 @@
+//! Connects to the database: pools, whether it is there, whether it is the one, and what its errors mean.
+
+pub(super) mod availability;
+pub(super) mod identity;
+pub(super) mod listen;
+pub(super) mod pool;
+pub(super) mod sqlstate;

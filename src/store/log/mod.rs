@@ -1,0 +1,7 @@
+//! Appends and reads events, and what hangs on them: the head, stamps, personal data, the archive.
+
+pub mod archive;
+pub mod event_list;
+pub mod events;
+pub(super) mod personal;
+pub mod stamps;

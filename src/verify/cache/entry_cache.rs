@@ -1,0 +1,409 @@
+//! The cache: digest → what is on record, bounded. It decides nothing: what it returns is a candidate, and whether it
+//! may be served is for the fences and the lease (V1).
+//!
+//! A look-up takes no lock, allocates nothing and hashes nothing: digests are uniform, and nobody without the pepper
+//! can choose them, so their own bits say where they stand. What is found is copied out whole (`slot`).
+
+use std::{
+    borrow::Borrow,
+    hash::{BuildHasherDefault, Hasher},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    entry::Entry,
+    interned::NamedSet,
+    naming::Naming,
+    slot::{Contents, LastUse, NEVER, Sought},
+    table::Table,
+    tables::{Current, InHand},
+};
+use crate::{
+    domain::{
+        id::{AccountId, KeyId, TeamId},
+        log::revision::RevisionStamp,
+        time::Timestamp,
+        token::HashedToken,
+        verification::{Outcome, OwningTeams, Requirement, Standing, TokenFacts},
+    },
+    verify::{fence::fences::Buckets, usage::Presented},
+};
+
+/// A table of its own for each of so many parts of the digests: so that growing one holds nobody up for long.
+const TABLES_MAX: usize = 64;
+/// A part is not worth a table below so many entries.
+const TABLE_ENTRIES_MIN: usize = 1_024;
+
+/// So many entries are moved to other names with each that is written.
+const MOVED_AT_ONCE: usize = 4_096;
+
+/// Tokens on record, by digest.
+pub struct EntryCache {
+    tables: Current,
+    /// Each keeps its table's other writers out.
+    writers: Box<[Mutex<Writer>]>,
+    naming: Naming,
+    /// The table to look at next, of those that may have to move to other names.
+    next_to_move: AtomicUsize,
+    count: AtomicUsize,
+    entries_max: usize,
+    evicted_for_bytes: AtomicU64,
+    evicted_for_room: AtomicU64,
+}
+
+/// What the one writer of a table keeps.
+#[derive(Default)]
+struct Writer {
+    entries: usize,
+    /// Where the last search for something to evict ended.
+    hand: usize,
+}
+
+/// Room for what a look-up finds, to be used again for the next.
+#[derive(Default)]
+pub struct Room(Contents);
+
+/// Where a token stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot<'a> {
+    place: usize,
+    table: &'a Table,
+}
+
+/// A token as it was cached, at one moment.
+#[derive(Clone, Copy)]
+pub struct Cached<'a> {
+    contents: &'a Contents,
+    place: usize,
+    table: &'a Table,
+}
+
+/// For tables keyed by digest.
+pub type BuildDigestHasher = BuildHasherDefault<DigestHasher>;
+
+/// Takes a digest's own bytes for its hash.
+#[derive(Default)]
+pub struct DigestHasher(u64);
+
+// === impl DigestHasher ===
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, bytes: u64) {
+        self.0 = bytes;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Digests write one u64; whatever else is hashed still ends up somewhere.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+}
+
+// === impl Spot ===
+
+impl<'a> Spot<'a> {
+    #[inline]
+    pub fn find(table: &'a Table, sought: &Sought, room: &mut Room) -> Option<Self> {
+        let place = table.find(sought, &mut room.0)?;
+        Some(Self { place, table })
+    }
+
+    #[inline]
+    pub fn cached(self, room: &'a Room) -> Cached<'a> {
+        Cached { contents: &room.0, place: self.place, table: self.table }
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    /// The fences that cover what was found, and the revision that it was read at.
+    #[inline]
+    pub(crate) fn covered(&self) -> (Buckets, RevisionStamp) {
+        (self.0.buckets(), self.0.revision())
+    }
+}
+
+// === impl EntryCache ===
+
+impl EntryCache {
+    /// An empty cache of at most `entries_max`, which share no more than about `shared_bytes_max`. It takes memory as it
+    /// fills.
+    #[must_use]
+    pub fn new(entries_max: usize, shared_bytes_max: usize) -> Self {
+        let tables = (entries_max / TABLE_ENTRIES_MIN).clamp(1, TABLES_MAX).next_power_of_two();
+        let naming = Naming::new(tables, shared_bytes_max);
+        let names = naming.names(0);
+        let table = |_| Table::new(tables.ilog2(), names.clone());
+        Self {
+            tables: Current::new((0..tables).map(table)),
+            writers: (0..tables).map(|_| Mutex::default()).collect(),
+            naming,
+            next_to_move: AtomicUsize::new(0),
+            count: AtomicUsize::new(0),
+            entries_max,
+            evicted_for_bytes: AtomicU64::new(0),
+            evicted_for_room: AtomicU64::new(0),
+        }
+    }
+
+    /// The tables as they are.
+    #[inline]
+    pub fn tables(&self) -> InHand {
+        self.tables.in_hand()
+    }
+
+    /// True if the token was good when last seen, as far as is known at a moment, without counting as a use.
+    #[must_use]
+    pub fn knows_as_good(&self, digest: &HashedToken, now: Timestamp) -> bool {
+        let is_good = |cached: Cached<'_>| cached.standing().outcome(now, || true) == Outcome::Valid;
+        self.tables().get(digest, &mut Room::default()).is_some_and(is_good)
+    }
+
+    /// Remembers an entry in place of what was known of its token, if anything was; whether it was.
+    pub(crate) fn replace(&self, entry: &Entry) -> bool {
+        let sought = Sought::new(entry.digest());
+        let shard = self.tables().place_of(&sought);
+        let _writer = self.writers[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        Self::replace_in(self.tables().table(shard), entry)
+    }
+
+    /// The one writer's.
+    fn replace_in(table: &Table, entry: &Entry) -> bool {
+        let mut older = Contents::default();
+        let Some(place) = table.find(&Sought::new(entry.digest()), &mut older) else { return false };
+        if older.revision() <= entry.revision() {
+            let names = table.interned.intern(entry.facts(), entry.catalogue());
+            table.slot(place).replace(&Contents::of(entry, &names));
+        }
+        true
+    }
+
+    /// Remembers an entry in place of what was known of its token. A new one counts as used at `last_use`.
+    pub(crate) fn insert(&self, entry: &Entry, last_use: LastUse) {
+        let sought = Sought::new(entry.digest());
+        let shard = self.tables().place_of(&sought);
+        let mut writer = self.writers[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        self.put(shard, &mut writer, entry, last_use);
+        drop(writer);
+        self.move_others();
+    }
+
+    fn put(&self, shard: usize, writer: &mut Writer, entry: &Entry, last_use: LastUse) {
+        let table = self.renamed(shard, writer);
+        if Self::replace_in(&table, entry) {
+            return;
+        }
+        if self.count.load(Ordering::Relaxed) >= self.entries_max {
+            let Some(hand) = table.evict(writer.hand) else { return };
+            writer.hand = hand;
+            writer.entries -= 1;
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.evicted_for_room.fetch_add(1, Ordering::Relaxed);
+        }
+        let full = table.is_full_with(writer.entries + 1);
+        let table = if full { self.tables.put(shard, table.grown()) } else { table };
+        let names = table.interned.intern(entry.facts(), entry.catalogue());
+        table.put(&Contents::of(entry, &names), last_use, NEVER);
+        writer.entries += 1;
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A shard's table, moved to fresh names if the cache moves on.
+    fn renamed(&self, shard: usize, writer: &mut Writer) -> Arc<Table> {
+        let (table, names) = (self.tables().table(shard).clone(), self.naming.names(self.len()));
+        if Arc::ptr_eq(&table.interned, &names) {
+            return table;
+        }
+        let (renamed, entries) = table.renamed(names, self.naming.allowance());
+        let renamed = self.tables.put(shard, renamed);
+        let evicted = writer.entries - entries;
+        self.count.fetch_sub(evicted, Ordering::Relaxed);
+        self.evicted_for_bytes.fetch_add(evicted as u64, Ordering::Relaxed);
+        (writer.entries, writer.hand) = (entries, 0);
+        self.naming.moved();
+        renamed
+    }
+
+    /// Has more tables move with each that is written to: else those that nothing is written to would keep the old names
+    /// for good. As many as are small, or one that is large, so that nobody is held up for long.
+    fn move_others(&self) {
+        let (mut moved, mut looked_at) = (0, 0);
+        while moved < MOVED_AT_ONCE && looked_at < self.writers.len() && self.naming.is_moving() {
+            let shard = self.next_to_move.fetch_add(1, Ordering::Relaxed) % self.writers.len();
+            // Whoever writes to it at the moment moves it.
+            if let Ok(mut writer) = self.writers[shard].try_lock() {
+                self.renamed(shard, &mut writer);
+                moved += writer.entries;
+            }
+            looked_at += 1;
+        }
+    }
+
+    /// How many bytes its entries share, and what was shared before.
+    #[must_use]
+    pub fn shared_bytes(&self) -> usize {
+        let tables = self.tables();
+        let mut shared: Vec<_> = (0..self.writers.len()).map(|shard| &tables.table(shard).interned).collect();
+        shared.sort_unstable_by_key(|interned| Arc::as_ptr(interned));
+        shared.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        shared.into_iter().map(|interned| interned.bytes()).sum()
+    }
+
+    /// How many entries were evicted because they shared too many bytes.
+    #[must_use]
+    pub fn evicted_for_bytes(&self) -> u64 {
+        self.evicted_for_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many entries were evicted because it was full.
+    #[must_use]
+    pub fn evicted_for_room(&self) -> u64 {
+        self.evicted_for_room.load(Ordering::Relaxed)
+    }
+
+    /// How many it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// True if it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+// === impl Cached ===
+
+impl<'a> Cached<'a> {
+    /// The digest that is on record.
+    #[must_use]
+    pub fn digest(&self) -> HashedToken {
+        self.contents.digest()
+    }
+
+    /// The revision that it was read at.
+    #[must_use]
+    pub fn revision(&self) -> RevisionStamp {
+        self.contents.revision()
+    }
+
+    /// The fences that cover it.
+    #[must_use]
+    pub fn buckets(&self) -> Buckets {
+        self.contents.buckets()
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.contents.key_id()
+    }
+
+    /// Its account.
+    #[must_use]
+    pub fn account_id(&self) -> &'a AccountId {
+        self.table.interned.account(self.contents.names().account)
+    }
+
+    /// Whether the token is live, apart from what it holds.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.contents.standing()
+    }
+
+    /// What it holds account-wide.
+    #[must_use]
+    pub fn account_permissions(&self) -> &'a NamedSet {
+        self.table.interned.set(self.contents.names().account_permissions)
+    }
+
+    /// What it holds on each of its teams.
+    #[must_use]
+    pub fn team_permissions(&self) -> &'a NamedSet {
+        self.table.interned.set(self.contents.names().team_permissions)
+    }
+
+    /// The teams of its scope, sorted.
+    pub fn team_ids(&self) -> impl Iterator<Item = &'a TeamId> + Clone + use<'a> {
+        self.table.interned.teams(self.contents.names().teams)
+    }
+
+    /// When it was last used.
+    pub(crate) fn last_used(&self) -> Timestamp {
+        self.table.slot(self.place).last_use().time()
+    }
+
+    /// Whether it holds what it must be good for.
+    #[inline]
+    pub(crate) fn meets(&self, requirement: &Requirement<impl Borrow<str>, impl OwningTeams>) -> bool {
+        let (account, team) = (self.account_permissions().permissions(), self.team_permissions().permissions());
+        let in_scope = |team: &[u8]| self.table.interned.holds_team(self.contents.names().teams, team);
+        requirement.met_by(self.account_id().as_str(), account, team, in_scope)
+    }
+
+    /// The same as an entry of its own.
+    #[must_use]
+    pub fn to_entry(&self) -> Entry {
+        let Standing { state, account_suspended, expire_time, token_end_time } = self.standing();
+        let facts = TokenFacts {
+            key_id: self.key_id(),
+            account_id: self.account_id().clone(),
+            account_suspended,
+            state,
+            expire_time,
+            token_end_time,
+            account_permissions: *self.account_permissions().permissions(),
+            team_permissions: *self.team_permissions().permissions(),
+            team_ids: self.team_ids().cloned().collect(),
+        };
+        Entry::new(self.digest(), facts, self.account_permissions().catalogue().clone(), self.revision())
+    }
+}
+
+impl Presented for Cached<'_> {
+    fn digest(&self) -> HashedToken {
+        self.contents.digest()
+    }
+
+    fn key_id(&self) -> KeyId {
+        self.contents.key_id()
+    }
+
+    fn account_id(&self) -> AccountId {
+        Self::account_id(self).clone()
+    }
+
+    #[inline]
+    fn claim_use(&self, now: Timestamp, round: i64) -> bool {
+        self.table.slot(self.place).claim_use(now, round)
+    }
+
+    fn claim_late_report(&self, now: Timestamp) -> bool {
+        self.table.slot(self.place).claim_late_report(now)
+    }
+
+    fn drop_late_report(&self) {
+        self.table.slot(self.place).drop_late_report();
+    }
+}
+
+impl std::fmt::Debug for Cached<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cached").field("key_id", &self.key_id()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/entry_cache.rs"]
+mod tests;
