@@ -1,5 +1,4 @@
 //! The commands on a database of one's own, as an operator runs them: what they do, print and refuse.
-#![cfg(feature = "server")]
 
 mod support;
 

@@ -1,5 +1,4 @@
 //! What churn leaves behind in a replica's memory: nothing that grows with it.
-#![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail a test where they stand, as tests do")]
 
 mod support;

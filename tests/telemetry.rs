@@ -1,6 +1,5 @@
 //! Telemetry through the public door: a tonic service in the layer, a collector, and what arrives there.
 
-#![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "support/otlp_collector.rs"]

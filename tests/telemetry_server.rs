@@ -1,5 +1,4 @@
 //! What a real server exports: spans of real RPCs below their callers', metrics of the rules, and no secret in any of it.
-#![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "support/otlp_collector.rs"]

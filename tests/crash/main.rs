@@ -4,7 +4,6 @@
 //! After each restart: the chain verifies (V6); the log's changes, replayed, are exactly what the API shows, with each
 //! object's etag that of its last event (V5); every mutation that was answered is there as it was answered; and what
 //! was not answered is there completely or not at all.
-#![cfg(feature = "server")]
 
 #[path = "../support/mod.rs"]
 mod support;

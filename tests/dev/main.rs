@@ -1,5 +1,4 @@
 //! `latchkey dev` as people and programs run it: a process, its standard output, signals.
-#![cfg(feature = "server")]
 
 #[path = "../support/mod.rs"]
 mod support;

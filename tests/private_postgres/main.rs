@@ -1,6 +1,5 @@
 //! The private PostgreSQL, started for real: it works as any user, keeps its data, refuses what it must, and is never
 //! left running.
-#![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::os::unix::fs::PermissionsExt;

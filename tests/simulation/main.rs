@@ -4,7 +4,6 @@
 //! `LATCHKEY_SIM_SEEDS=N` asks for N seeds instead of a few, `LATCHKEY_SIM_FIRST_SEED=S` where to start,
 //! `LATCHKEY_SIM_AT_ONCE=N` how many histories run side by side, each on a PostgreSQL of its own,
 //! `LATCHKEY_SIM_TRACE=1` prints each operation with its time.
-#![cfg(feature = "server")]
 #![expect(clippy::disallowed_methods, reason = "other processes keep the real time, and the oracle asks when")]
 
 #[path = "../support/mod.rs"]
