@@ -52,7 +52,7 @@ pub mod counters;
 mod fake;
 pub mod fence;
 pub mod limits;
-mod miss;
+pub(crate) mod miss;
 mod planted;
 pub mod primary;
 pub mod replica;

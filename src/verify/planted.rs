@@ -1,4 +1,5 @@
-//! Mistakes that the simulation must find, made on demand; compiled only with the feature `planted-bugs`.
+//! Mistakes that the simulation or the interleaving models must find, made on demand; compiled only with the feature
+//! `planted-bugs`.
 //!
 //! Without the feature every question here is a constant `false`, and nothing of this is in the program.
 
@@ -17,6 +18,10 @@ pub(super) enum Bug {
     TwoStatementFill,
     /// A failed query is an absent token.
     ErrorIsAbsence,
+    /// The result of a flight is heard before the flight is gone.
+    HearBeforeGone,
+    /// A result is taken for fresh by every caller that waited for it.
+    TrustEveryFlight,
 }
 
 /// How far apart the halves of a mistake are: what a busy machine does now and then.
@@ -34,6 +39,8 @@ pub(super) fn planted(bug: Bug) -> bool {
             "join-without-fence" => Bug::JoinWithoutFence,
             "two-statement-fill" => Bug::TwoStatementFill,
             "error-is-absence" => Bug::ErrorIsAbsence,
+            "hear-before-gone" => Bug::HearBeforeGone,
+            "trust-every-flight" => Bug::TrustEveryFlight,
             other => panic!("there is no planted bug {other}"),
         })
     });

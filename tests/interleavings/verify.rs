@@ -3,7 +3,7 @@
 #[path = "../../src/verify/fence/ordered.rs"]
 pub mod ordered;
 
-/// In place of the product's `verify::atomic`: loom's, any ordering of which can be taken away.
+/// In place of the product's `verify::fence::atomic`: loom's, any ordering of which can be taken away.
 pub mod atomic {
     use std::cell::Cell;
 
@@ -48,5 +48,36 @@ pub mod atomic {
         if effective(ordering) != Ordering::Relaxed {
             loom::sync::atomic::fence(ordering);
         }
+    }
+}
+
+/// The product's single flight, over the types of [`sync`].
+#[path = "../../src/verify/miss/flight.rs"]
+#[allow(dead_code, reason = "the models need a part of it")]
+pub mod flight;
+#[path = "sync.rs"]
+pub mod sync;
+
+/// In place of the product's `verify::planted`: each mistake that is made on demand, chosen by a test.
+pub mod planted {
+    use std::cell::Cell;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Bug {
+        HearBeforeGone,
+        TrustEveryFlight,
+    }
+
+    thread_local! {
+        static CHOSEN: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// From now on, in this test, this mistake is made.
+    pub fn plant(bug: Option<Bug>) {
+        CHOSEN.set(bug);
+    }
+
+    pub fn planted(bug: Bug) -> bool {
+        CHOSEN.get() == Some(bug)
     }
 }

@@ -10,19 +10,22 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
 
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
     app::ports::{Registered, ReplicaRow, Replicas},
     domain::log::revision::Revision,
-    verify::replica::lease::drift_margin,
+    verify::{
+        miss::flight::{Flights, Leader},
+        replica::lease::drift_margin,
+    },
 };
 
 /// The pause after an eviction that failed.
@@ -48,10 +51,11 @@ struct Shared {
     replicas: Arc<dyn Replicas>,
     /// The number of the look that was begun last.
     begun: AtomicU64,
-    /// Held by whoever looks.
-    seen: Arc<Mutex<Seen>>,
-    /// Held by whoever evicts.
-    evicting: Arc<Mutex<()>>,
+    /// The look under way.
+    flights: Arc<Flights<(), Look>>,
+    seen: Mutex<Seen>,
+    /// Held while rows are evicted.
+    evicting: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Seen {
@@ -78,8 +82,9 @@ impl Looks {
         Self(Arc::new(Shared {
             replicas,
             begun: AtomicU64::new(0),
-            seen: Arc::new(Mutex::new(seen)),
-            evicting: Arc::new(Mutex::new(())),
+            flights: Flights::new(1),
+            seen: Mutex::new(seen),
+            evicting: Arc::default(),
         }))
     }
 
@@ -88,16 +93,24 @@ impl Looks {
         Asked(self.0.begun.load(SeqCst))
     }
 
-    /// A look that was sent after somebody asked: one that others have made since, or else a new one, for
-    /// everybody who waits for it. Whoever gives up waiting ends it for nobody.
+    /// Returns a look that was sent after `asked`: one that others have made since, or else a new one, shared by all
+    /// callers that wait for it. A caller that gives up waiting ends it for no other.
     pub async fn after(&self, asked: Asked) -> Look {
-        let mut seen = self.0.seen.clone().lock_owned().await;
-        if seen.last.number > asked.0 {
-            return seen.last.clone();
+        let answers = |look: &Look| (look.number > asked.0).then(|| look.clone());
+        if let Some(look) = answers(&self.0.seen().last) {
+            return look;
         }
-        let shared = self.0.clone();
-        let look = tokio::spawn(async move { shared.look(&mut seen).await });
-        look.await.unwrap_or(Look { number: asked.0, found: None })
+        let load = |leader: Option<Leader<(), Look>>| {
+            if let Some(leader) = leader {
+                // Before the statement is sent: who asks from now on wants a later one.
+                let number = self.0.begun.fetch_add(1, SeqCst) + 1;
+                let shared = self.0.clone();
+                tokio::spawn(async move { leader.complete(shared.look(number).await) });
+            }
+        };
+        // The number tells as much as freshness and more: a look may have been begun before this call, but after `asked`.
+        let settled = self.0.flights.settle((), true, load, |look, _fresh| answers(look)).await;
+        settled.unwrap_or(Look { number: asked.0, found: None })
     }
 }
 
@@ -125,12 +138,15 @@ impl Look {
 // === impl Shared ===
 
 impl Shared {
-    async fn look(self: &Arc<Self>, seen: &mut Seen) -> Look {
-        // Before the statement is sent: whoever asks from now on wants a later one.
-        let number = self.begun.fetch_add(1, SeqCst) + 1;
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look(self: &Arc<Self>, number: u64) -> Look {
         let found = match self.replicas.replicas().await {
             Ok(found) => {
-                self.evict(seen.renewals.lapsed(&found.rows, Instant::now()));
+                let lapsed = self.seen().renewals.lapsed(&found.rows, Instant::now());
+                self.evict(lapsed);
                 Some(found.into())
             }
             Err(error) => {
@@ -138,8 +154,9 @@ impl Shared {
                 None
             }
         };
-        seen.last = Look { number, found };
-        seen.last.clone()
+        let look = Look { number, found };
+        self.seen().last = look.clone();
+        look
     }
 
     /// Evicts rows beside the looks, for an eviction can wait long for its row. If one is under way, the

@@ -11,7 +11,7 @@ use std::sync::{
 
 use super::{
     admission::{Admission, Fare},
-    flight::{Flights, Full, Pilot},
+    flight::{Flights, Leader, Unsettled},
 };
 use crate::{
     domain::{log::revision::RevisionStamp, token::HashedToken},
@@ -46,12 +46,13 @@ pub(crate) enum LoadError {
     Overloaded,
 }
 
-type Landed = Result<Loaded, LoadError>;
+/// What a flight brings: a snapshot, or why there is none.
+type LoadResult = Result<Loaded, LoadError>;
 
 /// The way to the database.
 pub(crate) struct Misses {
     loader: Arc<Loader>,
-    flights: Arc<Flights<Landed>>,
+    flights: Arc<Flights<HashedToken, LoadResult>>,
     admission: Arc<Admission>,
 }
 
@@ -76,8 +77,7 @@ impl Misses {
     /// Loads a token for a request that has arrived, alone or together with others.
     ///
     /// `settle` says whether the request may be answered from a load, and with what. A fresh load always
-    /// may; if another may not, the next one is fresh: its flight started after the one that was waited for
-    /// had ended, hence after the request arrived.
+    /// may; if another may not, the next one is fresh ([`Flights::settle`]).
     pub async fn load<S>(
         &self,
         digests: &[HashedToken],
@@ -86,40 +86,39 @@ impl Misses {
         Counters::bump(&self.loader.counters.misses);
         let known = self.loader.knows_as_good(digests);
         let first = digests.first().expect("there is at least one pepper");
-        let mut fresh = false;
-        // Two flights settle it. The third is for one that was abandoned.
-        for _ in 0..3 {
-            let mut seat = self.flights.board(*first, known).map_err(|Full| LoadError::Overloaded)?;
-            if let Some(pilot) = seat.pilot.take() {
-                fresh = true;
-                self.fly(pilot, digests, known);
-            } else {
-                Counters::bump(&self.loader.counters.joined_flights);
+        let lead_or_share = |leader: Option<Leader<_, _>>| match leader {
+            Some(leader) => self.lead(leader, digests, known),
+            None => Counters::bump(&self.loader.counters.joined_flights),
+        };
+        let judge = |result: &LoadResult, fresh| match result {
+            Ok(loaded) => {
+                let loaded = Loaded { fresh, ..loaded.clone() };
+                settle(&loaded).map(|settled| Ok((loaded, settled)))
             }
-            if let Some(landed) = seat.arrive().await {
-                let loaded = Loaded { fresh, ..landed? };
-                if let Some(settled) = settle(&loaded) {
-                    return Ok((loaded, settled));
-                }
-            }
-            fresh = true;
-        }
-        Err(LoadError::Unavailable)
+            Err(error) => Some(Err(*error)),
+        };
+        let settled = self.flights.settle(*first, known, lead_or_share, judge).await;
+        settled.unwrap_or_else(|unsettled| {
+            Err(match unsettled {
+                Unsettled::Full => LoadError::Overloaded,
+                Unsettled::Abandoned => LoadError::Unavailable,
+            })
+        })
     }
 
-    /// Sends the query and lands what it says; if it is not admitted, lands that at once.
-    fn fly(&self, pilot: Pilot<Landed>, digests: &[HashedToken], known: bool) {
+    /// Sends the query and completes the flight with its result; if it is not admitted, completes it with that at once.
+    fn lead(&self, leader: Leader<HashedToken, LoadResult>, digests: &[HashedToken], known: bool) {
         let fare = if known { None } else { self.admission.enter(&*self.loader.replica.clock) };
         if fare.is_none() && !known {
-            return pilot.land(Err(LoadError::Overloaded));
+            return leader.complete(Err(LoadError::Overloaded));
         }
         let (loader, digests) = (self.loader.clone(), digests.to_vec());
         tokio::spawn(async move {
-            let landed = loader.load(&digests).await.ok_or(LoadError::Unavailable);
-            if let (Ok(loaded), Some(fare)) = (&landed, fare) {
+            let result = loader.load(&digests).await.ok_or(LoadError::Unavailable);
+            if let (Ok(loaded), Some(fare)) = (&result, fare) {
                 loader.settle(fare, loaded);
             }
-            pilot.land(landed);
+            leader.complete(result);
         });
     }
 }

@@ -1,6 +1,10 @@
 //! Asks the database for what memory cannot answer, once for all that ask.
 
 pub(super) mod admission;
-pub(super) mod flight;
+pub(crate) mod flight;
+#[cfg(test)]
+#[path = "tests/flight.rs"]
+mod flight_tests;
 pub(super) mod loader;
 pub(super) mod refresh;
+mod sync;

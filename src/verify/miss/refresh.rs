@@ -1,19 +1,23 @@
 //! Reading the catalogue again for a request, once for all who ask at that moment: a client that names a
 //! permission which does not exist costs one statement at a time, however often it calls.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::Arc;
 
-use tokio::{sync::Mutex, time::timeout};
+use tokio::time::timeout;
 
+use super::flight::{Flights, Leader};
 use crate::verify::{primary::Unavailable, replica::state::Replica};
 
-/// The turns of reading it.
-#[derive(Default)]
-pub(crate) struct Refreshes {
-    /// The number of the reading that was begun last.
-    begun: AtomicU64,
-    /// The number of the last one that succeeded; held by whoever reads.
-    done: Mutex<u64>,
+/// `None` if the catalogue was read, or else why it was not.
+type RefreshFailure = Option<Arc<dyn std::error::Error + Send + Sync>>;
+
+/// The readings of it, one at a time.
+pub(crate) struct Refreshes(Arc<Flights<(), RefreshFailure>>);
+
+impl Default for Refreshes {
+    fn default() -> Self {
+        Self(Flights::new(1))
+    }
 }
 
 impl Refreshes {
@@ -21,29 +25,57 @@ impl Refreshes {
     ///
     /// # Errors
     /// [`Unavailable`] if it cannot be read in time.
-    pub async fn refresh(&self, replica: &Replica) -> Result<(), Unavailable> {
-        let asked = self.begun.load(SeqCst);
-        let turn = async {
-            let mut done = self.done.lock().await;
-            if *done > asked {
-                return Ok(());
+    pub async fn refresh(&self, replica: &Arc<Replica>) -> Result<(), Unavailable> {
+        let load = |leader: Option<Leader<_, _>>| {
+            if let Some(leader) = leader {
+                let replica = replica.clone();
+                tokio::spawn(async move { leader.complete(read(&replica).await) });
             }
-            let number = self.begun.fetch_add(1, SeqCst) + 1;
-            // Before it is sent: what is read later may be of a later epoch, never of an earlier one.
-            let epoch = replica.applied.stamp().map_or(0, |applied| applied.revision().epoch);
-            let catalogue = replica.primary.refresh().await?;
-            replica.adopt(epoch, catalogue);
-            *done = number;
-            Ok(())
         };
-        let read = timeout(replica.limits.miss_timeout, turn).await;
-        read.unwrap_or_else(|elapsed| Err(Unavailable(Box::new(elapsed))))
+        let refreshed = self.0.settle((), true, load, |failure, fresh| fresh.then(|| failure.clone()));
+        match timeout(replica.limits.miss_timeout, refreshed).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(failure))) => Err(Unavailable(Box::new(failure))),
+            Ok(Err(_)) => Err(Unavailable("every reading of the catalogue was given up".into())),
+            Err(elapsed) => Err(Unavailable(Box::new(elapsed))),
+        }
+    }
+}
+
+async fn read(replica: &Replica) -> RefreshFailure {
+    // Before it is sent: what is read later may be of a later epoch, never of an earlier one.
+    let epoch = replica.applied.stamp().map_or(0, |applied| applied.revision().epoch);
+    match timeout(replica.limits.miss_timeout, replica.primary.refresh()).await {
+        Ok(Ok(catalogue)) => {
+            replica.adopt(epoch, catalogue);
+            None
+        }
+        Ok(Err(Unavailable(cause))) => Some(cause.into()),
+        Err(elapsed) => Some(Arc::new(elapsed)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::verify::fake::{Call, FakePrimary, World};
+
+    #[tokio::test]
+    async fn a_reading_that_fails_is_read_again_for_those_who_asked_while_it_ran() {
+        let world = World::new();
+        let held = world.primary.hold_only(Call::Catalogue);
+        world.primary.database().lose_reply_to = Some(Call::Catalogue);
+        let ask = || {
+            let verifier = world.verifier.clone();
+            tokio::spawn(async move { verifier.refresh_catalogue().await.map(drop) })
+        };
+        let first = ask();
+        FakePrimary::settle().await;
+        let later = ask();
+        FakePrimary::settle().await;
+        held.add_permits(100);
+        assert!(first.await.expect("no panic").is_err());
+        assert!(later.await.expect("no panic").is_ok());
+    }
 
     #[tokio::test]
     async fn those_who_ask_at_once_share_a_reading_that_none_of_them_is_too_late_for() {
