@@ -89,7 +89,7 @@ async fn v1_whoever_applies_a_catalogue_is_told_when_a_replica_has_not_confirmed
         let ended = run(&database.app_url, &apply);
         let told = ended.stderr.clone();
         assert!(ended.success().contains(what));
-        assert!(told.contains("1 have not confirmed") && told.contains("again"), "{told}");
+        assert!(told.contains("1 replica has not confirmed") && told.contains("again"), "{told}");
     }
     let validated = run(&database.app_url, &[&apply[..], &["--validate-only"]].concat());
     assert!(!validated.stderr.contains("confirmed"), "{}", validated.stderr);

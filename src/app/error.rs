@@ -73,7 +73,7 @@ pub enum Error {
     #[error("overloaded")]
     Overloaded,
     /// The caller, its account or all together have as much waiting or open as the bound allows.
-    #[error("`{}` allows {} at once: come back later", .0.name, .0.max)]
+    #[error("`{}` allows {} at once; retry later", .0.name, .0.max)]
     ShareExceeded(Bound),
     /// This release does not offer it.
     #[error("{0} is not offered by this release")]

@@ -8,19 +8,19 @@ use crate::settings::Flags;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "A replica that finds another history in the database than the one it followed answers UNAVAILABLE:\n\
-                  events that it had applied are gone, or others are in their place. That happens after a fail-over to\n\
-                  a standby that had not received everything, or after a restore from a backup. The same holds for every replica if\n\
-                  the database is another one than its log was written in, by its system identifier, timeline or oid: restored\n\
-                  from a dump or a base backup, copied, promoted, or upgraded with pg_upgrade.\n\n\
-                  Before you accept, find out which database has the right history, make sure that no other one takes\n\
-                  writes, and that every replica's database_url leads to it. Look at what was lost: keys that were\n\
-                  revoked, disabled or rotated in the lost events are live again, and must be revoked again. Keys\n\
-                  minted in them are UNKNOWN.\n\n\
-                  Accepting appends the event `history.accepted`, which starts a new epoch: every revision from then on\n\
-                  is above all earlier ones. All replicas drop what they remember and follow the accepted history, within\n\
-                  a second or two and without a restart. On a healthy database it costs them their caches, and no more.\n\
-                  It asks nothing, and can be repeated."
+    after_help = "A replica answers UNAVAILABLE when the database's history is not the one that it followed: events that it had\n\
+                  applied are missing or different. This happens after a failover to a standby that had not received\n\
+                  everything, or after a restore from a backup. Every replica does so when the database is not the one that\n\
+                  its log was written in, judged by system identifier, timeline and oid: after a restore from a dump or a\n\
+                  base backup, a copy, a promotion, or an upgrade with pg_upgrade.\n\n\
+                  Before you accept, find out which database has the right history, and make sure that no other database takes\n\
+                  writes and that the database_url of every replica points to it. Check what was lost: keys that were revoked,\n\
+                  disabled or rotated in the lost events are live again and must be revoked again. Tokens minted in the lost\n\
+                  events are UNKNOWN.\n\n\
+                  Accepting appends the event `history.accepted`, which starts a new epoch: every later revision is higher than\n\
+                  all earlier ones. All replicas drop their caches and follow the accepted history within a second or two,\n\
+                  without a restart. On a healthy database, accepting costs only the caches. The command does not ask for\n\
+                  confirmation, and can be repeated."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     with_telemetry(settings.log(), async |_| {
         let accepted = offline::open(&settings).await?.accept_history().await?;
         let (before, after) = (accepted.before, accepted.after);
-        Ok(say(format_args!("the history is accepted: the revision was {before} and is {after}"))?)
+        Ok(say(format_args!("history accepted: the revision was {before} and is {after}"))?)
     })
     .await
 }

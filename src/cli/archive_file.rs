@@ -70,9 +70,10 @@ impl ArchiveReader {
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let mut lines = BufReader::new(File::open(path).map_err(at(path))?);
         let header = line::<Header>(path, &mut lines, 1)?.filter(|header| header.format == FORMAT);
-        let header = header.ok_or_else(|| format!("{}: is no archive of events ({FORMAT})", path.display()))?;
+        let header =
+            header.ok_or_else(|| format!("{}: not an archive of events (expected format {FORMAT})", path.display()))?;
         if header.through.number <= header.after.number {
-            return Err(format!("{}: has no events", path.display()).into());
+            return Err(format!("{}: contains no events", path.display()).into());
         }
         Ok(Self { path: path.to_owned(), lines, header })
     }

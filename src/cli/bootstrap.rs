@@ -18,14 +18,14 @@ use crate::{
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "The token is printed once, alone, on standard output. Keep it as you keep a root password; delete the key \
-                        (DeleteApiKey in account `system`) when it is no longer needed."
+    after_help = "The token is printed once, on its own, to standard output. Guard it like a root password, and delete the \
+                  key (DeleteApiKey in account `system`) when it is no longer needed. The command can be repeated."
 )]
 pub(super) struct Args {
-    /// The key's name, to tell it from others.
+    /// Name of the key, to tell it from others.
     #[arg(long, default_value = "operator")]
     name: String,
-    /// Let the key expire after so many hours; never if left out.
+    /// Expire the key after this many hours; it never expires if omitted.
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..))]
     ttl_hours: Option<u32>,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let token = minted.token.ok_or("no token was minted")?;
         let mut out = stdout().lock();
         let printed = writeln!(out, "{}", token.reveal()).and_then(|()| out.flush());
-        Ok(printed.map_err(|error| format!("the token could not be printed, so delete {key_id}: {error}"))?)
+        Ok(printed.map_err(|error| format!("cannot print the token, so delete {key_id}: {error}"))?)
     })
     .await
 }

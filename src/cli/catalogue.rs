@@ -17,16 +17,16 @@ use crate::{
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Replace the catalogue by that of a TOML file: the whole of it, retired permissions included.
+    /// Replace the whole catalogue, retired permissions included, with that of a TOML file.
     Apply(Args),
 }
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The catalogue; deploy/catalogue.toml is an example.
+    /// The catalogue; see deploy/catalogue.toml for an example.
     #[arg(value_name = "FILE.toml")]
     file: PathBuf,
-    /// Check the file against the database and change nothing.
+    /// Check the file against the database without changing anything.
     #[arg(long)]
     validate_only: bool,
     #[command(flatten)]
@@ -63,10 +63,10 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
 
 /// What to do about replicas that have not confirmed it.
 fn not_everywhere(Propagation { revision, pending_replicas, .. }: &Propagation) -> String {
+    let replicas = if *pending_replicas == 1 { "replica has" } else { "replicas have" };
     format!(
-        "but not yet on every replica: {pending_replicas} have not confirmed revision {revision}, and may answer by the \
-         catalogue before it until they do, or until their lease and their stale_max_ms are over; apply the same file \
-         again to wait again"
+        "warning: {pending_replicas} {replicas} not confirmed revision {revision} and may use the previous catalogue until \
+         then, or until the end of their lease_ms and stale_max_ms; apply the same file again to wait again"
     )
 }
 
@@ -74,7 +74,7 @@ fn not_everywhere(Propagation { revision, pending_replicas, .. }: &Propagation) 
 /// errors as they are.
 fn in_terms_of_the_file(error: Error, file: &Path, names: &[String]) -> Failure {
     let Error::Rule(RuleError::Invalid(violations)) = error else { return error.into() };
-    let mut text = format!("{} is not a catalogue that can be applied:", file.display());
+    let mut text = format!("{} cannot be applied:", file.display());
     for violation in violations {
         let field = violation.field.trim_start_matches("catalogue.");
         let index = field.strip_prefix("permissions[").and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());

@@ -59,7 +59,7 @@ struct RoleEntry {
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueFileError {
     /// Not TOML, or an unknown or missing key; says where.
-    #[error("the file is not a catalogue: {0}")]
+    #[error("not a catalogue: {0}")]
     Toml(#[from] toml::de::Error),
     /// Values of the wrong shape.
     #[error("{0}")]
@@ -98,7 +98,7 @@ fn role(field: &str, entry: &RoleEntry) -> Result<Role, Error> {
         (false, _) => RolePermissions::Named(names),
         (true, true) => RolePermissions::Everything,
         (true, false) => {
-            return Err(Error::field(format!("{field}.permissions"), "must be left out with all_permissions"));
+            return Err(Error::field(format!("{field}.permissions"), "must be omitted if all_permissions is set"));
         }
     };
     let display_name = entry.display_name.clone();

@@ -5,9 +5,9 @@ use crate::settings::{Effective, Flags};
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Each setting is taken from the first that has it: its flag, its LATCHKEY_... variable, the TOML file of --config \
-                  or LATCHKEY_CONFIG, its default. Every problem is named, and the exit status is 0 if there is none. \
-                  The database is not asked."
+    after_help = "Each setting comes from the first of these that has it: its flag, its LATCHKEY_... environment variable, the \
+                  TOML file (--config or LATCHKEY_CONFIG), its default. All problems are reported at once; the exit status is \
+                  0 if there are none. The database is not contacted."
 )]
 pub(super) struct Args {
     #[command(flatten)]

@@ -16,13 +16,13 @@ use crate::{
 #[derive(clap::Args)]
 #[command(
     after_help = "Erases what people typed: names and display names in past events, and the names, comments and metadata of\n\
-                  keys that are deleted. Name one object, or only the account for everything of it. The chain of events\n\
-                  verifies as before, since it covers salted commitments to that text and not the text; the erasure is an\n\
-                  event itself. What is live keeps its names: edit or delete it first. Ids are not erased, nor is what is in\n\
-                  backups and in events that a release without commitments wrote. It can be repeated."
+                  deleted keys. Name one object, or only the account to erase everything in it. The chain of events still\n\
+                  verifies, because it covers salted commitments to the text and not the text itself; the erasure is recorded\n\
+                  as an event. Live objects keep their names: edit or delete them first. Ids are not erased, nor is text in\n\
+                  backups or in events written by releases without commitments. The command can be repeated."
 )]
 pub(super) struct Args {
-    /// The account.
+    /// The account that the text belongs to.
     #[arg(long, value_name = "ID")]
     account_id: String,
     #[command(flatten)]
@@ -34,16 +34,16 @@ pub(super) struct Args {
 #[derive(clap::Args)]
 #[group(multiple = false)]
 struct Of {
-    /// Of one key.
+    /// Erase only the text of this key.
     #[arg(long, value_name = "ID")]
     key_id: Option<String>,
-    /// Of one user.
+    /// Erase only the text of this user.
     #[arg(long, value_name = "ID")]
     user_id: Option<String>,
-    /// Of one team.
+    /// Erase only the text of this team.
     #[arg(long, value_name = "ID")]
     team_id: Option<String>,
-    /// Of one role.
+    /// Erase only the text of this role.
     #[arg(long, value_name = "ID")]
     role_id: Option<String>,
 }

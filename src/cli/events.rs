@@ -23,28 +23,29 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Write the oldest events to a file and remove them from the log, the rest of which verifies as before.
+    /// Write the oldest events to a file and remove them from the log; the rest still verifies.
     Archive(ArchiveArgs),
-    /// Verify the chain of archived events, without a database: in each file, and from file to file.
+    /// Verify the chain of archived events without a database, within each file and across files.
     Verify(VerifyArgs),
 }
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Run it as the owner of the tables, as `latchkey migrate`: the role of a server cannot delete events. Servers go on\n\
-                  meanwhile. The file has a header and a line for each event, with the exact bytes that the chain hashes; what\n\
-                  people typed is not in it, only the commitments to it, and is removed with the events (events that a\n\
-                  release without commitments wrote have it in their bytes). The chain is verified on the way, and nothing is removed\n\
-                  before the file is on disk.\n\n\
-                  The last events stay, and those that a replica has not applied: the end that was reached is printed. A replica that\n\
-                  was cut off, and had applied less than what is archived, answers UNAVAILABLE until it is started again.\n\n\
-                  If it is interrupted while it removes events, run it again with another file: what is in the log still is\n\
-                  archived again. Keep both files; `latchkey events verify` takes files that overlap."
+    after_help = "Run this as the owner of the tables, like `latchkey migrate`: the role of a server cannot delete events. Servers\n\
+                  keep running meanwhile. The file has a header and one line per event, with the exact bytes that the chain\n\
+                  hashes. Text that people typed is not in the file, only the commitments to it, and is removed with the events\n\
+                  (events written by releases without commitments have the text in their bytes). The chain is verified on the\n\
+                  way, and nothing is removed before the file is on disk.\n\n\
+                  The most recent events stay, and so do those that a replica has not applied: the last event archived is\n\
+                  printed. A replica that was cut off before it had applied what is archived answers UNAVAILABLE until it is\n\
+                  restarted.\n\n\
+                  If the command is interrupted while it removes events, run it again with another file: what is still in the log\n\
+                  is archived again. Keep both files; `latchkey events verify` accepts files that overlap."
 )]
 pub(super) struct ArchiveArgs {
     #[command(flatten)]
     until: Until,
-    /// The file; it must not be there yet.
+    /// The file to write; it must not exist yet.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// How many of the last events stay.
@@ -60,22 +61,23 @@ struct Until {
     /// Archive the events before this one.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
     before: Option<i64>,
-    /// Archive the events that are older than so many days.
+    /// Archive the events older than this many days.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     older_than_days: Option<u32>,
 }
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Every hash is computed again, every file must go on where another one ends or overlaps it, and what they share must be\n\
-                  the same. The first event that does not fit is named. With --against-database the chain must also have\n\
-                  the link that the database keeps of it, so that the files and the log are one chain; any role of Latchkey may ask."
+    after_help = "Recomputes every hash. Every file must continue where another one ends, or overlap it, and overlapping parts must\n\
+                  be identical. The first event that does not fit is reported. With --against-database, the chain must also\n\
+                  contain the link to it that the database keeps, so that the files and the log are one chain; any Latchkey\n\
+                  role may run this."
 )]
 pub(super) struct VerifyArgs {
     /// The files, in any order.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Compare with the database of `database_url`.
+    /// Compare with the database at `database_url`.
     #[arg(long)]
     against_database: bool,
     #[command(flatten)]
@@ -109,10 +111,10 @@ async fn run_archive(archiver: &mut Archiver, args: &ArchiveArgs) -> Result<(), 
     };
     let last = wanted.min(most);
     if wanted > most {
-        say(format_args!("{because}: of the events up to {wanted}, those up to {} can be archived", most.max(0)))?;
+        say(format_args!("{because}: of the events up to {wanted}, only those up to {} can be archived", most.max(0)))?;
     }
     if last <= after.number {
-        return Ok(say(format_args!("nothing to archive: the events up to {} are archived already", after.number))?);
+        return Ok(say(format_args!("nothing to archive: the events up to {} are already archived", after.number))?);
     }
     let missing = || format!("event {last} is missing: nothing was archived; see VerifyEventChain");
     let through = archiver.at(last).await?.ok_or_else(missing)?;
@@ -134,7 +136,7 @@ async fn run_archive(archiver: &mut Archiver, args: &ArchiveArgs) -> Result<(), 
     }
     let (first, path) = (after.number + 1, args.output.display());
     Ok(say(format_args!(
-        "archived the events {first} to {last} in {path}; the log goes on after {}",
+        "archived the events {first} to {last} in {path}; the log continues after {}",
         through.revision()
     ))?)
 }
@@ -173,7 +175,7 @@ async fn write(archiver: &mut Archiver, mut writer: ArchiveWriter, header: &Head
 
 fn interrupted(error: &archive::ArchiveError, anchor: &Anchor, path: &Path) -> String {
     format!(
-        "{error}: the events up to {} were removed, and more are in {}; run it again with another file, and keep both",
+        "{error}: the events up to {} were removed, and {} holds more than those; run the command again with another file, and keep both",
         anchor.number,
         path.display()
     )
@@ -196,7 +198,7 @@ async fn run_verify(args: VerifyArgs) -> Result<(), Failure> {
         if anchor.number < start.number || anchor.number > last {
             let (first, number) = (start.number + 1, anchor.number);
             let problem =
-                format!("the database was archived up to event {number}, and the files have {first} to {last}");
+                format!("the database was archived up to event {number}, but the files hold {first} to {last}");
             return Err(problem.into());
         }
         links.add(&anchor, "the database")?;
@@ -216,7 +218,7 @@ async fn run_verify(args: VerifyArgs) -> Result<(), Failure> {
     if start.number > 0 {
         let revision = start.revision();
         say(format_args!(
-            "the events before {first} are in none of the files: the hash of {revision} was taken as it stands"
+            "the events before {first} are in none of the files: the hash of {revision} is taken as given"
         ))?;
     }
     let with = if args.against_database { ", and with the database" } else { "" };

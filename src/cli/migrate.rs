@@ -8,12 +8,12 @@ use crate::{settings, store::migrate};
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Run it as the role that owns the tables; `latchkey serve` then runs as the application's role, \
-                        which can read and append events but never change or delete them. A role that this command creates \
-                        cannot log in yet: ALTER ROLE latchkey_app LOGIN PASSWORD '...'; Running it again changes nothing."
+    after_help = "Run this as the role that owns the tables; `latchkey serve` then runs as the application role, which can \
+                  read and append events but never change or delete them. A role that this command creates cannot log in \
+                  until you run: ALTER ROLE latchkey_app LOGIN PASSWORD '...'. Running the command again changes nothing."
 )]
 pub(super) struct Args {
-    /// The role that `latchkey serve` connects as; created without login if it is missing.
+    /// The role that `latchkey serve` connects as; created without login if missing.
     #[arg(long, value_name = "ROLE", default_value = "latchkey_app")]
     app_role: String,
     #[command(flatten)]
@@ -27,7 +27,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let progress = |name: &str| drop(say(format_args!("running {name}")));
         let applied = migrate::migrate(settings.database_url.expose(), &args.app_role, progress).await?;
         let (count, role) = (applied.len(), &args.app_role);
-        Ok(say(format_args!("the schema is up to date ({count} migrations run); role {role} has its privileges"))?)
+        Ok(say(format_args!(
+            "the schema is up to date ({count} migrations run); role {role} has the privileges it needs"
+        ))?)
     })
     .await
 }

@@ -28,9 +28,10 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
     name = "latchkey",
     version,
     about = "Owns API keys: who may mint them, what they may do, and whether a bearer token is good right now.",
-    after_help = "Start with `latchkey dev`: a private PostgreSQL, a demo account, the server, and grpcurl lines to paste.\n\
-                  On a database of your own: `latchkey migrate`, `latchkey catalogue apply FILE`, `latchkey bootstrap`,\n\
-                  then `latchkey serve`. Settings come from a TOML file, LATCHKEY_... variables and flags: see `latchkey check-config --help`."
+    after_help = "Start with `latchkey dev`: a private PostgreSQL, a demo account, the server, and grpcurl commands to paste.\n\
+                  On your own database, run `latchkey migrate`, `latchkey catalogue apply FILE`, `latchkey bootstrap` and\n\
+                  then `latchkey serve`. Settings come from a TOML file, LATCHKEY_... environment variables and flags: see\n\
+                  `latchkey check-config --help`."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -39,25 +40,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the server on a database of your own.
+    /// Run the server on your own database.
     Serve(serve::Args),
     /// Run everything on a private PostgreSQL, with a demo account, until Ctrl-C.
     Dev(dev::Args),
-    /// Bring the database's schema and the application role's privileges up to date.
+    /// Bring the database schema and the application role's privileges up to date.
     Migrate(migrate::Args),
-    /// Mint a key that holds system.operate: the first one, or the way back in. Repeatable.
+    /// Mint a key that holds system.operate: the first one, or another when all others are lost.
     Bootstrap(bootstrap::Args),
-    /// Change the catalogue of permissions.
+    /// Change the permission catalogue.
     #[command(subcommand)]
     Catalogue(catalogue::Command),
-    /// Accept the database's history after a fail-over or a restore, so that replicas follow it.
+    /// Accept the database's history after a failover or a restore, so that replicas follow it.
     AcceptHistory(accept_history::Args),
-    /// Erase what people typed from past events and from what is deleted.
+    /// Erase the text that people typed from past events and deleted objects.
     ErasePersonalData(erase_personal_data::Args),
-    /// Archive the beginning of the log of events, and verify archives.
+    /// Archive the oldest events, and verify archives.
     #[command(subcommand)]
     Events(events::Command),
-    /// Check the settings and print them as they are in force, secrets redacted.
+    /// Check the settings and print the values in effect, with secrets redacted.
     CheckConfig(check_config::Args),
 }
 

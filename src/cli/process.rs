@@ -43,7 +43,7 @@ impl StopSignals {
     pub(super) async fn hurried<T>(&mut self, stopping: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::select! {
             stopped = stopping => Ok(stopped),
-            () = self.next() => Err("stopped at once, by a second signal: running calls were cut".into()),
+            () = self.next() => Err("stopped immediately by a second signal; running calls were cut off".into()),
         }
     }
 }
@@ -122,7 +122,7 @@ fn report(failure: &(dyn Error + 'static)) -> String {
     while let Some(source) = cause {
         let said = source.to_string();
         if !last.contains(&said) {
-            text.push_str("\n  because: ");
+            text.push_str("\n  caused by: ");
             text.push_str(&said);
             last = said;
         }
@@ -147,7 +147,7 @@ mod tests {
         let text = report(&chain);
         assert_eq!(
             text,
-            "latchkey: it failed\n  because: cannot connect: refused\n  because: the disk\n  because: refused"
+            "latchkey: it failed\n  caused by: cannot connect: refused\n  caused by: the disk\n  caused by: refused"
         );
     }
 }

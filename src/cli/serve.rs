@@ -14,8 +14,9 @@ use crate::{
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Migrate the database first (`latchkey migrate`). Health (grpc.health.v1) says SERVING while the server can \
-                  answer. SIGTERM or Ctrl-C stops it: running calls get the drain time; a second signal cuts them."
+    after_help = "Migrate the database first (`latchkey migrate`). The health service (grpc.health.v1) reports SERVING while \
+                  the server can answer. SIGTERM or Ctrl-C stops the server: running calls get `drain_timeout_s` to finish; a \
+                  second signal cuts them off."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -38,7 +39,7 @@ async fn serve(settings: &Settings, metrics: Arc<Metrics>, signals: &mut StopSig
         () = signals.next() => Ok(()),
         ended = server.ended() => Err(ended.into()),
     };
-    tracing::info!("stopping: running calls are given time to end");
+    tracing::info!("stopping: waiting for running calls to finish");
     signals.hurried(server.stop()).await?;
     result
 }

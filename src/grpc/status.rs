@@ -194,7 +194,7 @@ impl Refusal {
     /// Too many calls of a method that takes no caller are open.
     #[must_use]
     pub fn too_many_open() -> Self {
-        let message = "too many calls of this method are open: come back later";
+        let message = "too many open calls of this method; retry later";
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
@@ -314,7 +314,7 @@ impl From<Error> for Refusal {
                 refusal.with("archived_through", archived_through).with("first_revision", first)
             }
             Error::Overloaded => {
-                let message = "the server sheds load: come back later";
+                let message = "server overloaded; retry later";
                 Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
             }
             Error::ShareExceeded(Bound { name, max }) => {

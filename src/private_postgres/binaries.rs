@@ -58,18 +58,18 @@ impl Binaries {
             return None;
         }
         if !folder.join("initdb").is_file() {
-            return Some(Err("it has postgres but no initdb".to_owned()));
+            return Some(Err("it contains postgres but no initdb".to_owned()));
         }
         let output = Command::new(&postgres).arg("--version").stdin(Stdio::null()).output();
         let text = match output {
             Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
             Ok(output) => return Some(Err(format!("postgres --version failed ({})", output.status))),
-            Err(_) => return Some(Err("its postgres cannot be run".to_owned())),
+            Err(_) => return Some(Err("its postgres cannot be executed".to_owned())),
         };
         Some(match parse_major(&text) {
             Some(major) if (MAJOR_MIN..=MAJOR_MAX).contains(&major) => Ok(Self { folder: folder.to_owned(), major }),
-            Some(_) => Err(format!("{text} is not one of the versions {MAJOR_MIN} to {MAJOR_MAX}")),
-            None => Err(format!("its version is not understood: {text}")),
+            Some(_) => Err(format!("{text} is not a version from {MAJOR_MIN} to {MAJOR_MAX}")),
+            None => Err(format!("cannot parse its version: {text}")),
         })
     }
 }
@@ -101,7 +101,7 @@ impl Search {
     /// As [`find`].
     pub fn all(&self) -> Result<Vec<Binaries>, Error> {
         if let Some(folder) = &self.explicit {
-            let probed = Binaries::probe(folder).unwrap_or_else(|| Err("it holds no postgres".to_owned()));
+            let probed = Binaries::probe(folder).unwrap_or_else(|| Err("it contains no postgres".to_owned()));
             return match probed {
                 Ok(binaries) => Ok(vec![binaries]),
                 Err(why) => Err(Error::BinariesUnusable { folder: folder.clone(), why }),

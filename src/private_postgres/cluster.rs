@@ -122,7 +122,7 @@ pub(super) async fn run(
         if !(port_lost && watchdog.postgres_ended() && attempt < PORT_ATTEMPTS_MAX) {
             return Err(Error::NotStarted { why, log, tail });
         }
-        tracing::info!(port, "the port was taken by another program, trying another one");
+        tracing::info!(port, "the port was taken by another program: trying another one");
         attempt += 1;
     }
 }
@@ -131,7 +131,7 @@ async fn ready(folder: &Folder, watchdog: &mut Watchdog) -> Result<(), String> {
     let waited = tokio::time::timeout(READY_WAIT, async {
         while !folder.postmaster_ready() {
             if watchdog.postgres_ended() {
-                return Err("it ended".to_owned());
+                return Err("it exited".to_owned());
             }
             tokio::time::sleep(POLL).await;
         }

@@ -17,7 +17,7 @@ pub enum Error {
          Install one:\n\
          \x20 Debian, Ubuntu: apt-get install postgresql\n\
          \x20 macOS:          brew install postgresql@{MAJOR_MAX}\n\
-         or set LATCHKEY_POSTGRES_BIN to the folder that holds its initdb and postgres."
+         or set LATCHKEY_POSTGRES_BIN to the folder that contains initdb and postgres."
     )]
     BinariesMissing {
         /// What was found and refused, one `; `-led clause each; empty when nothing was.
@@ -26,8 +26,8 @@ pub enum Error {
 
     /// `LATCHKEY_POSTGRES_BIN` names something unusable.
     #[error(
-        "LATCHKEY_POSTGRES_BIN is {}, which is not usable: {why}; it must be the bin folder of a PostgreSQL \
-         {MAJOR_MIN} to {MAJOR_MAX} server, holding initdb and postgres", folder.display()
+        "LATCHKEY_POSTGRES_BIN is {}, which cannot be used: {why}; it must be the folder of a PostgreSQL server \
+         ({MAJOR_MIN} to {MAJOR_MAX}) that contains initdb and postgres", folder.display()
     )]
     BinariesUnusable {
         /// The folder that was named.
@@ -51,7 +51,7 @@ pub enum Error {
     /// PostgreSQL refuses to run as root, and the user it runs as instead cannot get to the data folder.
     #[error(
         "PostgreSQL runs as the user {user} (it refuses to run as root), and {user} cannot enter the folder {}; \
-         choose another --data-dir, below folders that every user may enter", folder.display()
+         choose a --data-dir whose parent folders every user may enter", folder.display()
     )]
     NotTraversable {
         /// The user PostgreSQL would run as.
@@ -61,12 +61,12 @@ pub enum Error {
     },
 
     /// Running as root, and there is nobody to drop to.
-    #[error("PostgreSQL refuses to run as root, and this machine has neither a user postgres nor a user nobody")]
+    #[error("PostgreSQL refuses to run as root, and this machine has neither a user `postgres` nor a user `nobody`")]
     NoUnprivilegedUser,
 
     /// Another process has a PostgreSQL on this folder.
     #[error(
-        "the folder {} is in use by another running Latchkey (process {pid}); stop that one, or choose another \
+        "the folder {} is in use by another running Latchkey (process {pid}); stop that process, or choose another \
          --data-dir", folder.display()
     )]
     InUse {
@@ -78,8 +78,8 @@ pub enum Error {
 
     /// A PostgreSQL left over from an earlier run would not stop.
     #[error(
-        "a PostgreSQL of an earlier run (process {pid}) still has the folder {} open and does not stop; end it, \
-         then try again", folder.display()
+        "PostgreSQL from an earlier run (process {pid}) still uses the folder {} and does not stop; stop it and try \
+         again", folder.display()
     )]
     Orphan {
         /// The data folder.
@@ -90,7 +90,7 @@ pub enum Error {
 
     /// The cluster belongs to another major version.
     #[error(
-        "the folder {} holds a cluster of PostgreSQL {cluster}, and this machine has PostgreSQL {installed}; install \
+        "the folder {} contains a PostgreSQL {cluster} cluster, but this machine has PostgreSQL {installed}; install \
          PostgreSQL {cluster}, or choose another --data-dir", folder.display()
     )]
     MajorVersion {
@@ -104,8 +104,8 @@ pub enum Error {
 
     /// The cluster is there, the password that opens it is not.
     #[error(
-        "the folder {} holds a PostgreSQL cluster but not the password file {}; restore that file, or remove the \
-         folder to start afresh", folder.display(), file.display()
+        "the folder {} contains a PostgreSQL cluster but its password file {} is missing; restore that file, or \
+         delete the folder to start from scratch", folder.display(), file.display()
     )]
     PasswordLost {
         /// The data folder.
@@ -125,7 +125,7 @@ pub enum Error {
     },
 
     /// `initdb` failed.
-    #[error("initdb could not make a cluster in {}: {said}", folder.display())]
+    #[error("initdb could not create a cluster in {}: {said}", folder.display())]
     Initdb {
         /// The data folder.
         folder: PathBuf,
@@ -174,7 +174,7 @@ pub enum Error {
     },
 
     /// The system's random source failed.
-    #[error("the system gives no random numbers")]
+    #[error("the system's random number generator failed")]
     Random {
         /// The system's reason.
         #[source]
@@ -192,7 +192,7 @@ fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::ReadOnlyFilesystem => ": the disk is read-only; choose another --data-dir",
         io::ErrorKind::StorageFull => ": the disk is full",
-        io::ErrorKind::PermissionDenied => ": permission denied; was it made by another user?",
+        io::ErrorKind::PermissionDenied => ": permission denied; was it created by another user?",
         io::ErrorKind::NotFound => ": it does not exist",
         io::ErrorKind::NotADirectory => ": a part of the path is not a folder",
         _ => "",

@@ -109,15 +109,15 @@ impl Parse for DatabaseUrl {
             return Err(vec!["must start with postgres:// or postgresql://".to_owned()]);
         };
         if rest.is_empty() {
-            return Err(vec!["names no host: postgres://user:password@host:5432/database is the shape".to_owned()]);
+            return Err(vec!["has no host: expected postgres://user:password@host:5432/database".to_owned()]);
         }
         if text.contains(|character: char| character.is_whitespace() || character.is_control()) {
-            return Err(vec!["holds white space or a control character: percent-encode it".to_owned()]);
+            return Err(vec!["contains white space or a control character: percent-encode it".to_owned()]);
         }
         let url = Self(Zeroizing::new(text.to_owned()));
         if url.redacted().ends_with(&format!("://{MASK}")) {
             // A driver would take a part of the password for something else, and name that in its errors.
-            let message = "cannot be told apart from its password: percent-encode @ : / ? # in user and password";
+            let message = "is ambiguous: percent-encode @ : / ? # in the user name and the password";
             return Err(vec![message.to_owned()]);
         }
         Ok(url)

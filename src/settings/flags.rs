@@ -55,8 +55,11 @@ fn flag(setting: &'static Setting, name: &'static str) -> Arg {
         Fallback::Value(_) | Fallback::Chosen { .. } => format!("default: {}", setting.default_shown()),
     };
     // Other users of the machine can read a command line, and it stays in the shell's history.
-    let warning =
-        if setting.secret { " Visible in the process list as a flag: prefer the file or variable." } else { "" };
+    let warning = if setting.secret {
+        " As a flag it is visible in the process list: prefer the file or the variable."
+    } else {
+        ""
+    };
     Arg::new(setting.key)
         .long(name)
         .value_name(setting.value_name)

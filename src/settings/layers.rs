@@ -72,7 +72,7 @@ fn file_layer(path: &Path, problems: &mut Vec<Problem>) -> Layer {
     let table = match File::from_str(&text, FileFormat::Toml).collect() {
         Ok(table) => table,
         Err(error) => {
-            problem("--config", format!("is not TOML: {}", syntax_error(&error, &text)));
+            problem("--config", format!("is not valid TOML: {}", syntax_error(&error, &text)));
             return layer;
         }
     };
@@ -155,8 +155,8 @@ fn report_unknown_variables(
 
 fn unknown(noun: &str, meant: Option<&str>) -> String {
     match meant {
-        Some(meant) => format!("there is no such {noun}; did you mean `{meant}`?"),
-        None => format!("there is no such {noun}; remove it"),
+        Some(meant) => format!("unknown {noun}; did you mean `{meant}`?"),
+        None => format!("unknown {noun}; remove it"),
     }
 }
 

@@ -71,136 +71,136 @@ macro_rules! settings {
 
 settings! {
     listen_address: SocketAddr, "ADDRESS", Value("127.0.0.1:50051"),
-        "IP address and port to serve gRPC on; port 0 takes any free one";
+        "IP address and port to serve gRPC on; port 0 picks any free port";
     database_url: DatabaseUrl, "URL", Required, secret true,
-        "Address of the PostgreSQL primary, `postgres://user:password@host:5432/name`";
+        "URL of the PostgreSQL primary, `postgres://user:password@host:5432/name`";
     database_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("8"),
-        "Most database connections for mutations, lists and the log, half of them for mutations and half for reads, and at least one for each; with those of the next five settings and four more, for the lease, the barrier and notifications, a server has at most 24 by default";
+        "Maximum number of database connections for mutations, lists and the log: half for mutations and half for reads, at least one each. With the next five settings and four more connections (lease, barrier, notifications), a server uses at most 24 by default";
     narrowing_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
-        "Most database connections for calls that only take authority away (delete, disable, revoke, suspend, deactivate), which wait for no other kind";
+        "Maximum number of database connections for calls that only take authority away (delete, disable, revoke, suspend, deactivate); they never wait for calls of any other kind";
     caller_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
-        "Most database connections for looking up the users that services act for";
+        "Maximum number of database connections for looking up the users that services act for";
     verify_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("4"),
-        "Most database connections for verifications that miss the cache";
+        "Maximum number of database connections for verifications that miss the cache";
     watch_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
-        "Most database connections for reads of open watches (WatchEvents), of which an account takes one at a time";
+        "Maximum number of database connections for reading on behalf of open watches (WatchEvents); an account uses at most one at a time";
     upkeep_pool_size_max: usize, "CONNECTIONS" [1, 1_000], Value("2"),
-        "Most database connections for housekeeping: last uses, notes of ended tokens, forgetting";
+        "Maximum number of database connections for housekeeping: recording last use, recording uses of ended tokens, erasing what is past its retention";
     mutations_per_account_max: usize, "CALLS" [1, 1_000], Value("1"),
-        "Most mutations of one account at work in the database at once, and as many again that only take authority away; the rest wait in the process, and one account never has all of a kind's connections if there are two";
+        "Maximum number of mutations of one account running in the database at once, and as many again that only take authority away; the rest wait in the process. One account never takes all connections of a kind that has at least two";
     mutations_per_caller_max: usize, "CALLS" [1, 1_000], Value("2"),
-        "The same of one caller: a key, or a user acted for; for keys of account `system` the only bound";
+        "The same per caller (a key, or the user it acts for); for keys of account `system`, the only limit";
     reads_per_account_max: usize, "CALLS" [1, 1_000], Value("2"),
-        "Most reads of one account at work in the database at once; the rest wait in the process, and one account never has all connections for reads if there are two";
+        "Maximum number of reads of one account running in the database at once; the rest wait in the process. One account never takes all read connections if there are at least two";
     reads_per_caller_max: usize, "CALLS" [1, 1_000], Value("2"),
-        "The same of one caller: a key, or a user acted for; for keys of account `system` the only bound";
+        "The same per caller (a key, or the user it acts for); for keys of account `system`, the only limit";
     waiting_calls_max: usize, "CALLS" [0, 1_000_000], Value("8192"),
-        "Most calls that wait for a turn at the database, of each kind; more are answered RESOURCE_EXHAUSTED";
+        "Maximum number of calls of each kind waiting for their turn at the database; further calls fail with RESOURCE_EXHAUSTED";
     waiting_calls_per_account_max: usize, "CALLS" [0, 1_000_000], Value("512"),
-        "The same of one account, but for account `system`";
+        "The same per account, except for account `system`";
     waiting_calls_per_caller_max: usize, "CALLS" [0, 1_000_000], Value("256"),
-        "The same of one caller: a key, or a user acted for";
+        "The same per caller (a key, or the user it acts for)";
     watches_max: usize, "WATCHES" [1, 1_000_000], Value("1000"),
-        "Most watches (WatchEvents) open at once; more are answered RESOURCE_EXHAUSTED";
+        "Maximum number of open watches (WatchEvents); further ones fail with RESOURCE_EXHAUSTED";
     account_watches_max: usize, "WATCHES" [1, 1_000_000], Value("900"),
-        "How many of `watches_max` all accounts may have together; the rest is kept for callers that hold `system.events`";
+        "How many of `watches_max` all accounts together may use; the rest is reserved for callers that hold `system.events`";
     watches_per_account_max: usize, "WATCHES" [1, 1_000_000], Value("50"),
-        "Most watches of one account, but for callers that hold `system.events`";
+        "Maximum number of open watches per account, except for callers that hold `system.events`";
     watches_per_caller_max: usize, "WATCHES" [1, 1_000_000], Value("50"),
-        "The same of one caller: a key, or a user acted for";
+        "The same per caller (a key, or the user it acts for)";
     allow_privileged_database_role: bool, "true|false", Value("false"),
-        "Whether to serve as a database role that could change or delete events: a superuser, an owner, or one with such privileges";
+        "Whether to serve with a database role that could change or delete events: a superuser, an owner, or a role with such privileges";
     database_timeout_ms: u64, "MS" [1, 600_000], Value("3000"),
-        "Time limit for connecting to the database and for each statement";
+        "Timeout for connecting to the database and for each statement";
     peppers: Peppers, "LIST", Required,
-        "Secrets that key the stored digests, as a list of `id=file:/path` or `id=env:VARIABLE`, each 64 hex digits; all verify, and the first that every replica has mints";
+        "Secrets that key the stored digests: a list of `id=file:/path` or `id=env:VARIABLE`, each holding 64 hex digits. All of them verify; new tokens use the first one that every replica has";
     token_prefix: TokenPrefix, "PREFIX", Value("lk"),
-        "Prefix of newly minted tokens, 2 to 12 of a-z and 0-9";
+        "Prefix of newly minted tokens: 2 to 12 characters of a-z and 0-9";
     cache_keys_max: usize, "KEYS" [1, 100_000_000], Value("1000000"),
-        "Most tokens held in the cache, which takes some 250 bytes each as it fills";
+        "Maximum number of tokens in the cache, about 250 bytes each, allocated as it fills";
     cache_shared_bytes_max: usize, "BYTES" [1_048_576, 1_099_511_627_776], Value("268435456"),
-        "Most bytes kept of what cached tokens share (accounts, teams, permission sets and prepared answers), and for a moment half as much again; beyond it, tokens with long lists of teams leave the cache first";
+        "Maximum bytes of data that cached tokens share (accounts, teams, permission sets and prepared answers), briefly exceeded by up to half; beyond it, tokens with long team lists are evicted first";
     negative_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
-        "Most unknown digests remembered as unknown";
+        "Maximum number of digests cached as unknown";
     ended_entries_max: usize, "ENTRIES" [0, 100_000_000], Value("100000"),
-        "Most tokens remembered that had ended (or were of a key that is disabled, deleted or expired) when they were first read, apart from the cache, so that they never evict good ones";
+        "Maximum number of tokens cached that had already ended (or whose key was disabled, deleted or expired) when first read; kept apart from the cache, so that they never evict good tokens";
     misses_in_flight_max: usize, "MISSES" [1, 1_000_000], Value("1024"),
-        "Most cache misses waiting for the database at one time; more are answered RESOURCE_EXHAUSTED";
+        "Maximum number of cache misses waiting for the database at once; further ones fail with RESOURCE_EXHAUSTED";
     unknown_loads_per_second_max: u32, "LOADS" [1, 1_000_000], Value("500"),
-        "Most tokens a second that are looked up in the database and turn out to be unknown, or to have ended; beyond it, tokens that memory does not know as good are answered RESOURCE_EXHAUSTED";
+        "Maximum number of tokens per second that are looked up in the database and turn out to be unknown or ended; beyond it, requests for tokens that are not cached as good fail with RESOURCE_EXHAUSTED";
     unknown_loads_burst_max: usize, "LOADS" [1, 1_000_000], Value("2000"),
-        "How many of those may come at once; at least as many as `misses_in_flight_max` may";
+        "How many of those may come in one burst; never less than `misses_in_flight_max`";
     ended_loads_per_second_max: u32, "LOADS" [1, 1_000_000], Value("50"),
-        "Look-ups a second of tokens that turn out to have ended that do not count among those: clients that a rotation left behind are no flood";
+        "How many lookups per second of tokens that turn out to have ended are exempt from that limit: clients left behind by a rotation are not a flood";
     lease_ms: u64, "MS" [1_000, 600_000], Value("10000"),
-        "How long a replica may answer from its cache without hearing from the database, and so the longest a revocation can wait for a lost replica";
+        "How long a replica may answer from its cache without hearing from the database, and therefore the longest that a revocation waits for a lost replica";
     stale_max_ms: u64, "MS" [0, 3_600_000], Value("0"),
-        "How much longer than the lease a replica goes on answering from its cache, each answer marked `stale`, when the database is away; a revocation waits so much longer for a replica that is lost, and until then what was revoked may still be answered VALID there; a caller without a deadline is answered incomplete after the lease and a second, with that replica pending, and has to await the rest (AwaitPropagation)";
+        "How long after its lease has ended a replica may still answer from its cache while the database is unreachable, marking each answer `stale`. A revocation waits that much longer for a lost replica, which may answer VALID for what was revoked until then. A caller without a deadline gets an incomplete answer one second after the lease has ended, with that replica pending, and waits for the rest with AwaitPropagation";
     poll_interval_ms: u64, "MS" [10, 600_000], Value("1000"),
-        "How often the log is polled when no notification comes; must be less than `lease_ms`";
+        "How often the log is polled when no notification arrives; must be less than `lease_ms`";
     api_keys_per_account_max: u64, "KEYS" [1, 10_000_000], Value("5000"),
-        "Most keys, not counting deleted ones, that an account may have";
+        "Maximum number of keys per account, not counting deleted ones";
     api_keys_per_team_max: u64, "KEYS" [0, 10_000_000], Value("0"),
-        "Most keys, not counting deleted ones, scoped to one team; 0 for no limit";
+        "Maximum number of keys scoped to one team, not counting deleted ones; 0 for no limit";
     deleted_api_keys_per_account_max: u64, "KEYS" [1, 10_000_000], Value("100000"),
-        "Most deleted keys that an account may have on record: from there on no key is created until some are erased, `ended_token_retention_days` after their deletion";
+        "Maximum number of deleted keys on record per account; at the limit, no key can be created until some are erased, `ended_token_retention_days` after their deletion";
     tokens_per_api_key_max: u64, "TOKENS" [3, 1_000_000], Value("10000"),
-        "Most tokens of one key on record, ended ones included: from there on it is not rotated until some are forgotten, `ended_token_retention_days` after their end";
+        "Maximum number of tokens on record per key, including ended ones; at the limit, the key cannot be rotated until some are erased, `ended_token_retention_days` after their end";
     ended_token_retention_days: u64, "DAYS" [1, 36_500], Value("400"),
-        "How long an ended token is still told from an unknown one, and a deleted key is kept on record";
+        "How long an ended token is distinguished from an unknown one, and how long a deleted key stays on record";
     late_events_per_account_hour_max: u32, "EVENTS" [1, 1_000_000], Value("100"),
-        "Most events an hour, from each replica, that record presentations of one account's rotated tokens; the rest is counted in a metric";
+        "Maximum number of events per hour and replica that record the use of rotated tokens of one account; the rest are only counted in a metric";
     late_events_per_hour_max: u32, "EVENTS" [1, 1_000_000], Value("1000"),
-        "Most such events an hour from each replica, of all accounts together";
+        "Maximum number of such events per hour and replica across all accounts";
     usage_flush_interval_ms: u64, "MS" [100, 30_000], Value("15000"),
-        "How often uses of tokens are written down, and so how far behind `last_used_time` may be";
+        "How often token usage is written to the database, and therefore how far `last_used_time` may lag behind";
     list_scan_rows_max: u64, "ROWS" [100, 1_000_000], Value("10000"),
-        "Most rows that one page of a list looks at: a page that has come so far ends there, perhaps with nothing in it, and its page token goes on behind";
+        "Maximum number of rows examined for one page of a list; a page that reaches it ends there, possibly empty, and its page token continues after the last row examined";
     chain_events_max: u64, "EVENTS" [100, 100_000], Value("10000"),
-        "Most events that one VerifyEventChain call verifies; `next_start_number` goes on behind";
-    serving_threads: usize, "THREADS" [1, 1_024], Chosen { how: "one for each processor", choose: values::processors },
-        "Threads that serve calls; each connection belongs to one of them, and new ones go to the one that has the fewest";
+        "Maximum number of events verified by one VerifyEventChain call; continue from `next_start_number`";
+    serving_threads: usize, "THREADS" [1, 1_024], Chosen { how: "one per processor", choose: values::processors },
+        "Number of threads that serve calls; a connection stays on one of them, and new connections go to the thread with the fewest";
     request_bytes_max: usize, "BYTES" [1_024, 1_073_741_824], Value("4194304"),
         "Largest request message accepted";
     request_message_timeout_ms: u64, "MS" [100, 600_000], Value("10000"),
-        "How long a request message that has begun, or a unary call's that has not, may take to be complete";
+        "Timeout for a request message to arrive completely once it has begun; in a unary call, also for a message that has not begun";
     requests_memory_bytes_max: usize, "BYTES" [1_048_576, 1_099_511_627_776], Value("67108864"),
-        "Most bytes of request messages that are large or incomplete in memory at one time, of which one account may take a quarter; more are answered RESOURCE_EXHAUSTED";
+        "Maximum bytes of large or incomplete request messages in memory at once, of which one account may use a quarter; further ones fail with RESOURCE_EXHAUSTED";
     open_calls_max: usize, "CALLS" [1, 1_000_000], Value("1000"),
-        "Most open calls of each method that needs no caller: health, reflection and RevokeToken; more are answered RESOURCE_EXHAUSTED";
+        "Maximum number of open calls of each method that needs no caller (health, reflection, RevokeToken); further ones fail with RESOURCE_EXHAUSTED";
     stream_in_flight_max: usize, "MESSAGES" [1, 1_000_000], Value("256"),
-        "Most unanswered messages on one verification stream";
+        "Maximum number of unanswered messages on one verification stream";
     connection_age_max_s: u64, "SECONDS" [1, 31_536_000], Value("3600"),
-        "Age at which a connection is asked to end, so that clients spread over new replicas";
+        "Age at which a connection is asked to close, so that clients spread over new replicas";
     connection_age_grace_s: u64, "SECONDS" [1, 86_400], Value("30"),
-        "Time given to a connection's calls after that before it is cut";
+        "Time that a connection's open calls then get before the connection is cut";
     connection_handshake_ms: u64, "MS" [100, 60_000], Value("5000"),
-        "Time given to a new connection until its client has said what HTTP/2 begins with, and to each request's headers from their first byte to their last";
+        "Timeout for a new connection to send the HTTP/2 preface, and for each request's headers from their first byte to their last";
     connection_idle_max_s: u64, "SECONDS" [1, 31_536_000], Value("300"),
-        "How long a connection may be without an open call before it is asked to end";
+        "How long a connection may have no open call before it is asked to close";
     connections_max: usize, "CONNECTIONS" [1, 1_000_000], Value("10000"),
-        "Most connections at one time; fewer if the limit on open files is lower, so that the database and the log always have theirs. When all are taken, one that never made a call makes room for a new one";
+        "Maximum number of open connections; lowered if the limit on open files requires it, so that the database and the log always have theirs. When all are taken, a connection that has never made a call is closed in favour of a new one";
     connections_per_peer_max: usize, "CONNECTIONS" [0, 1_000_000], Value("0"),
-        "Most connections from one address, or one IPv6 network of 64 bits; 0 for a quarter of all, but at least 128";
+        "Maximum number of open connections from one address, or one IPv6 /64 network; 0 for a quarter of all, but at least 128";
     unread_bytes_max: usize, "BYTES" [4_194_304, 1_099_511_627_776], Value("134217728"),
-        "Most bytes of large answers (lists, the catalogue) in memory until clients have read them; one peer may have a quarter, and calls that find no room wait for a few seconds before they are refused";
+        "Maximum bytes of large answers (lists, the catalogue) held in memory until clients have read them, of which one peer may use a quarter; calls that find no room wait a few seconds before they are refused";
     unread_bytes_per_connection_max: usize, "BYTES" [4_194_304, 1_099_511_627_776], Value("16777216"),
-        "The same for one connection";
+        "The same per connection";
     unread_answer_max_s: u64, "SECONDS" [1, 86_400], Value("30"),
         "How long a client may leave an answer unread before its connection is cut";
     drain_timeout_s: u64, "SECONDS" [0, 86_400], Value("20"),
-        "Time given to running calls when the server stops";
+        "Time that running calls get to finish when the server stops";
     log_format: LogFormat, "FORMAT",
         Chosen { how: "pretty if standard error is a terminal, else json", choose: LogFormat::for_this_process },
-        "How log lines look: pretty or json";
+        "Format of log lines: pretty or json";
     log_filter: LogFilter, "FILTER", Value("info"),
-        "Which events are logged, such as `info,latchkey=debug`";
+        "Which events are logged, for example `info,latchkey=debug`";
     log_buffer_bytes_max: usize, "BYTES" [65_536, 1_073_741_824], Value("1048576"),
-        "Most bytes of log lines that wait to be written when standard error is not read fast enough; lines beyond it are dropped and counted, so that calls never wait for a log";
+        "Maximum bytes of log lines waiting to be written when standard error is read too slowly; further lines are dropped and counted, so that calls never wait for the log";
     log_repeats_per_second_max: u32, "LINES" [0, 1_000_000], Value("5"),
-        "Most warnings and errors a second that one place in the code logs with one message; the others are folded into one line that counts them; 0 folds none";
+        "Maximum number of warnings and errors per second that one place in the code logs with the same message; the rest are folded into one line that counts them; 0 folds none";
     log_calls_per_second_max: u32, "LINES" [0, 1_000_000], Value("200"),
-        "Most lines a second that tell of calls that ended (verifications and health checks have none at `info`), beside one of each method and one of each method's failures that are the server's fault; the others are counted in one line; 0 leaves none out";
+        "Maximum number of log lines per second about completed calls (verifications and health checks have none at `info`), in addition to one line per method and one per method's server-side failures; the rest are counted in one line; 0 for no limit";
 }
 
 /// Variables that start with `LATCHKEY_` and are no settings, with what they are for. `*` stands for any ending.
@@ -373,8 +373,8 @@ fn check_together(settings: &Settings, problems: &mut Vec<Problem>) {
             setting: "account_watches_max".to_owned(),
             source: None,
             message: format!(
-                "{} is not less than watches_max ({}): none would be kept for callers that hold system.events",
-                settings.account_watches_max, settings.watches_max
+                "must be less than watches_max, {} (got {}): otherwise none is reserved for callers that hold system.events",
+                settings.watches_max, settings.account_watches_max
             ),
         });
     }
@@ -383,8 +383,8 @@ fn check_together(settings: &Settings, problems: &mut Vec<Problem>) {
             setting: "poll_interval_ms".to_owned(),
             source: None,
             message: format!(
-                "{} is not less than lease_ms ({}): a quiet replica would lose its lease between polls",
-                settings.poll_interval_ms, settings.lease_ms
+                "must be less than lease_ms, {} (got {}): otherwise an idle replica loses its lease between polls",
+                settings.lease_ms, settings.poll_interval_ms
             ),
         });
     }

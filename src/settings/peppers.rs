@@ -38,7 +38,7 @@ pub enum PepperSource {
 /// Longest secret file read, in bytes: the digits and generous white space. Whatever is longer is no pepper.
 const FILE_BYTES_MAX: u64 = 1024;
 
-const SHAPE: &str = "must be exactly 64 hex digits (32 bytes; `openssl rand -hex 32` makes one)";
+const SHAPE: &str = "must be exactly 64 hex digits (32 bytes; generate one with `openssl rand -hex 32`)";
 
 impl Peppers {
     /// The pepper that newly minted tokens are hashed with.
@@ -92,7 +92,7 @@ fn clash(one: &Pepper, other: &Pepper) -> bool {
 /// somebody may have written the secret itself where its place belongs.
 fn parse_item(item: &str, environment: &HashMap<String, String>) -> Result<Pepper, String> {
     let (id, place) =
-        item.split_once('=').ok_or("is not of the form id=file:/path or id=env:VARIABLE (its text is withheld)")?;
+        item.split_once('=').ok_or("is not of the form id=file:/path or id=env:VARIABLE (value not shown)")?;
     let (id, place) = (id.trim(), place.trim());
     let is_id_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     if !(1..=32).contains(&id.len()) || !id.bytes().all(is_id_byte) {
@@ -102,23 +102,25 @@ fn parse_item(item: &str, environment: &HashMap<String, String>) -> Result<Peppe
         (PepperSource::File(PathBuf::from(path)), read_file(Path::new(path)).map_err(|why| format!("({id}): {why}"))?)
     } else if let Some(variable) = place.strip_prefix("env:") {
         if decode(variable).is_some() {
-            return Err(format!("({id}) holds the secret itself where a variable's name belongs; change the secret"));
+            return Err(format!(
+                "({id}) holds the secret itself instead of a variable's name; it may have leaked, so replace it"
+            ));
         }
         let text = environment.get(variable).ok_or_else(|| format!("({id}): the variable {variable:?} is not set"))?;
         (PepperSource::Variable(variable.to_owned()), Zeroizing::new(text.clone()))
     } else {
-        return Err(format!("({id}) must name its place as file:/path or env:VARIABLE (its text is withheld)"));
+        return Err(format!("({id}) must be given as file:/path or env:VARIABLE (value not shown)"));
     };
     let secret = decode(text.trim()).ok_or_else(|| format!("({id}): the content of {source} {SHAPE}"))?;
     if secret.iter().all(|byte| *byte == secret[0]) {
-        return Err(format!("({id}): the content of {source} is one byte repeated, a placeholder and not a secret"));
+        return Err(format!("({id}): the content of {source} is one byte repeated: a placeholder, not a secret"));
     }
     Ok(Pepper { id: id.to_owned(), source, secret })
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
     if !path.is_absolute() {
-        return Err("the path is not absolute (its text is withheld)".to_owned());
+        return Err("the path is not absolute (value not shown)".to_owned());
     }
     let mut text = Zeroizing::new(String::with_capacity(2 * FILE_BYTES_MAX as usize));
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));

@@ -46,7 +46,7 @@ impl fmt::Display for Problems {
             writeln!(f, "  {problem}")?;
         }
         f.write_str(
-            "Mend these, then try again with `latchkey check-config`; `latchkey serve --help` lists every setting.",
+            "Fix these and try again; `latchkey check-config` checks again, `latchkey serve --help` lists every setting.",
         )
     }
 }

@@ -81,10 +81,10 @@ impl Parse for u64 {
     fn parse(text: &str, setting: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
         let (min, max) = setting.range.unwrap_or((0, u64::MAX));
         match text.trim().parse::<u64>() {
-            Ok(value) if value < min => Err(vec![format!("{value} is below the least value, {min}")]),
-            Ok(value) if value > max => Err(vec![format!("{value} is above the greatest value, {max}")]),
+            Ok(value) if value < min => Err(vec![format!("must be at least {min} (got {value})")]),
+            Ok(value) if value > max => Err(vec![format!("must be at most {max} (got {value})")]),
             Ok(value) => Ok(value),
-            Err(_) => Err(vec![format!("{text:?} is not a whole number of digits 0-9")]),
+            Err(_) => Err(vec![format!("must be a whole number (got {text:?})")]),
         }
     }
 
@@ -96,7 +96,7 @@ impl Parse for u64 {
 impl Parse for usize {
     fn parse(text: &str, setting: &Setting, environment: &HashMap<String, String>) -> Result<Self, Vec<String>> {
         let value = u64::parse(text, setting, environment)?;
-        usize::try_from(value).map_err(|_| vec![format!("{value} is more than this machine can address")])
+        usize::try_from(value).map_err(|_| vec![format!("must be at most {} (got {value})", Self::MAX)])
     }
 
     fn shown(&self) -> String {
@@ -107,7 +107,7 @@ impl Parse for usize {
 impl Parse for u32 {
     fn parse(text: &str, setting: &Setting, environment: &HashMap<String, String>) -> Result<Self, Vec<String>> {
         let value = u64::parse(text, setting, environment)?;
-        Self::try_from(value).map_err(|_| vec![format!("{value} is above the greatest value, {}", Self::MAX)])
+        Self::try_from(value).map_err(|_| vec![format!("must be at most {} (got {value})", Self::MAX)])
     }
 
     fn shown(&self) -> String {
@@ -117,7 +117,7 @@ impl Parse for u32 {
 
 impl Parse for bool {
     fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
-        text.trim().parse().map_err(|_| vec![format!("{text:?} is neither `true` nor `false`")])
+        text.trim().parse().map_err(|_| vec![format!("must be `true` or `false` (got {text:?})")])
     }
 
     fn shown(&self) -> String {
@@ -127,7 +127,8 @@ impl Parse for bool {
 
 impl Parse for SocketAddr {
     fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
-        let wrong = || vec![format!("{text:?} is not an IP address and port, such as 127.0.0.1:50051 or [::]:50051")];
+        let wrong =
+            || vec![format!("must be an IP address and port, such as 127.0.0.1:50051 or [::]:50051 (got {text:?})")];
         text.trim().parse().map_err(|_| wrong())
     }
 

@@ -117,7 +117,7 @@ fn every_problem_is_named_at_once() {
             "set `database_url` in the file, LATCHKEY_DATABASE_URL in the environment, or --database-url URL"
         )
     );
-    assert!(text.contains("lease_ms (environment LATCHKEY_LEASE_MS): 999 is below the least value, 1000"), "{text}");
+    assert!(text.contains("lease_ms (environment LATCHKEY_LEASE_MS): must be at least 1000 (got 999)"), "{text}");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_missing_or_broken_file_is_a_problem_that_shows_none_of_it() {
     assert!(load(&flags, environment(&[])).unwrap_err().to_string().contains("cannot read the file: entity not found"));
     let flags = file(folder.path(), "lease_ms = 2000\ndatabase_url = postgres://u:hunter2@db/x\n");
     let text = load(&flags, environment(&[])).unwrap_err().to_string();
-    assert!(text.contains("is not TOML: line 2"), "{text}");
+    assert!(text.contains("is not valid TOML: line 2"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
 
@@ -152,12 +152,15 @@ fn numbers_of_the_wrong_kind_are_refused_from_every_layer() {
         assert_eq!(problems.all().len(), 1, "{problems}");
         assert_eq!(problems.all()[0].setting, "lease_ms");
     }
-    assert!(problems_with(&[("LATCHKEY_LEASE_MS", "600001")]).contains("above the greatest value, 600000"));
+    assert!(problems_with(&[("LATCHKEY_LEASE_MS", "600001")]).contains("must be at most 600000 (got 600001)"));
 }
 
 #[test]
 fn polls_must_come_more_often_than_leases_end() {
-    assert!(problems_with(&[("LATCHKEY_POLL_INTERVAL_MS", "10000")]).contains("poll_interval_ms: 10000 is not less"));
+    assert!(
+        problems_with(&[("LATCHKEY_POLL_INTERVAL_MS", "10000")])
+            .contains("poll_interval_ms: must be less than lease_ms, 10000 (got 10000)")
+    );
 }
 
 #[test]
@@ -194,7 +197,7 @@ fn bad_peppers_are_all_named_and_never_echoed() {
         ("a=env:SECRET_A,b=env:SECRET_A", "pepper number 2 (b) repeats"),
         ("a=env:SECRET_A,", "pepper number 2 is not of the form"),
         (SECRET_B, "is not of the form"),
-        (&format!("a={SECRET_B}"), "must name its place"),
+        (&format!("a={SECRET_B}"), "must be given as"),
         (&format!("a=env:{SECRET_B}"), "holds the secret itself"),
     ];
     let not_hex = SECRET_B.replace('f', "g");

@@ -47,7 +47,7 @@ impl Parse for TokenPrefix {
         if right_length && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
             return Ok(Self(text.to_owned()));
         }
-        Err(vec![format!("{text:?} is not 2 to 12 characters of a-z and 0-9")])
+        Err(vec![format!("must be 2 to 12 characters of a-z and 0-9 (got {text:?})")])
     }
 
     fn shown(&self) -> String {
@@ -69,7 +69,7 @@ impl Parse for LogFormat {
         match text.trim() {
             "pretty" => Ok(Self::Pretty),
             "json" => Ok(Self::Json),
-            _ => Err(vec![format!("{text:?} is neither `pretty` nor `json`")]),
+            _ => Err(vec![format!("must be `pretty` or `json` (got {text:?})")]),
         }
     }
 
@@ -94,7 +94,9 @@ impl Parse for LogFilter {
     fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
         match EnvFilter::builder().parse(text) {
             Ok(_) => Ok(Self(text.to_owned())),
-            Err(error) => Err(vec![format!("{text:?} is not a log filter such as `info,latchkey=debug`: {error}")]),
+            Err(error) => {
+                Err(vec![format!("must be a log filter such as `info,latchkey=debug` (got {text:?}): {error}")])
+            }
         }
     }
 

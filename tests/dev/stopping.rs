@@ -115,6 +115,6 @@ async fn a_postgres_that_ends_by_itself_is_told_and_ends_it() {
     let pid = pid_file.lines().next().and_then(|line| line.parse().ok()).and_then(rustix::process::Pid::from_raw);
     rustix::process::kill_process(pid.expect("a process id"), Signal::KILL).expect("our PostgreSQL");
     let told = dev.process.wait(START_LIMIT).failure();
-    assert!(told.contains("PostgreSQL ended") && told.contains(data_dir.to_str().expect("Unicode")), "{told}");
+    assert!(told.contains("PostgreSQL exited") && told.contains(data_dir.to_str().expect("Unicode")), "{told}");
     eventually_nothing_left(&data_dir);
 }

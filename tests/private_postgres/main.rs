@@ -225,7 +225,7 @@ async fn a_closed_folder_on_the_way_is_named() {
     if rustix::process::geteuid().is_root() {
         let message = started.unwrap_err().to_string();
         assert!(message.contains(closed.canonicalize().unwrap().to_str().unwrap()), "{message}");
-        assert!(message.contains("another --data-dir") && message.contains("postgres"), "{message}");
+        assert!(message.contains("choose a --data-dir") && message.contains("postgres"), "{message}");
         assert!(!closed.join("pg").exists(), "a failed start cleans up");
     } else {
         started.unwrap().stop().await.unwrap();

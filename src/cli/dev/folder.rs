@@ -27,7 +27,7 @@ pub(super) fn default() -> Result<PathBuf, Failure> {
     }
     let data_home = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let base = data_home.or_else(home).ok_or("no home folder is known: name a folder with --data-dir DIR")?;
+    let base = data_home.or_else(home).ok_or("there is no home folder; choose a folder with --data-dir DIR")?;
     Ok(base.join("latchkey").join("dev"))
 }
 

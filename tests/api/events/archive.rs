@@ -186,7 +186,7 @@ async fn v6_whatever_is_changed_in_an_archive_is_found() {
     let all: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
     assert!(last > 17, "more than is archived");
     assert!(verify_files(&world, &all).success().contains("one chain from 1 to 12"));
-    assert!(verify_files(&world, &[all[2]]).success().contains("taken as it stands"));
+    assert!(verify_files(&world, &[all[2]]).success().contains("taken as given"));
     assert!(verify_files(&world, &[all[0], all[2]]).failure().contains("5 to 8 are in none"));
     assert!(verify_files(&world, &all[..2]).failure().contains("archived up to event 12"));
 
@@ -212,7 +212,7 @@ async fn v6_whatever_is_changed_in_an_archive_is_found() {
         ([&lines[..], &lines[4..]].concat().join("\n"), "line 6"),
         (other.clone(), "5 to 8 are in none"),
         (lines[1..].join("\n"), "cannot be read"),
-        (String::new(), "no archive of events"),
+        (String::new(), "not an archive of events"),
     ] {
         std::fs::write(all[1], &tampered).expect("written");
         let failed = verify_files(&world, &all).failure();
