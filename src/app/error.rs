@@ -25,6 +25,9 @@ pub enum StoreError {
     Bug(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// The result of asking the store.
+pub type StoreResult<T> = Result<T, StoreError>;
+
 /// A bound on a share, named where it refuses: by its setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {

@@ -49,13 +49,13 @@ async fn a_scan_and_a_filter_that_discards_rows_are_found() {
 #[test]
 fn every_method_of_the_ports_is_called() {
     let called: BTreeSet<_> = all().iter().map(|case| case.method).collect();
-    let (ports, store) = (include_str!("../../src/app/ports.rs"), include_str!("../../src/store/mod.rs"));
+    let store = include_str!("../../src/store/mod.rs");
     let primary = include_str!("../../src/verify/primary.rs");
     let blocks = [
-        (ports, "pub trait Reader", 25),
-        (ports, "pub trait Tx", 25),
-        (ports, "pub trait Store", 5),
-        (ports, "pub trait Replicas", 2),
+        (include_str!("../../src/app/ports/read.rs"), "pub trait Reader", 25),
+        (include_str!("../../src/app/ports/write.rs"), "pub trait Tx", 25),
+        (include_str!("../../src/app/ports/store.rs"), "pub trait Store", 5),
+        (include_str!("../../src/app/ports/replicas.rs"), "pub trait Replicas", 2),
         (primary, "pub trait Primary", 8),
         (store, "impl PostgresStore", 5),
     ];

@@ -1,0 +1,17 @@
+//! What the use-cases ask of the store: ports, carried out by `store`.
+//!
+//! A mutation is one transaction ([`Tx`]): lock, judge, change, append, commit (`src/DESIGN.md`, Storage).
+//! A read is one snapshot ([`Reader`]).
+
+mod read;
+mod replicas;
+mod store;
+mod write;
+
+pub use self::{
+    read::{ApiKeyFilter, CallerState, EventFilter, Found, Page, Reader, StoredEvent, UserPrincipal},
+    replicas::{Registered, ReplicaRow, Replicas},
+    store::{Lane, Store, UsageMark},
+    write::{Ahead, Append, Erased, Locks, NewSecret, PersonalDataOf, Purged, Stamp, TeamRemoval, Tx},
+};
+pub use super::error::StoreResult;
