@@ -37,7 +37,7 @@ use self::{
     upkeep::operator_reads::OperatorReads,
 };
 use crate::verify::Verifier;
-pub use crate::verify::{Answer, Cached, Level, NamedSet, Question, Recall, Room, Verification};
+pub use crate::verify::{Answer, CacheReader, Cached, Level, LookupBuffer, NamedSet, Question, Verification};
 
 /// Bounds that a deployment chooses.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use crate::{
         permissions::permission::{Bit, PermissionSet, SystemPermission},
         verification::{Outcome, Requirement},
     },
-    verify::{Cached, Memory, Recall, Room, Verification, Verifier},
+    verify::{CacheReader, Cached, LookupBuffer, Memory, Verification, Verifier},
 };
 
 /// How long a verification waits at most for its `min_revision`.
@@ -51,17 +51,17 @@ fn allows_verifying(account_permissions: &PermissionSet) -> bool {
 impl App {
     /// What memory holds, for whoever has tokens to send for before their caller is looked at.
     #[must_use]
-    pub fn recall(&self) -> Recall<'_> {
-        self.verifier().recall()
+    pub fn cache_reader(&self) -> CacheReader<'_> {
+        self.verifier().cache_reader()
     }
 
     /// What memory says to a bearer who may verify; `None` if that is not known from memory, or not so.
     #[must_use]
-    pub fn verify_from_memory<'a>(&'a self, recall: Recall<'a>, bearer: &[u8]) -> Option<FromMemory<'a>> {
+    pub fn verify_from_memory<'a>(&'a self, reader: CacheReader<'a>, bearer: &[u8]) -> Option<FromMemory<'a>> {
         let verifier = self.verifier();
-        let bearer = recall.send_for(bearer);
-        let (memory, mut room) = (recall.now()?, Room::default());
-        let caller = memory.answer(&bearer, None::<&Requirement>, &mut room)?;
+        let bearer = reader.prefetch(bearer);
+        let (memory, mut buffer) = (reader.now()?, LookupBuffer::default());
+        let caller = memory.answer(&bearer, None::<&Requirement>, &mut buffer)?;
         let holds = caller.cached().is_some_and(|cached| allows_verifying(cached.account_permissions().permissions()));
         let may = caller.outcome() == Outcome::Valid && holds;
         may.then_some(FromMemory { verifier, memory })
@@ -71,11 +71,11 @@ impl App {
     /// message, and counted then.
     #[must_use]
     pub fn is_known_verifier(&self, bearer: &[u8]) -> bool {
-        let recall = self.recall();
-        let bearer = recall.send_for(bearer);
-        let Some(memory) = recall.now() else { return false };
-        let mut room = Room::default();
-        memory.look_ahead(&bearer, &mut room).is_some_and(|caller| {
+        let reader = self.cache_reader();
+        let bearer = reader.prefetch(bearer);
+        let Some(memory) = reader.now() else { return false };
+        let mut buffer = LookupBuffer::default();
+        memory.peek(&bearer, &mut buffer).is_some_and(|caller| {
             let holds = |cached: &Cached<'_>| allows_verifying(cached.account_permissions().permissions());
             caller.outcome() == Outcome::Valid && caller.cached().is_some_and(holds)
         })
@@ -84,9 +84,9 @@ impl App {
     /// The same as [`Self::verify_from_memory`] for a caller who was authenticated, and whose message is in hand: it is
     /// looked at again, by its entry. Counts as a use of its token.
     #[must_use]
-    pub fn session_from_memory<'a>(&'a self, recall: Recall<'a>, session: &Session) -> Option<FromMemory<'a>> {
+    pub fn session_from_memory<'a>(&'a self, reader: CacheReader<'a>, session: &Session) -> Option<FromMemory<'a>> {
         let verifier = self.verifier();
-        let memory = recall.now()?;
+        let memory = reader.now()?;
         let entry = session.entry();
         let may = allows_verifying(&entry.facts().account_permissions) && memory.still_good(&entry);
         may.then_some(FromMemory { verifier, memory })

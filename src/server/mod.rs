@@ -30,7 +30,7 @@ use crate::{
     settings::Settings,
     store::{LaneSizes, PostgresStore, StoreOptions, migrate::SchemaStatus, replica::peppers::PepperError},
     telemetry::Metrics,
-    verify::{self, Follower, FollowerState, Identity, RandomIncarnations, Verifier, clock::BootClock},
+    verify::{self, Follower, FollowerState, RandomIncarnations, ReplicaIdentity, Verifier, clock::BootClock},
 };
 
 /// What the table of replicas takes.
@@ -202,8 +202,8 @@ fn live_peppers(settings: &Settings) -> Vec<Pepper> {
     settings.peppers.all().iter().map(|pepper| Pepper::new(pepper.id.clone(), &pepper.secret)).collect()
 }
 
-fn verify_limits(settings: &Settings) -> verify::Limits {
-    verify::Limits {
+fn verify_limits(settings: &Settings) -> verify::VerifyLimits {
+    verify::VerifyLimits {
         cached_tokens_max: settings.cache_keys_max,
         shared_bytes_max: settings.cache_shared_bytes_max,
         unknown_tokens_max: settings.negative_entries_max,
@@ -218,13 +218,13 @@ fn verify_limits(settings: &Settings) -> verify::Limits {
         lease: Duration::from_millis(settings.lease_ms),
         stale_max: Duration::from_millis(settings.stale_max_ms),
         poll_interval: Duration::from_millis(settings.poll_interval_ms),
-        ..verify::Limits::default()
+        ..verify::VerifyLimits::default()
     }
 }
 
 /// Names this process for whoever reads the table of replicas.
-fn identity() -> Identity {
-    Identity { name: replica_name(std::process::id()), incarnations: Box::new(RandomIncarnations) }
+fn identity() -> ReplicaIdentity {
+    ReplicaIdentity { name: replica_name(std::process::id()), incarnations: Box::new(RandomIncarnations) }
 }
 
 /// What a process of this machine is called among the replicas.

@@ -17,13 +17,13 @@ use zeroize::Zeroizing;
 use super::{
     answer::verifier::Verifier,
     clock::{Clock, ManualClock},
-    limits::Limits,
+    limits::VerifyLimits,
     primary::{
         Acknowledged, Acknowledgement, Fill, Head, LogEntry, OtherDatabase, Primary, Registration, Sent, Unavailable,
     },
     replica::{
         follower::Follower,
-        membership::{Identity, Incarnations},
+        membership::{Incarnations, ReplicaIdentity},
     },
 };
 use crate::domain::{
@@ -193,11 +193,11 @@ impl Database {
     fn acknowledge(&mut self, said: &Acknowledgement) -> Acknowledged {
         let known = self.has(said.applied, said.hash);
         match self.replicas.get_mut(&said.incarnation) {
-            None => Acknowledged::Gone,
-            Some(_) if !known => Acknowledged::OtherHistory,
+            None => Acknowledged::Evicted,
+            Some(_) if !known => Acknowledged::HistoryDiverged,
             Some(row) => {
                 *row = (row.0 + i64::from(said.renew), said.applied);
-                Acknowledged::Done
+                Acknowledged::Recorded
             }
         }
     }
@@ -369,10 +369,10 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        Self::with(vec![pepper(1)], Limits { lease: LEASE, ..Limits::default() })
+        Self::with(vec![pepper(1)], VerifyLimits { lease: LEASE, ..VerifyLimits::default() })
     }
 
-    pub fn with(peppers: Vec<Pepper>, limits: Limits) -> Self {
+    pub fn with(peppers: Vec<Pepper>, limits: VerifyLimits) -> Self {
         let clock = Arc::new(ManualClock::at(1_000_000));
         let database = Database {
             epoch: 1,
@@ -396,14 +396,14 @@ impl World {
             fills: AtomicUsize::new(0),
             heads: AtomicUsize::new(0),
         });
-        let identity = Identity { name: "test".into(), incarnations: Box::new(Counting(AtomicU64::new(1))) };
+        let identity = ReplicaIdentity { name: "test".into(), incarnations: Box::new(Counting(AtomicU64::new(1))) };
         let (verifier, follower) = Verifier::new(primary.clone(), clock.clone(), peppers, limits, identity);
         Self { clock, primary, verifier: Arc::new(verifier), follower }
     }
 
     /// A world whose replica may answer so much longer than its lease.
     pub fn stale(stale_max: Duration) -> Self {
-        Self::with(vec![pepper(1)], Limits { lease: LEASE, stale_max, ..Limits::default() })
+        Self::with(vec![pepper(1)], VerifyLimits { lease: LEASE, stale_max, ..VerifyLimits::default() })
     }
 
     /// A world whose follower has done its first round.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Bounds on memory, concurrency and time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct VerifyLimits {
     /// Tokens on record kept in memory.
     pub cached_tokens_max: usize,
     /// Bytes of what those share: accounts, teams, sets of permissions and what is written of them. Beyond it, tokens
@@ -43,7 +43,7 @@ pub struct Limits {
     pub late_events_per_account_hour_max: u32,
 }
 
-impl Default for Limits {
+impl Default for VerifyLimits {
     fn default() -> Self {
         Self {
             cached_tokens_max: 1_000_000,

@@ -6,14 +6,14 @@
 //! # The life of a verification
 //!
 //! 1. What has a token's form is hashed, and its entry is sent for: nothing of it is read yet, but among millions it is
-//!    far away ([`Recall`]). A request of one token does so before the next step, which then need not be waited for;
+//!    far away ([`CacheReader`]). A request of one token does so before the next step, which then need not be waited for;
 //!    one of many does after it, some tokens at a time.
 //! 2. The lease is loaded, then the clock is read, then the applied revision: per request and per stream
 //!    message, after its bytes are in hand. What has not the form or not the right checksum is MALFORMED (T1).
 //! 3. Its digest, under each pepper, is looked up in the [`cache`]. A candidate that every [`fence`]
 //!    covering it lets pass is judged at the [`deadline`](replica::deadline)'s estimate of database time, and that is the
 //!    answer ([`Memory`]). No lock, no database, no allocation.
-//! 4. Else the [`negative`](cache::negative) digests, under their own fence, and the [`ended`](cache::ended) tokens under theirs.
+//! 4. Else the [`negative`](miss::negative) digests, under their own fence, and the [`ended`](miss::ended) tokens under theirs.
 //! 5. Else, and always without a lease, the database decides: one query for all who ask (`flight`),
 //!    whose result is judged again by whoever waited (`miss`, [`verifier`](answer::verifier)). A flood of tokens that are not on
 //!    record, or have ended, is turned away before it (`admission`).
@@ -58,16 +58,16 @@ pub mod primary;
 pub mod replica;
 pub mod usage;
 
-pub use answer::look_up::{Awaited, Memory, Question, Recall};
+pub use answer::look_up::{CacheReader, Memory, PendingLookup, Question};
 pub use answer::verification::{Answer, NotApplied, Verification, VerifyError};
 pub use answer::verifier::Verifier;
+pub use cache::cached::{Cached, LookupBuffer};
 pub use cache::entry::Entry;
-pub use cache::entry_cache::{Cached, Room};
 pub use cache::interned::{Level, NamedSet};
-pub use cache::tables::let_go;
+pub use cache::tables::release_tables;
 pub use counters::Counters;
-pub use limits::Limits;
+pub use limits::VerifyLimits;
 pub use replica::follower::Follower;
-pub use replica::membership::{Identity, RandomIncarnations};
+pub use replica::membership::{RandomIncarnations, ReplicaIdentity};
 pub use replica::state::FollowerState;
 pub use usage::{LateToken, Used};

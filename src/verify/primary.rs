@@ -121,11 +121,11 @@ pub struct Acknowledgement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledged {
     /// It is on record.
-    Done,
+    Recorded,
     /// There is no such row any more: join again.
-    Gone,
+    Evicted,
     /// The log does not have that event with that hash in that epoch.
-    OtherHistory,
+    HistoryDiverged,
 }
 
 // === impl Sent ===

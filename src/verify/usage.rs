@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use super::{cache::slot::LATE_INTERVAL, counters::Counters, limits::Limits};
+use super::{cache::last_use::LATE_INTERVAL, counters::Counters, limits::VerifyLimits};
 use crate::domain::{
     id::{AccountId, KeyId},
     time::Timestamp,
@@ -60,8 +60,8 @@ pub(crate) trait Presented {
 
 /// The two queues.
 pub(crate) struct Marks {
-    used: Queue<Used>,
-    late: Queue<LateToken>,
+    used: MarkQueue<Used>,
+    late: MarkQueue<LateToken>,
     late_hour: Mutex<LateHour>,
     /// How often uses were drained: each token is queued once a round.
     round: AtomicI64,
@@ -79,7 +79,7 @@ struct LateHour {
 }
 
 impl Marks {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &VerifyLimits) -> Self {
         let late_hour = LateHour {
             began: Timestamp::from_micros(i64::MIN),
             recorded: 0,
@@ -88,8 +88,8 @@ impl Marks {
             per_account_max: limits.late_events_per_account_hour_max,
         };
         Self {
-            used: Queue::new(limits.used_marks_max),
-            late: Queue::new(limits.late_tokens_max),
+            used: MarkQueue::new(limits.used_marks_max),
+            late: MarkQueue::new(limits.late_tokens_max),
             late_hour: Mutex::new(late_hour),
             round: AtomicI64::new(0),
         }
@@ -175,12 +175,12 @@ impl LateHour {
 }
 
 /// A bounded queue of preallocated slots: pushing neither blocks nor allocates.
-struct Queue<T> {
+struct MarkQueue<T> {
     sender: SyncSender<T>,
     receiver: Mutex<Receiver<T>>,
 }
 
-impl<T> Queue<T> {
+impl<T> MarkQueue<T> {
     fn new(max: usize) -> Self {
         // A channel of 0 slots would hand over from thread to thread only.
         let (sender, receiver) = sync_channel(max.max(1));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn marks(used_marks_max: usize, late_tokens_max: usize) -> Marks {
-        Marks::new(&Limits { used_marks_max, late_tokens_max, ..Limits::default() })
+        Marks::new(&VerifyLimits { used_marks_max, late_tokens_max, ..VerifyLimits::default() })
     }
 
     fn entry_of(account: &str, byte: u8) -> Entry {
@@ -224,7 +224,11 @@ mod tests {
 
     #[test]
     fn k8_late_presentations_are_bounded_by_the_hour_in_all_and_by_account() {
-        let limits = Limits { late_events_per_hour_max: 7, late_events_per_account_hour_max: 5, ..Limits::default() };
+        let limits = VerifyLimits {
+            late_events_per_hour_max: 7,
+            late_events_per_account_hour_max: 5,
+            ..VerifyLimits::default()
+        };
         let (marks, counters) = (Marks::new(&limits), Counters::default());
         let present = |account: &str, secs| {
             (0..=255).for_each(|byte| marks.late(&entry_of(account, byte), at(secs), &counters));

@@ -18,7 +18,7 @@ use latchkey::{
         token::{ParsedToken, Pepper},
         verification::{Outcome, Requirement},
     },
-    verify::{Identity, Limits, Question, RandomIncarnations, Room, Verifier, clock::BootClock},
+    verify::{LookupBuffer, Question, RandomIncarnations, ReplicaIdentity, Verifier, VerifyLimits, clock::BootClock},
 };
 use quick_cache::sync::Cache;
 
@@ -65,9 +65,12 @@ impl Bench {
     async fn start() -> Self {
         let pepper = Pepper::new("p1".into(), &[7; 32].into());
         let keys = Arc::new(Keys::new(KEYS, &pepper));
-        let limits =
-            Limits { cached_tokens_max: KEYS, lease: std::time::Duration::from_secs(600), ..Limits::default() };
-        let identity = Identity { name: "bench".into(), incarnations: Box::new(RandomIncarnations) };
+        let limits = VerifyLimits {
+            cached_tokens_max: KEYS,
+            lease: std::time::Duration::from_secs(600),
+            ..VerifyLimits::default()
+        };
+        let identity = ReplicaIdentity { name: "bench".into(), incarnations: Box::new(RandomIncarnations) };
         let live = vec![Pepper::new("p1".into(), &[7; 32].into())];
         let (verifier, mut follower) = Verifier::new(keys.clone(), Arc::new(BootClock), live, limits, identity);
         follower.round().await.unwrap();
@@ -97,10 +100,10 @@ impl Bench {
         let Self { keys, verifier, pepper, .. } = self;
         let requirements = Self::requirements();
         let ask = |(token, account): (&[u8], usize)| {
-            let recall = verifier.recall();
-            let token = recall.send_for(black_box(token));
-            let memory = recall.now().unwrap();
-            _ = black_box(memory.answer(&token, Some(&requirements[account]), &mut Room::default()));
+            let reader = verifier.cache_reader();
+            let token = reader.prefetch(black_box(token));
+            let memory = reader.now().unwrap();
+            _ = black_box(memory.answer(&token, Some(&requirements[account]), &mut LookupBuffer::default()));
         };
         let hot_token = keys.token(0);
         (0..KEYS).for_each(|place| {

@@ -12,7 +12,7 @@ use crate::{
     holds,
     verify::{
         atomic::relax,
-        ordered::{Mark, Stamp, before_telling},
+        ordered::{FenceMark, PublishedStamp, fence_before_ack},
     },
 };
 
@@ -31,17 +31,17 @@ enum Without {
 }
 
 struct Replica {
-    fence: Mark,
-    applied: Stamp,
-    lease: Stamp,
+    fence: FenceMark,
+    applied: PublishedStamp,
+    lease: PublishedStamp,
     /// What PostgreSQL was told.
     told: AtomicI64,
 }
 
 impl Replica {
     fn new(leased: bool) -> Arc<Self> {
-        let (fence, applied) = (Mark::new(0), Stamp::new(0));
-        Arc::new(Self { fence, applied, lease: Stamp::new(i64::from(leased)), told: AtomicI64::new(0) })
+        let (fence, applied) = (FenceMark::new(0), PublishedStamp::new(0));
+        Arc::new(Self { fence, applied, lease: PublishedStamp::new(i64::from(leased)), told: AtomicI64::new(0) })
     }
 
     /// `Follower::apply`, then `Membership::tell`, then `Lease::renew`: revision 1 withdraws what 0 allowed.
@@ -50,13 +50,13 @@ impl Replica {
             self.fence.raise(1);
         }
         self.applied.advance(1);
-        before_telling();
+        fence_before_ack();
         self.told.store(1, Ordering::Relaxed);
         self.lease.advance(1);
         self.fence.raise(1);
     }
 
-    /// `Follower::join`: nothing is told, so no fence of [`before_telling`] stands before the lease.
+    /// `Follower::join`: nothing is told, so no fence of [`fence_before_ack`] stands before the lease.
     fn join(&self, without: Without) {
         if without != Without::TheFollowersOrder {
             self.fence.raise(1);
@@ -150,7 +150,7 @@ fn fill(without: Without) -> bool {
                 *head.lock().expect("no panic") = 1;
                 if without == Without::TheFence {
                     *cache.lock().expect("no panic") = None;
-                    before_telling();
+                    fence_before_ack();
                     replica.told.store(1, Ordering::Relaxed);
                 } else {
                     replica.follow(without);

@@ -61,14 +61,14 @@ async fn a_replica_registers_acknowledges_renews_and_leaves() {
     let nothing = Revision { epoch: 0, number: 0 };
     assert_eq!(db.store.replicas().await.unwrap().rows, [row(1, 1, nothing), row(2, 1, nothing)]);
     let head = Primary::head(&db.store, &sent()).await.unwrap();
-    assert_eq!(acknowledge(&db.store, EMPTY, GENESIS, false).await, Acknowledged::Done);
+    assert_eq!(acknowledge(&db.store, EMPTY, GENESIS, false).await, Acknowledged::Recorded);
     assert_eq!(db.store.replicas().await.unwrap().rows[0], row(1, 1, EMPTY));
-    assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Done);
-    assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Done);
+    assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Recorded);
+    assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Recorded);
     assert_eq!(db.store.replicas().await.unwrap().rows, [row(1, 3, head.revision), row(2, 1, nothing)]);
     db.store.deregister(Uuid::from_u128(1)).await.unwrap();
     db.store.deregister(Uuid::from_u128(1)).await.unwrap();
-    assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Gone);
+    assert_eq!(acknowledge(&db.store, head.revision, head.hash, true).await, Acknowledged::Evicted);
     assert_eq!(db.store.replicas().await.unwrap().rows, [row(2, 1, nothing)]);
     // An incarnation is registered once in its life.
     assert!(db.store.register(&registration(2)).await.is_err());
@@ -79,7 +79,7 @@ async fn v2_only_the_event_with_that_hash_in_that_epoch_is_acknowledged() {
     let db = registered(2).await;
     let Revision { epoch, number } = Primary::head(&db.store, &sent()).await.unwrap().revision;
     let hash = Primary::head(&db.store, &sent()).await.unwrap().hash;
-    let other = Acknowledged::OtherHistory;
+    let other = Acknowledged::HistoryDiverged;
     for renew in [false, true] {
         for (epoch, number, hash) in [
             (epoch, number, [9; 32]),
@@ -103,11 +103,11 @@ async fn v2_only_the_event_with_that_hash_in_that_epoch_is_acknowledged() {
 async fn v1_an_eviction_takes_only_a_row_that_was_not_renewed_since() {
     let db = registered(0).await;
     let one = Uuid::from_u128(1);
-    assert_eq!(acknowledge(&db.store, EMPTY, GENESIS, true).await, Acknowledged::Done);
+    assert_eq!(acknowledge(&db.store, EMPTY, GENESIS, true).await, Acknowledged::Recorded);
     assert!(!db.store.evict_replica(one, 1).await.unwrap());
     assert!(db.store.evict_replica(one, 2).await.unwrap());
     assert!(!db.store.evict_replica(one, 2).await.unwrap(), "is gone");
-    assert_eq!(acknowledge(&db.store, EMPTY, GENESIS, true).await, Acknowledged::Gone);
+    assert_eq!(acknowledge(&db.store, EMPTY, GENESIS, true).await, Acknowledged::Evicted);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +138,7 @@ async fn v1_a_renewal_waits_for_an_eviction_in_flight() {
         assert!(!renewing.is_finished());
         evicting.batch_execute(if commits { "COMMIT" } else { "ROLLBACK" }).await.unwrap();
         let found = renewing.await.unwrap();
-        assert_eq!(found, if commits { Acknowledged::Gone } else { Acknowledged::Done });
+        assert_eq!(found, if commits { Acknowledged::Evicted } else { Acknowledged::Recorded });
     }
 }
 
@@ -166,8 +166,8 @@ async fn v1_what_a_replica_counts_on_is_durable_and_an_acknowledgement_alone_is_
         execute(&db.url, &format!("ALTER DATABASE {name} SET synchronous_commit = {default}")).await;
         let store = store(&db.url, Duration::from_secs(5));
         store.register(&registration(1)).await.unwrap();
-        assert_eq!(acknowledge(&store, EMPTY, GENESIS, false).await, Acknowledged::Done);
-        assert_eq!(acknowledge(&store, EMPTY, GENESIS, true).await, Acknowledged::Done);
+        assert_eq!(acknowledge(&store, EMPTY, GENESIS, false).await, Acknowledged::Recorded);
+        assert_eq!(acknowledge(&store, EMPTY, GENESIS, true).await, Acknowledged::Recorded);
         assert!(store.evict_replica(Uuid::from_u128(1), 2).await.unwrap());
         let sql = "SELECT string_agg(text, ', ' ORDER BY n) AS text FROM noted";
         let noted = sql_query(sql).get_result::<Noted>(&mut connect(&db.url).await).await.unwrap().text;
@@ -205,9 +205,9 @@ async fn the_application_s_role_can_do_all_that_a_replica_does() {
         .await;
     let store = store(&db.url, Duration::from_secs(5));
     store.register(&registration(1)).await.unwrap();
-    assert_eq!(acknowledge(&store, EMPTY, GENESIS, true).await, Acknowledged::Done);
+    assert_eq!(acknowledge(&store, EMPTY, GENESIS, true).await, Acknowledged::Recorded);
     assert_eq!(store.replicas().await.unwrap().rows.len(), 1);
     assert!(!store.evict_replica(Uuid::from_u128(1), 1).await.unwrap());
     store.deregister(Uuid::from_u128(1)).await.unwrap();
-    assert_eq!(acknowledge(&store, EMPTY, GENESIS, true).await, Acknowledged::Gone);
+    assert_eq!(acknowledge(&store, EMPTY, GENESIS, true).await, Acknowledged::Evicted);
 }

@@ -12,7 +12,7 @@ use super::{
     verifier::{self, question, questions},
 };
 use crate::{
-    app::{App, Error, Room, Session, Wait},
+    app::{App, Error, LookupBuffer, Session, Wait},
     grpc::{
         convert::{all, revision::revision},
         door::{Reservation, SHAPES, framed},
@@ -113,16 +113,16 @@ pub async fn streamed(app: App, session: Session, message: Raw) -> Result<Raw, S
 /// The answer from memory; `None` if there is not all of it. The message is in hand: only now are lease and clock looked
 /// at, and the caller's own entry on them (V1).
 fn from_memory(app: &App, caller: Caller<'_>, form: Form, message: &[u8]) -> Option<Bytes> {
-    let recall = app.recall();
+    let reader = app.cache_reader();
     if form == Form::One {
         let asked = Single::read(message)?;
         // Its entry comes while the caller is looked at.
-        let token = recall.send_for(asked.token);
-        let memory = caller.memory(app, recall)?;
+        let token = reader.prefetch(asked.token);
+        let memory = caller.memory(app, reader)?;
         let requirement = asked.requirement(|name| memory.permission(name))?;
-        return single(&memory.memory().answer(&token, requirement.as_ref(), &mut Room::default())?);
+        return single(&memory.memory().answer(&token, requirement.as_ref(), &mut LookupBuffer::default())?);
     }
-    let memory = caller.memory(app, recall)?;
+    let memory = caller.memory(app, reader)?;
     let known = |name: &str| memory.permission(name);
     let batch = if form == Form::Batch { Batch::read(message, known) } else { Batch::read_message(message, known) }?;
     let questions = batch.questions();
@@ -135,10 +135,10 @@ fn from_memory(app: &App, caller: Caller<'_>, form: Form, message: &[u8]) -> Opt
 }
 
 impl Caller<'_> {
-    fn memory<'a>(&self, app: &'a App, recall: crate::app::Recall<'a>) -> Option<crate::app::FromMemory<'a>> {
+    fn memory<'a>(&self, app: &'a App, reader: crate::app::CacheReader<'a>) -> Option<crate::app::FromMemory<'a>> {
         match self {
-            Self::Bearer(bearer) => app.verify_from_memory(recall, bearer),
-            Self::Session(session) => app.session_from_memory(recall, session),
+            Self::Bearer(bearer) => app.verify_from_memory(reader, bearer),
+            Self::Session(session) => app.session_from_memory(reader, session),
         }
     }
 }

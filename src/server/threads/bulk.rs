@@ -30,7 +30,7 @@ impl Bulk {
                 let _ = rustix::process::nice(NICENESS);
             })
             // As a core does.
-            .on_thread_park(verify::let_go)
+            .on_thread_park(verify::release_tables)
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))

@@ -74,7 +74,8 @@ impl Cores {
 impl Thread {
     fn start(index: usize) -> io::Result<Self> {
         // A core that sleeps keeps no tables alive that the others have replaced.
-        let runtime = runtime::Builder::new_current_thread().enable_all().on_thread_park(verify::let_go).build()?;
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().on_thread_park(verify::release_tables).build()?;
         let core = Core { runtime: runtime.handle().clone(), open: Arc::default() };
         let (stop, stopped) = oneshot::channel::<()>();
         let (has_ended, ended) = oneshot::channel();

@@ -148,10 +148,10 @@ pub async fn acknowledge(conn: &mut AsyncPgConnection, said: &Acknowledgement) -
         .execute(conn)
         .await?;
     if matched > 0 {
-        return Ok(Acknowledged::Done);
+        return Ok(Acknowledged::Recorded);
     }
     let row: Yes = statement(EXISTS_SQL).bind::<SqlUuid, _>(said.incarnation).get_result(conn).await?;
-    Ok(if row.yes { Acknowledged::OtherHistory } else { Acknowledged::Gone })
+    Ok(if row.yes { Acknowledged::HistoryDiverged } else { Acknowledged::Evicted })
 }
 
 /// Takes a replica's row away.

@@ -5,7 +5,7 @@
 //!
 //! An entry among millions is far away. So the processor is told to send for it as soon as the digest says where it is,
 //! which reads nothing of it. Whoever asks about one token does that first, and lease, clock and revision are loaded
-//! while it comes ([`Recall`]); of many tokens, some are sent for together, and answered when the first has come.
+//! while it comes ([`CacheReader`]); of many tokens, some are sent for together, and answered when the first has come.
 
 use std::borrow::Borrow;
 
@@ -22,18 +22,18 @@ use crate::{
     },
     verify::{
         cache::{
+            cached::{Cached, LookupBuffer},
             entry::Entry,
-            entry_cache::{Cached, Room},
-            tables::InHand,
+            tables::TablesGuard,
         },
         counters::{ByOutcome, Counters},
-        replica::lease::Standing,
+        replica::lease::LeaseState,
         usage::Presented,
     },
 };
 
 /// So many tokens of a batch are asked for together: their entries come from memory at the same time.
-const TOGETHER: usize = 16;
+const LOOKUPS_PER_GROUP: usize = 16;
 
 /// A question about a token.
 #[derive(Clone, Copy)]
@@ -44,16 +44,16 @@ pub struct Question<'a, A, T> {
     pub requirement: Option<&'a Requirement<A, T>>,
 }
 
-/// What memory holds, before anything is asked: tokens are sent for ([`Self::send_for`]), and then the moment comes
+/// What memory holds, before anything is asked: tokens are sent for ([`Self::prefetch`]), and then the moment comes
 /// that answers are true of ([`Self::now`]).
-pub struct Recall<'a> {
+pub struct CacheReader<'a> {
     verifier: &'a Verifier,
-    tables: InHand,
+    tables: TablesGuard,
 }
 
 /// A token that was hashed, and whose entry is on its way to the processor.
 #[derive(Clone, Copy)]
-pub struct Awaited<'t> {
+pub struct PendingLookup<'t> {
     /// `None` for what is no token. Its checksum is looked at while the entry comes.
     formed: Option<FormedToken<'t>>,
     /// Under the first pepper.
@@ -63,26 +63,27 @@ pub struct Awaited<'t> {
 /// What memory says, on the lease, the clock and the applied revision of one moment: for one request, or one message of
 /// a stream, that was in hand by then. Never for a later one.
 pub struct Memory<'a> {
-    recall: Recall<'a>,
+    reader: CacheReader<'a>,
     basis: Basis,
 }
 
 /// What is none has no digest of its own.
-const NO_TOKEN: Awaited<'static> = Awaited { formed: None, digest: HashedToken::from_bytes([0; 32]) };
+const MALFORMED_LOOKUP: PendingLookup<'static> =
+    PendingLookup { formed: None, digest: HashedToken::from_bytes([0; 32]) };
 
 impl Verifier {
     /// What memory holds.
     #[inline]
     #[must_use]
-    pub fn recall(&self) -> Recall<'_> {
-        Recall { verifier: self, tables: self.loader.cache.tables() }
+    pub fn cache_reader(&self) -> CacheReader<'_> {
+        CacheReader { verifier: self, tables: self.loader.cache.tables() }
     }
 
     /// What memory says now. `None` if nothing may be answered from it: then the database decides.
     #[inline]
     #[must_use]
     pub fn memory(&self) -> Option<Memory<'_>> {
-        self.recall().now()
+        self.cache_reader().now()
     }
 
     /// The lease, the clock, then `applied`: in this order, before any entry and any fence. `None` if
@@ -94,10 +95,10 @@ impl Verifier {
         let boot = replica.clock.boot_micros();
         let revision = replica.applied.stamp()?;
         let now = replica.database_clock.at(boot)?;
-        match lease.standing(boot) {
-            Standing::Leased => Some(Basis { revision, now, stale: false }),
-            Standing::Stale => Some(Basis { revision, now, stale: true }),
-            Standing::Lapsed => None,
+        match lease.state_at(boot) {
+            LeaseState::Leased => Some(Basis { revision, now, stale: false }),
+            LeaseState::Stale => Some(Basis { revision, now, stale: true }),
+            LeaseState::Lapsed => None,
         }
     }
 
@@ -117,30 +118,34 @@ impl Verifier {
     }
 }
 
-impl<'a> Recall<'a> {
+impl<'a> CacheReader<'a> {
     /// Hashes a token, and sends for its entry.
     #[inline]
     #[must_use]
-    pub fn send_for<'t>(&self, token: &'t [u8]) -> Awaited<'t> {
-        let awaited = self.hashed(token);
-        self.tables.prefetch(&awaited.digest);
-        awaited
+    pub fn prefetch<'t>(&self, token: &'t [u8]) -> PendingLookup<'t> {
+        let pending = self.hashed(token);
+        self.tables.prefetch(&pending.digest);
+        pending
     }
 
     /// Hashes the tokens of some questions and only then sends for their entries: so not one of the hints that say where
     /// those are is waited for alone.
     #[inline(never)]
-    fn send_for_all<'t, A, T>(&self, questions: &[Question<'t, A, T>], awaited: &mut [Awaited<'t>; TOGETHER]) {
-        for (awaited, question) in awaited.iter_mut().zip(questions) {
-            *awaited = self.hashed(question.token);
+    fn prefetch_all<'t, A, T>(
+        &self,
+        questions: &[Question<'t, A, T>],
+        pending: &mut [PendingLookup<'t>; LOOKUPS_PER_GROUP],
+    ) {
+        for (pending, question) in pending.iter_mut().zip(questions) {
+            *pending = self.hashed(question.token);
         }
-        awaited[..questions.len()].iter().for_each(|awaited| self.tables.prefetch(&awaited.digest));
+        pending[..questions.len()].iter().for_each(|pending| self.tables.prefetch(&pending.digest));
     }
 
     #[inline]
-    fn hashed<'t>(&self, token: &'t [u8]) -> Awaited<'t> {
+    fn hashed<'t>(&self, token: &'t [u8]) -> PendingLookup<'t> {
         let formed = FormedToken::parse(token);
-        formed.map_or(NO_TOKEN, |token| Awaited { formed, digest: token.hash(&self.verifier.peppers[0]) })
+        formed.map_or(MALFORMED_LOOKUP, |token| PendingLookup { formed, digest: token.hash(&self.verifier.peppers[0]) })
     }
 
     /// What memory says now: of tokens that are in hand. `None` if nothing may be answered from it.
@@ -148,7 +153,7 @@ impl<'a> Recall<'a> {
     #[must_use]
     pub fn now(self) -> Option<Memory<'a>> {
         let basis = self.verifier.basis()?;
-        Some(Memory { recall: self, basis })
+        Some(Memory { reader: self, basis })
     }
 }
 
@@ -158,11 +163,11 @@ impl Memory<'_> {
     #[must_use]
     pub fn answer<'m>(
         &'m self,
-        token: &Awaited<'_>,
+        token: &PendingLookup<'_>,
         requirement: Option<&Requirement<impl Borrow<str>, impl OwningTeams>>,
-        room: &'m mut Room,
+        buffer: &'m mut LookupBuffer,
     ) -> Option<Answer<'m>> {
-        let answer = self.uncounted(token, requirement, room)?;
+        let answer = self.look_up(token, requirement, buffer)?;
         self.verifier().counters().answered_from_memory(answer.outcome);
         Some(answer)
     }
@@ -170,8 +175,8 @@ impl Memory<'_> {
     /// As [`Self::answer`], but not counted: for whoever asks again once all that the answer is for is in hand.
     #[inline]
     #[must_use]
-    pub fn look_ahead<'m>(&'m self, token: &Awaited<'_>, room: &'m mut Room) -> Option<Answer<'m>> {
-        self.uncounted(token, None::<&Requirement>, room)
+    pub fn peek<'m>(&'m self, token: &PendingLookup<'_>, buffer: &'m mut LookupBuffer) -> Option<Answer<'m>> {
+        self.look_up(token, None::<&Requirement>, buffer)
     }
 
     /// Many answers, in their order. `each` is given an answer's place, and `None` if the database must be asked for
@@ -181,24 +186,25 @@ impl Memory<'_> {
         A: Borrow<str>,
         T: OwningTeams,
     {
-        let (mut counts, mut room, mut awaited) = (ByOutcome::default(), Room::default(), [NO_TOKEN; TOGETHER]);
-        for (number, questions) in questions.chunks(TOGETHER).enumerate() {
-            self.recall.send_for_all(questions, &mut awaited);
-            for (i, (token, question)) in awaited.iter().zip(questions).enumerate() {
-                let answer = self.uncounted(token, question.requirement, &mut room);
+        let (mut counts, mut buffer, mut pending) =
+            (ByOutcome::default(), LookupBuffer::default(), [MALFORMED_LOOKUP; LOOKUPS_PER_GROUP]);
+        for (number, questions) in questions.chunks(LOOKUPS_PER_GROUP).enumerate() {
+            self.reader.prefetch_all(questions, &mut pending);
+            for (i, (token, question)) in pending.iter().zip(questions).enumerate() {
+                let answer = self.look_up(token, question.requirement, &mut buffer);
                 if let Some(answer) = &answer {
                     counts[answer.outcome as usize] += 1;
                 }
-                each(number * TOGETHER + i, answer.as_ref());
+                each(number * LOOKUPS_PER_GROUP + i, answer.as_ref());
             }
         }
         self.verifier().counters().many_from_memory(&counts);
     }
 
     /// A token that was verified before, by its digest.
-    pub(super) fn verify_again<'m>(&'m self, digest: &HashedToken, room: &'m mut Room) -> Option<Answer<'m>> {
-        let spot = self.recall.tables.find(digest, room).filter(|_| self.serves(room))?;
-        let answer = self.judged(spot.cached(room), None::<&Requirement>);
+    pub(super) fn verify_again<'m>(&'m self, digest: &HashedToken, buffer: &'m mut LookupBuffer) -> Option<Answer<'m>> {
+        let slot = self.reader.tables.find(digest, buffer).filter(|_| self.serves(buffer))?;
+        let answer = self.judged(slot.cached(buffer), None::<&Requirement>);
         self.verifier().counters().answered_from_memory(answer.outcome);
         Some(answer)
     }
@@ -211,39 +217,39 @@ impl Memory<'_> {
 
     #[inline]
     fn verifier(&self) -> &Verifier {
-        self.recall.verifier
+        self.reader.verifier
     }
 
     #[inline]
-    fn uncounted<'m>(
+    fn look_up<'m>(
         &'m self,
-        token: &Awaited<'_>,
+        token: &PendingLookup<'_>,
         requirement: Option<&Requirement<impl Borrow<str>, impl OwningTeams>>,
-        room: &'m mut Room,
+        buffer: &'m mut LookupBuffer,
     ) -> Option<Answer<'m>> {
         let Some(parsed) = token.formed.and_then(FormedToken::checked) else {
             return Some(self.verifier().malformed());
         };
-        match self.recall.tables.find(&token.digest, room) {
-            Some(spot) if self.serves(room) => Some(self.judged(spot.cached(room), requirement)),
-            _ => self.answer_otherwise(&parsed, &token.digest, requirement, room),
+        match self.reader.tables.find(&token.digest, buffer) {
+            Some(slot) if self.serves(buffer) => Some(self.judged(slot.cached(buffer), requirement)),
+            _ => self.answer_under_other_peppers(&parsed, &token.digest, requirement, buffer),
         }
     }
 
     /// A token that is not served under the first pepper: under another, or known to be unknown.
     #[cold]
-    fn answer_otherwise<'m>(
+    fn answer_under_other_peppers<'m>(
         &'m self,
         parsed: &ParsedToken<'_>,
         first: &HashedToken,
         requirement: Option<&Requirement<impl Borrow<str>, impl OwningTeams>>,
-        room: &'m mut Room,
+        buffer: &'m mut LookupBuffer,
     ) -> Option<Answer<'m>> {
         for pepper in &self.verifier().peppers[1..] {
-            if let Some(spot) = self.recall.tables.find(&parsed.hash(pepper), room)
-                && self.serves(room)
+            if let Some(slot) = self.reader.tables.find(&parsed.hash(pepper), buffer)
+                && self.serves(buffer)
             {
-                return Some(self.judged(spot.cached(room), requirement));
+                return Some(self.judged(slot.cached(buffer), requirement));
             }
         }
         let absent_at = self.verifier().loader.negative.absent_at(first)?;
@@ -256,7 +262,7 @@ impl Memory<'_> {
     }
 
     #[inline]
-    fn serves(&self, found: &Room) -> bool {
+    fn serves(&self, found: &LookupBuffer) -> bool {
         let (buckets, revision) = found.covered();
         let serves = self.verifier().replica.fences.serves(buckets, revision);
         if !serves {

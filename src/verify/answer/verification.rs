@@ -9,7 +9,7 @@ use crate::{
         time::Timestamp,
         verification::Outcome,
     },
-    verify::cache::{entry::Entry, entry_cache::Cached},
+    verify::cache::{cached::Cached, entry::Entry},
 };
 
 /// Why there is no answer. Never VALID, never UNKNOWN (V2).
@@ -74,7 +74,7 @@ impl Verification {
     }
 
     /// True if this replica had lost touch with the database and answered from memory all the same,
-    /// because it is allowed to for a while ([`crate::verify::Limits::stale_max`]): later revisions may exist
+    /// because it is allowed to for a while ([`crate::verify::VerifyLimits::stale_max`]): later revisions may exist
     /// that the answer knows nothing of.
     #[must_use]
     pub fn stale(&self) -> bool {

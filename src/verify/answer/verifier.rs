@@ -25,13 +25,10 @@ use crate::{
         verification::{Outcome, Requirement},
     },
     verify::{
-        cache::{
-            entry::Entry,
-            entry_cache::{EntryCache, Room},
-        },
+        cache::{cached::LookupBuffer, entry::Entry, entry_cache::EntryCache},
         clock::Clock,
         counters::Counters,
-        limits::Limits,
+        limits::VerifyLimits,
         miss::{
             loader::{LoadError, Loaded, Loader, Misses},
             refresh::Refreshes,
@@ -39,7 +36,7 @@ use crate::{
         primary::{Primary, Unavailable},
         replica::{
             follower::Follower,
-            membership::Identity,
+            membership::ReplicaIdentity,
             state::{FollowerState, Replica},
         },
         usage::{LateToken, Used},
@@ -69,8 +66,8 @@ impl Verifier {
         primary: Arc<dyn Primary>,
         clock: Arc<dyn Clock>,
         peppers: Vec<Pepper>,
-        limits: Limits,
-        identity: Identity,
+        limits: VerifyLimits,
+        identity: ReplicaIdentity,
     ) -> (Self, Follower) {
         assert!(!peppers.is_empty(), "no token verifies without a pepper (T2)");
         let replica = Arc::new(Replica::new(primary, clock, limits));
@@ -84,13 +81,13 @@ impl Verifier {
     /// Answers from memory, to keep. `None` if the database must be asked.
     #[must_use]
     pub fn cached(&self, token: &[u8], requirement: Option<&Requirement>) -> Option<Verification> {
-        let recall = self.recall();
-        let awaited = recall.send_for(token);
-        let Some(memory) = recall.now() else {
+        let reader = self.cache_reader();
+        let pending = reader.prefetch(token);
+        let Some(memory) = reader.now() else {
             // What is no token needs no memory.
             return ParsedToken::parse(token).is_none().then(|| self.counted(self.malformed()));
         };
-        if let Some(answer) = memory.answer(&awaited, requirement, &mut Room::default()) {
+        if let Some(answer) = memory.answer(&pending, requirement, &mut LookupBuffer::default()) {
             return Some(answer.to_verification());
         }
         let parsed = ParsedToken::parse(token)?;
@@ -138,7 +135,8 @@ impl Verifier {
     /// # Errors
     /// [`VerifyError`] if neither memory nor the database knows: never an outcome (V2).
     pub async fn verify_again(&self, entry: &Entry) -> Result<Verification, VerifyError> {
-        let from_memory = || Some(self.memory()?.verify_again(entry.digest(), &mut Room::default())?.to_verification());
+        let from_memory =
+            || Some(self.memory()?.verify_again(entry.digest(), &mut LookupBuffer::default())?.to_verification());
         match from_memory().or_else(|| self.ended(entry.digest())) {
             Some(answer) => Ok(answer),
             None => self.ask_counted(&[*entry.digest()], None).await,
@@ -272,7 +270,7 @@ impl Verifier {
     #[must_use]
     pub fn drain_used(&self) -> Vec<Used> {
         let tables = self.loader.cache.tables();
-        self.loader.marks.drain_used(|digest| Some(tables.get(digest, &mut Room::default())?.last_used()))
+        self.loader.marks.drain_used(|digest| Some(tables.get(digest, &mut LookupBuffer::default())?.last_used()))
     }
 
     /// Takes the presentations of ended tokens that wait to be recorded (K8).
@@ -351,7 +349,7 @@ impl Verifier {
         let Basis { revision, now, stale } = basis;
         let outcome = entry.facts().outcome(now, requirement);
         // In the cache, if it is there: what is marked of this entry is gone with it.
-        match self.loader.cache.tables().get(entry.digest(), &mut Room::default()) {
+        match self.loader.cache.tables().get(entry.digest(), &mut LookupBuffer::default()) {
             Some(cached) => self.mark(&cached, outcome, now),
             None => self.mark(&*self.loader.ended.get(entry.digest()).unwrap_or(entry.clone()), outcome, now),
         }

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, atomic::AtomicI64, atomic::Ordering};
 
-use super::slot::{LastUse, NEVER, claim_late_report};
+use super::last_use::{LastUse, NEVER, claim_late_report};
 use crate::{
     domain::{
         id::{AccountId, KeyId},
@@ -16,7 +16,7 @@ use crate::{
         token::HashedToken,
         verification::{Outcome, TokenFacts},
     },
-    verify::{fence::fences::Buckets, usage::Presented},
+    verify::{fence::buckets::Buckets, usage::Presented},
 };
 
 /// A token on record.
@@ -76,7 +76,7 @@ impl Entry {
     }
 
     /// Takes over when the same token's last late presentation was reported (K8).
-    pub(super) fn continue_reports_of(&self, older: &Self) {
+    pub(crate) fn continue_reports_of(&self, older: &Self) {
         self.late_reported.store(older.late_reported.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }

@@ -5,7 +5,6 @@
 //! can choose them, so their own bits say where they stand. What is found is copied out whole (`slot`).
 
 use std::{
-    borrow::Borrow,
     hash::{BuildHasherDefault, Hasher},
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,23 +13,15 @@ use std::{
 };
 
 use super::{
+    cached::{Cached, LookupBuffer},
     entry::Entry,
-    interned::NamedSet,
+    last_use::{LastUse, NEVER},
     naming::Naming,
-    slot::{Contents, LastUse, NEVER, Sought},
+    slot::{Contents, DigestKey},
     table::Table,
-    tables::{Current, InHand},
+    tables::{CurrentTables, TablesGuard},
 };
-use crate::{
-    domain::{
-        id::{AccountId, KeyId, TeamId},
-        log::revision::RevisionStamp,
-        time::Timestamp,
-        token::HashedToken,
-        verification::{Outcome, OwningTeams, Requirement, Standing, TokenFacts},
-    },
-    verify::{fence::fences::Buckets, usage::Presented},
-};
+use crate::domain::{time::Timestamp, token::HashedToken, verification::Outcome};
 
 /// A table of its own for each of so many parts of the digests: so that growing one holds nobody up for long.
 const TABLES_MAX: usize = 64;
@@ -42,9 +33,9 @@ const MOVED_AT_ONCE: usize = 4_096;
 
 /// Tokens on record, by digest.
 pub struct EntryCache {
-    tables: Current,
+    tables: CurrentTables,
     /// Each keeps its table's other writers out.
-    writers: Box<[Mutex<Writer>]>,
+    writers: Box<[Mutex<ShardWriter>]>,
     naming: Naming,
     /// The table to look at next, of those that may have to move to other names.
     next_to_move: AtomicUsize,
@@ -56,29 +47,10 @@ pub struct EntryCache {
 
 /// What the one writer of a table keeps.
 #[derive(Default)]
-struct Writer {
+struct ShardWriter {
     entries: usize,
     /// Where the last search for something to evict ended.
     hand: usize,
-}
-
-/// Room for what a look-up finds, to be used again for the next.
-#[derive(Default)]
-pub struct Room(Contents);
-
-/// Where a token stands.
-#[derive(Clone, Copy)]
-pub(crate) struct Spot<'a> {
-    place: usize,
-    table: &'a Table,
-}
-
-/// A token as it was cached, at one moment.
-#[derive(Clone, Copy)]
-pub struct Cached<'a> {
-    contents: &'a Contents,
-    place: usize,
-    table: &'a Table,
 }
 
 /// For tables keyed by digest.
@@ -107,31 +79,6 @@ impl Hasher for DigestHasher {
     }
 }
 
-// === impl Spot ===
-
-impl<'a> Spot<'a> {
-    #[inline]
-    pub fn find(table: &'a Table, sought: &Sought, room: &mut Room) -> Option<Self> {
-        let place = table.find(sought, &mut room.0)?;
-        Some(Self { place, table })
-    }
-
-    #[inline]
-    pub fn cached(self, room: &'a Room) -> Cached<'a> {
-        Cached { contents: &room.0, place: self.place, table: self.table }
-    }
-}
-
-// === impl Room ===
-
-impl Room {
-    /// The fences that cover what was found, and the revision that it was read at.
-    #[inline]
-    pub(crate) fn covered(&self) -> (Buckets, RevisionStamp) {
-        (self.0.buckets(), self.0.revision())
-    }
-}
-
 // === impl EntryCache ===
 
 impl EntryCache {
@@ -144,7 +91,7 @@ impl EntryCache {
         let names = naming.names(0);
         let table = |_| Table::new(tables.ilog2(), names.clone());
         Self {
-            tables: Current::new((0..tables).map(table)),
+            tables: CurrentTables::new((0..tables).map(table)),
             writers: (0..tables).map(|_| Mutex::default()).collect(),
             naming,
             next_to_move: AtomicUsize::new(0),
@@ -157,21 +104,21 @@ impl EntryCache {
 
     /// The tables as they are.
     #[inline]
-    pub fn tables(&self) -> InHand {
-        self.tables.in_hand()
+    pub fn tables(&self) -> TablesGuard {
+        self.tables.guard()
     }
 
     /// True if the token was good when last seen, as far as is known at a moment, without counting as a use.
     #[must_use]
     pub fn knows_as_good(&self, digest: &HashedToken, now: Timestamp) -> bool {
         let is_good = |cached: Cached<'_>| cached.standing().outcome(now, || true) == Outcome::Valid;
-        self.tables().get(digest, &mut Room::default()).is_some_and(is_good)
+        self.tables().get(digest, &mut LookupBuffer::default()).is_some_and(is_good)
     }
 
     /// Remembers an entry in place of what was known of its token, if anything was; whether it was.
     pub(crate) fn replace(&self, entry: &Entry) -> bool {
-        let sought = Sought::new(entry.digest());
-        let shard = self.tables().place_of(&sought);
+        let key = DigestKey::new(entry.digest());
+        let shard = self.tables().place_of(&key);
         let _writer = self.writers[shard].lock().unwrap_or_else(PoisonError::into_inner);
         Self::replace_in(self.tables().table(shard), entry)
     }
@@ -179,7 +126,7 @@ impl EntryCache {
     /// The one writer's.
     fn replace_in(table: &Table, entry: &Entry) -> bool {
         let mut older = Contents::default();
-        let Some(place) = table.find(&Sought::new(entry.digest()), &mut older) else { return false };
+        let Some(place) = table.find(&DigestKey::new(entry.digest()), &mut older) else { return false };
         if older.revision() <= entry.revision() {
             let names = table.interned.intern(entry.facts(), entry.catalogue());
             table.slot(place).replace(&Contents::of(entry, &names));
@@ -189,15 +136,15 @@ impl EntryCache {
 
     /// Remembers an entry in place of what was known of its token. A new one counts as used at `last_use`.
     pub(crate) fn insert(&self, entry: &Entry, last_use: LastUse) {
-        let sought = Sought::new(entry.digest());
-        let shard = self.tables().place_of(&sought);
+        let key = DigestKey::new(entry.digest());
+        let shard = self.tables().place_of(&key);
         let mut writer = self.writers[shard].lock().unwrap_or_else(PoisonError::into_inner);
         self.put(shard, &mut writer, entry, last_use);
         drop(writer);
         self.move_others();
     }
 
-    fn put(&self, shard: usize, writer: &mut Writer, entry: &Entry, last_use: LastUse) {
+    fn put(&self, shard: usize, writer: &mut ShardWriter, entry: &Entry, last_use: LastUse) {
         let table = self.renamed(shard, writer);
         if Self::replace_in(&table, entry) {
             return;
@@ -218,7 +165,7 @@ impl EntryCache {
     }
 
     /// A shard's table, moved to fresh names if the cache moves on.
-    fn renamed(&self, shard: usize, writer: &mut Writer) -> Arc<Table> {
+    fn renamed(&self, shard: usize, writer: &mut ShardWriter) -> Arc<Table> {
         let (table, names) = (self.tables().table(shard).clone(), self.naming.names(self.len()));
         if Arc::ptr_eq(&table.interned, &names) {
             return table;
@@ -280,127 +227,6 @@ impl EntryCache {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-// === impl Cached ===
-
-impl<'a> Cached<'a> {
-    /// The digest that is on record.
-    #[must_use]
-    pub fn digest(&self) -> HashedToken {
-        self.contents.digest()
-    }
-
-    /// The revision that it was read at.
-    #[must_use]
-    pub fn revision(&self) -> RevisionStamp {
-        self.contents.revision()
-    }
-
-    /// The fences that cover it.
-    #[must_use]
-    pub fn buckets(&self) -> Buckets {
-        self.contents.buckets()
-    }
-
-    /// The key.
-    #[must_use]
-    pub fn key_id(&self) -> KeyId {
-        self.contents.key_id()
-    }
-
-    /// Its account.
-    #[must_use]
-    pub fn account_id(&self) -> &'a AccountId {
-        self.table.interned.account(self.contents.names().account)
-    }
-
-    /// Whether the token is live, apart from what it holds.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.contents.standing()
-    }
-
-    /// What it holds account-wide.
-    #[must_use]
-    pub fn account_permissions(&self) -> &'a NamedSet {
-        self.table.interned.set(self.contents.names().account_permissions)
-    }
-
-    /// What it holds on each of its teams.
-    #[must_use]
-    pub fn team_permissions(&self) -> &'a NamedSet {
-        self.table.interned.set(self.contents.names().team_permissions)
-    }
-
-    /// The teams of its scope, sorted.
-    pub fn team_ids(&self) -> impl Iterator<Item = &'a TeamId> + Clone + use<'a> {
-        self.table.interned.teams(self.contents.names().teams)
-    }
-
-    /// When it was last used.
-    pub(crate) fn last_used(&self) -> Timestamp {
-        self.table.slot(self.place).last_use().time()
-    }
-
-    /// Whether it holds what it must be good for.
-    #[inline]
-    pub(crate) fn meets(&self, requirement: &Requirement<impl Borrow<str>, impl OwningTeams>) -> bool {
-        let (account, team) = (self.account_permissions().permissions(), self.team_permissions().permissions());
-        let in_scope = |team: &[u8]| self.table.interned.holds_team(self.contents.names().teams, team);
-        requirement.met_by(self.account_id().as_str(), account, team, in_scope)
-    }
-
-    /// The same as an entry of its own.
-    #[must_use]
-    pub fn to_entry(&self) -> Entry {
-        let Standing { state, account_suspended, expire_time, token_end_time } = self.standing();
-        let facts = TokenFacts {
-            key_id: self.key_id(),
-            account_id: self.account_id().clone(),
-            account_suspended,
-            state,
-            expire_time,
-            token_end_time,
-            account_permissions: *self.account_permissions().permissions(),
-            team_permissions: *self.team_permissions().permissions(),
-            team_ids: self.team_ids().cloned().collect(),
-        };
-        Entry::new(self.digest(), facts, self.account_permissions().catalogue().clone(), self.revision())
-    }
-}
-
-impl Presented for Cached<'_> {
-    fn digest(&self) -> HashedToken {
-        self.contents.digest()
-    }
-
-    fn key_id(&self) -> KeyId {
-        self.contents.key_id()
-    }
-
-    fn account_id(&self) -> AccountId {
-        Self::account_id(self).clone()
-    }
-
-    #[inline]
-    fn claim_use(&self, now: Timestamp, round: i64) -> bool {
-        self.table.slot(self.place).claim_use(now, round)
-    }
-
-    fn claim_late_report(&self, now: Timestamp) -> bool {
-        self.table.slot(self.place).claim_late_report(now)
-    }
-
-    fn drop_late_report(&self) {
-        self.table.slot(self.place).drop_late_report();
-    }
-}
-
-impl std::fmt::Debug for Cached<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cached").field("key_id", &self.key_id()).finish_non_exhaustive()
     }
 }
 

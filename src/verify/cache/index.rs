@@ -28,15 +28,15 @@ pub(crate) struct Index {
 
 /// A bucket's salt, and how many entries found no room in it and went on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hint(u16);
+pub(crate) struct BucketHint(u16);
 
 /// Which slots of a bucket are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Taken(u16);
+pub(crate) struct OccupiedSlots(u16);
 
-// === impl Hint ===
+// === impl BucketHint ===
 
-impl Hint {
+impl BucketHint {
     fn new(salt: u16, passed: u16) -> Self {
         Self(passed << SALT_BITS | salt)
     }
@@ -66,7 +66,7 @@ impl Hint {
     pub fn that_parts(self, spreads: &[u64]) -> Option<Self> {
         let hints = (0..SALTS).map(|salt| Self::new(salt, self.passed()));
         hints.into_iter().find(|hint| {
-            let mut seen = Taken(0);
+            let mut seen = OccupiedSlots(0);
             spreads.iter().all(|spread| {
                 let place = hint.place(*spread);
                 let new = !seen.holds(place);
@@ -77,9 +77,9 @@ impl Hint {
     }
 }
 
-// === impl Taken ===
+// === impl OccupiedSlots ===
 
-impl Taken {
+impl OccupiedSlots {
     pub const NONE: Self = Self(0);
 
     pub fn holds(self, place: usize) -> bool {
@@ -126,34 +126,34 @@ impl Index {
     }
 
     #[inline]
-    pub fn hint(&self, bucket: usize) -> Hint {
-        Hint(self.hints[bucket].load(Ordering::Relaxed))
+    pub fn hint(&self, bucket: usize) -> BucketHint {
+        BucketHint(self.hints[bucket].load(Ordering::Relaxed))
     }
 
     /// The writer's, as all that follow.
-    pub fn set_hint(&self, bucket: usize, hint: Hint) {
+    pub fn set_hint(&self, bucket: usize, hint: BucketHint) {
         self.hints[bucket].store(hint.0, Ordering::Relaxed);
     }
 
-    pub fn taken(&self, bucket: usize) -> Taken {
-        Taken(self.taken[bucket].load(Ordering::Relaxed))
+    pub fn taken(&self, bucket: usize) -> OccupiedSlots {
+        OccupiedSlots(self.taken[bucket].load(Ordering::Relaxed))
     }
 
-    pub fn set_taken(&self, bucket: usize, taken: Taken) {
+    pub fn set_taken(&self, bucket: usize, taken: OccupiedSlots) {
         self.taken[bucket].store(taken.0, Ordering::Relaxed);
     }
 
     /// Notes that an entry goes on to the next bucket.
     pub fn pass(&self, bucket: usize) {
         let hint = self.hint(bucket);
-        self.set_hint(bucket, Hint::new(hint.salt(), PASSED_MAX.min(hint.passed() + 1)));
+        self.set_hint(bucket, BucketHint::new(hint.salt(), PASSED_MAX.min(hint.passed() + 1)));
     }
 
     /// Notes that an entry that went on is no more.
     pub fn pass_no_more(&self, bucket: usize) {
         let hint = self.hint(bucket);
         if hint.passed() < PASSED_MAX {
-            self.set_hint(bucket, Hint::new(hint.salt(), hint.passed() - 1));
+            self.set_hint(bucket, BucketHint::new(hint.salt(), hint.passed() - 1));
         }
     }
 }
@@ -171,7 +171,7 @@ mod tests {
     fn a_bucket_that_is_not_full_has_a_salt_that_parts_its_entries() {
         for bucket in 0..300 {
             let spreads = spreads(bucket, 12);
-            let hint = Hint(0).that_parts(&spreads).expect("one in 320 does");
+            let hint = BucketHint(0).that_parts(&spreads).expect("one in 320 does");
             let places: std::collections::BTreeSet<_> = spreads.iter().map(|spread| hint.place(*spread)).collect();
             assert_eq!(places.len(), 12);
         }
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn no_salt_parts_what_is_alike_or_too_much() {
-        assert_eq!(Hint(0).that_parts(&[7, 9, 7]), None);
-        assert_eq!(Hint(0).that_parts(&spreads(0, 17)), None);
+        assert_eq!(BucketHint(0).that_parts(&[7, 9, 7]), None);
+        assert_eq!(BucketHint(0).that_parts(&spreads(0, 17)), None);
     }
 
     #[test]
@@ -205,9 +205,9 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_told_place_by_place() {
-        let taken = Taken::NONE.with(0).with(15).with(3).without(15);
+        let taken = OccupiedSlots::NONE.with(0).with(15).with(3).without(15);
         assert_eq!(taken.places().collect::<Vec<_>>(), [0, 3]);
-        assert!(!taken.is_full() && (0..13).fold(Taken::NONE, Taken::with).is_full());
+        assert!(!taken.is_full() && (0..13).fold(OccupiedSlots::NONE, OccupiedSlots::with).is_full());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What many cached tokens share, kept once: accounts, teams, sets of permissions. Entries name it by number.
 //!
-//! Numbers are only ever added, so that readers need no lock and what they were given stays. When too much is no
+//! InternedNumbers are only ever added, so that readers need no lock and what they were given stays. When too much is no
 //! longer named by any entry, the cache starts another of these and moves over ([`super::naming`]). How much is kept is
 //! counted in bytes: a list of a thousand teams is one thing, and takes as much as a thousand others.
 
@@ -39,12 +39,12 @@ pub(crate) struct Names {
     pub account: u32,
     pub account_permissions: u32,
     pub team_permissions: u32,
-    pub teams: Teams,
+    pub teams: TeamNumbers,
 }
 
 /// The teams of an entry, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Teams {
+pub(crate) struct TeamNumbers {
     count: u8,
     numbers: [u32; TEAMS_INLINE],
 }
@@ -85,7 +85,7 @@ pub(crate) struct Interned {
     teams: Arena<TeamId>,
     team_lists: Arena<Arc<[TeamId]>>,
     sets: Arena<NamedSet>,
-    numbers: Mutex<Numbers>,
+    numbers: Mutex<InternedNumbers>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -96,7 +96,7 @@ trait Weighed {
 
 /// For whoever adds.
 #[derive(Default)]
-struct Numbers {
+struct InternedNumbers {
     accounts: HashMap<AccountId, u32>,
     teams: HashMap<TeamId, u32>,
     team_lists: HashMap<Arc<[TeamId]>, u32>,
@@ -136,9 +136,9 @@ impl NamedSet {
     }
 }
 
-// === impl Teams ===
+// === impl TeamNumbers ===
 
-impl Teams {
+impl TeamNumbers {
     pub fn from_numbers(count: u8, numbers: [u32; TEAMS_INLINE]) -> Self {
         Self { count, numbers }
     }
@@ -189,7 +189,7 @@ impl Interned {
 
     /// An entry's teams, in their order.
     #[inline]
-    pub fn teams(&self, teams: Teams) -> TeamIds<'_> {
+    pub fn teams(&self, teams: TeamNumbers) -> TeamIds<'_> {
         let (listed, inline): (&[TeamId], _) = match teams.count {
             LISTED => (self.team_lists.get(teams.numbers[0]), 0),
             count => (&[], count),
@@ -199,7 +199,7 @@ impl Interned {
 
     /// Whether a team is among an entry's, by the bytes of its id. A long list is in order, and searched.
     #[inline]
-    pub fn holds_team(&self, teams: Teams, team: &[u8]) -> bool {
+    pub fn holds_team(&self, teams: TeamNumbers, team: &[u8]) -> bool {
         if teams.count == LISTED {
             let list = self.team_lists.get(teams.numbers[0]);
             return list.binary_search_by(|held| held.as_str().as_bytes().cmp(team)).is_ok();
@@ -218,10 +218,10 @@ impl Interned {
             for (number, team) in inline.iter_mut().zip(facts.team_ids.iter()) {
                 *number = self.add(&mut numbers.teams, &self.teams, team);
             }
-            Teams { count: facts.team_ids.len() as u8, numbers: inline }
+            TeamNumbers { count: facts.team_ids.len() as u8, numbers: inline }
         } else {
             let list = self.add(&mut numbers.team_lists, &self.team_lists, &facts.team_ids);
-            Teams { count: LISTED, numbers: [list, 0, 0] }
+            TeamNumbers { count: LISTED, numbers: [list, 0, 0] }
         };
         let account = self.add(&mut numbers.accounts, &self.accounts, &facts.account_id);
         Names { account, account_permissions, team_permissions, teams }
@@ -265,7 +265,7 @@ impl Interned {
 
     fn set_number(
         &self,
-        numbers: &mut Numbers,
+        numbers: &mut InternedNumbers,
         level: Level,
         permissions: PermissionSet,
         catalogue: &Arc<Catalogue>,

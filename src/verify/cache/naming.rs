@@ -16,12 +16,12 @@ const SPARE_BYTES_PER_ENTRY: usize = 64;
 
 /// The names that the cache moves to, or has moved to.
 pub(crate) struct Naming {
-    state: Mutex<State>,
+    state: Mutex<NamingState>,
     tables: usize,
     bytes_max: usize,
 }
 
-struct State {
+struct NamingState {
     names: Arc<Interned>,
     /// How many tables have not moved yet. Until all have, there is no other move: no more than two are kept at once.
     behind: usize,
@@ -32,7 +32,7 @@ struct State {
 impl Naming {
     /// For so many tables, which shall keep no more than `bytes_max` together.
     pub fn new(tables: usize, bytes_max: usize) -> Self {
-        let state = State { names: Arc::default(), behind: 0, settled_bytes: 0 };
+        let state = NamingState { names: Arc::default(), behind: 0, settled_bytes: 0 };
         Self { state: Mutex::new(state), tables, bytes_max }
     }
 
@@ -70,7 +70,7 @@ impl Naming {
         (2 * settled_bytes + SPARE_BYTES + entries * SPARE_BYTES_PER_ENTRY).min(self.bytes_max)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, NamingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,25 +13,17 @@ use subtle::ConstantTimeEq;
 
 use super::{
     entry::Entry,
-    interned::{Interned, Names, TEAMS_INLINE, Teams},
+    interned::{Interned, Names, TEAMS_INLINE, TeamNumbers},
+    last_use::{LastUse, NEVER, claim_late_report},
 };
 use crate::{
     domain::{
-        api_key::ApiKeyState,
-        id::KeyId,
-        log::revision::RevisionStamp,
-        time::{Span, Timestamp},
-        token::HashedToken,
+        api_key::ApiKeyState, id::KeyId, log::revision::RevisionStamp, time::Timestamp, token::HashedToken,
         verification::Standing,
     },
-    verify::fence::{fences::Buckets, ordered::Versioned},
+    verify::fence::{buckets::Buckets, ordered::Versioned},
 };
 
-/// A presentation of an ended token is recorded at most this often (K8).
-pub(crate) const LATE_INTERVAL: Span = Span::from_secs(60 * 60);
-/// A token's use is noted again only after this long. A small part of the minute that K9 allows.
-const USE_RESOLUTION_MILLIS: i64 = 250;
-pub(crate) const NEVER: i64 = i64::MIN;
 /// In the place of a deadline that there is none of.
 const NO_END: i64 = i64::MAX;
 const WORDS: usize = 13;
@@ -53,64 +45,9 @@ pub(crate) struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 128);
 
-/// A token's last use in one word: database time in milliseconds above the lowest bits of the round that it was queued
-/// in, for whoever records uses once a round ([`crate::verify::usage`]). In the order of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LastUse(i64);
-
 /// What a slot held when it was read: everything, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents([i64; WORDS]);
-
-// === impl LastUse ===
-
-impl LastUse {
-    pub const NEVER: Self = Self(0);
-    const ROUND_BITS: u32 = 16;
-
-    /// A word for it: never used.
-    pub fn word() -> AtomicI64 {
-        AtomicI64::new(Self::NEVER.0)
-    }
-
-    fn new(now: Timestamp, round: i64) -> Self {
-        Self((now.as_micros() / 1_000) << Self::ROUND_BITS | Self::round_bits(round))
-    }
-
-    /// As if it had been used before this round.
-    pub fn before(now: Timestamp, round: i64) -> Self {
-        Self::new(now, round - 1)
-    }
-
-    /// Never zero: that is no round's.
-    fn round_bits(round: i64) -> i64 {
-        1 + round.rem_euclid((1 << Self::ROUND_BITS) - 1)
-    }
-
-    fn bits_of_round(self) -> i64 {
-        self.0 & ((1 << Self::ROUND_BITS) - 1)
-    }
-
-    /// To the millisecond.
-    pub fn time(self) -> Timestamp {
-        Timestamp::from_micros((self.0 >> Self::ROUND_BITS) * 1_000)
-    }
-
-    /// Notes a use; true if it is the first of a round.
-    #[inline]
-    pub fn claim(word: &AtomicI64, now: Timestamp, round: i64) -> bool {
-        let (last, next) = (Self(word.load(Ordering::Relaxed)), Self::new(now, round));
-        if last.bits_of_round() != next.bits_of_round() {
-            // Of several at once, one is the first.
-            return Self(word.swap(next.0, Ordering::Relaxed)).bits_of_round() != next.bits_of_round();
-        }
-        // Not each time: a hot token's line is not to be written to by every core on every request.
-        if next.0 - last.0 >= USE_RESOLUTION_MILLIS << Self::ROUND_BITS {
-            word.store(next.0, Ordering::Relaxed);
-        }
-        false
-    }
-}
 
 // === impl Contents ===
 
@@ -154,11 +91,11 @@ impl Contents {
         HashedToken::from_bytes(bytes)
     }
 
-    /// Whether this is the token that was sought: by its whole digest, in constant time (T2).
+    /// Whether this is the token looked for: by its whole digest, in constant time (T2).
     #[inline]
-    pub fn is_of(&self, sought: &Sought) -> bool {
-        let words = self.0.iter().zip(&sought.digest);
-        words.fold(0, |differing, (word, sought)| differing | (word ^ sought)).ct_eq(&0).into()
+    pub fn is_of(&self, key: &DigestKey) -> bool {
+        let words = self.0.iter().zip(&key.digest);
+        words.fold(0, |differing, (word, key)| differing | (word ^ key)).ct_eq(&0).into()
     }
 
     pub fn revision(&self) -> RevisionStamp {
@@ -196,7 +133,7 @@ impl Contents {
             account: high(10),
             account_permissions: low(10),
             team_permissions: high(11),
-            teams: Teams::from_numbers(count, [low(11), high(12), low(12)]),
+            teams: TeamNumbers::from_numbers(count, [low(11), high(12), low(12)]),
         }
     }
 
@@ -219,11 +156,11 @@ impl Contents {
 
 /// A digest as it is looked up.
 #[derive(Clone, Copy)]
-pub(crate) struct Sought {
+pub(crate) struct DigestKey {
     digest: [i64; DIGEST_WORDS],
 }
 
-impl Sought {
+impl DigestKey {
     #[inline]
     pub fn new(digest: &HashedToken) -> Self {
         Self { digest: words_of(digest) }
@@ -314,10 +251,4 @@ impl Slot {
     pub fn drop_late_report(&self) {
         self.late_reported.store(NEVER, Ordering::Relaxed);
     }
-}
-
-pub(crate) fn claim_late_report(reported: &AtomicI64, now: Timestamp) -> bool {
-    let last = reported.load(Ordering::Relaxed);
-    now.as_micros().saturating_sub(last) >= LATE_INTERVAL.as_micros()
-        && reported.compare_exchange(last, now.as_micros(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }

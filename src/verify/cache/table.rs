@@ -7,9 +7,10 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use super::{
-    index::{BUCKET, Hint, Index, Taken},
+    index::{BUCKET, BucketHint, Index, OccupiedSlots},
     interned::Interned,
-    slot::{Contents, LastUse, Slot, Sought},
+    last_use::LastUse,
+    slot::{Contents, DigestKey, Slot},
 };
 
 /// A table that is fuller grows: more of its entries would stand in a later bucket than their own.
@@ -39,7 +40,7 @@ struct Slots {
 }
 
 /// An entry on its way to a place.
-struct Moved {
+struct MovedEntry {
     contents: Contents,
     last_use: LastUse,
     late_reported: i64,
@@ -95,7 +96,7 @@ impl Table {
         let bytes_max = interned.bytes() + allowance;
         let other = Self::of(self.index.buckets(), self.shard_bits, interned);
         let (mut entries, mut listed) = (0, Vec::new());
-        let mut take_along = |mut entry: Moved| {
+        let mut take_along = |mut entry: MovedEntry| {
             if other.interned.bytes() < bytes_max {
                 entry.contents.rename(&self.interned, &other.interned);
                 other.put(&entry.contents, entry.last_use, entry.late_reported);
@@ -117,30 +118,30 @@ impl Table {
     }
 
     /// All that stand in it. The writer's: nothing changes meanwhile.
-    fn all(&self) -> impl Iterator<Item = Moved> {
+    fn all(&self) -> impl Iterator<Item = MovedEntry> {
         (0..self.index.buckets()).flat_map(|bucket| self.entries(bucket))
     }
 
     /// The slot that a search looks at in a bucket.
     #[inline]
-    fn place_in(&self, bucket: usize, hint: Hint, spread: u64) -> usize {
+    fn place_in(&self, bucket: usize, hint: BucketHint, spread: u64) -> usize {
         bucket * BUCKET + hint.place(spread)
     }
 
     /// Sends for the slot that a search most likely ends at, and waits for nothing.
     #[inline]
-    pub fn prefetch(&self, sought: &Sought) {
-        let bucket = self.home(sought.hash());
-        self.slot(self.place_in(bucket, self.index.hint(bucket), sought.spread())).prefetch();
+    pub fn prefetch(&self, key: &DigestKey) {
+        let bucket = self.home(key.hash());
+        self.slot(self.place_in(bucket, self.index.hint(bucket), key.spread())).prefetch();
     }
 
     /// The place of a digest's slot, whose contents are then in `contents`.
     #[inline]
-    pub fn find(&self, sought: &Sought, contents: &mut Contents) -> Option<usize> {
-        for bucket in self.index.round_from(self.home(sought.hash())) {
+    pub fn find(&self, key: &DigestKey, contents: &mut Contents) -> Option<usize> {
+        for bucket in self.index.round_from(self.home(key.hash())) {
             let hint = self.index.hint(bucket);
-            let place = self.place_in(bucket, hint, sought.spread());
-            if self.slot(place).read(contents) && contents.is_of(sought) {
+            let place = self.place_in(bucket, hint, key.spread());
+            if self.slot(place).read(contents) && contents.is_of(key) {
                 return Some(place);
             }
             if !hint.goes_on() {
@@ -181,7 +182,7 @@ impl Table {
         let spreads: Vec<_> = entries.iter().map(|entry| entry.contents.spread()).chain([spread]).collect();
         let parting = hint.that_parts(&spreads)?;
         self.index.set_hint(bucket, parting);
-        let mut moved_to = Taken::NONE;
+        let mut moved_to = OccupiedSlots::NONE;
         for entry in &entries {
             let place = parting.place(entry.contents.spread());
             self.slot(bucket * BUCKET + place).fill(&entry.contents, entry.last_use, entry.late_reported);
@@ -194,12 +195,12 @@ impl Table {
     }
 
     /// What stands in a bucket. The writer's: nothing changes meanwhile.
-    fn entries(&self, bucket: usize) -> impl Iterator<Item = Moved> {
+    fn entries(&self, bucket: usize) -> impl Iterator<Item = MovedEntry> {
         let slots = self.index.taken(bucket).places().map(move |place| self.slot(bucket * BUCKET + place));
         slots.filter_map(|slot| {
             let mut contents = Contents::default();
             let whole = slot.read(&mut contents);
-            whole.then(|| Moved { contents, last_use: slot.last_use(), late_reported: slot.late_reported() })
+            whole.then(|| MovedEntry { contents, last_use: slot.last_use(), late_reported: slot.late_reported() })
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A thread keeps those that it looked at last at hand, so that it need not count itself in and out for each look-up:
 //! that takes two operations that the processor lets nothing overtake, and with them the time in which the next token
-//! could be hashed while this one's entry is on its way. A thread that goes idle lets go of them ([`let_go`]), lest it
+//! could be hashed while this one's entry is on its way. A thread that goes idle lets go of them ([`release_tables`]), lest it
 //! keep alive what the others have long replaced.
 
 use std::{
@@ -17,21 +17,21 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{
-    entry_cache::{Cached, Room, Spot},
-    slot::Sought,
+    cached::{Cached, LookupBuffer, SlotRef},
+    slot::DigestKey,
     table::Table,
 };
 use crate::domain::token::HashedToken;
 
 thread_local! {
-    static AT_HAND: Cell<Option<Arc<Tables>>> = const { Cell::new(None) };
+    static CACHED_TABLES: Cell<Option<Arc<Tables>>> = const { Cell::new(None) };
 }
 
 /// The tables as they were at one moment, one for each value of the digests' first bits.
 pub struct Tables(Box<[Arc<Table>]>);
 
 /// The tables as they are.
-pub(crate) struct Current {
+pub(crate) struct CurrentTables {
     tables: ArcSwap<Tables>,
     /// Where the latest are: who holds others must fetch them.
     address: AtomicUsize,
@@ -39,25 +39,25 @@ pub(crate) struct Current {
 }
 
 /// Tables that stay as long as they are held.
-pub struct InHand(Option<Arc<Tables>>);
+pub struct TablesGuard(Option<Arc<Tables>>);
 
 /// Gives up what the thread has at hand: for threads that go idle.
-pub fn let_go() {
+pub fn release_tables() {
     // A thread that is ending has none.
-    let _ = AT_HAND.try_with(Cell::take);
+    let _ = CACHED_TABLES.try_with(Cell::take);
 }
 
 // === impl Tables ===
 
 impl Tables {
     #[inline]
-    fn of(&self, sought: &Sought) -> &Table {
-        &self.0[self.place_of(sought)]
+    fn of(&self, key: &DigestKey) -> &Table {
+        &self.0[self.place_of(key)]
     }
 
     #[inline]
-    pub(super) fn place_of(&self, sought: &Sought) -> usize {
-        sought.hash().checked_shr(64 - self.0.len().ilog2()).unwrap_or(0) as usize
+    pub(super) fn place_of(&self, key: &DigestKey) -> usize {
+        key.hash().checked_shr(64 - self.0.len().ilog2()).unwrap_or(0) as usize
     }
 
     pub(crate) fn table(&self, place: usize) -> &Arc<Table> {
@@ -66,23 +66,23 @@ impl Tables {
 
     /// A candidate for an answer.
     #[must_use]
-    pub fn get<'a>(&'a self, digest: &HashedToken, room: &'a mut Room) -> Option<Cached<'a>> {
-        let spot = self.find(digest, room)?;
-        Some(spot.cached(room))
+    pub fn get<'a>(&'a self, digest: &HashedToken, buffer: &'a mut LookupBuffer) -> Option<Cached<'a>> {
+        let slot = self.find(digest, buffer)?;
+        Some(slot.cached(buffer))
     }
 
-    /// Where a candidate stands, whose contents are then in the room.
+    /// Where a candidate stands, whose contents are then in the buffer.
     #[inline]
-    pub(crate) fn find(&self, digest: &HashedToken, room: &mut Room) -> Option<Spot<'_>> {
-        let sought = Sought::new(digest);
-        Spot::find(self.of(&sought), &sought, room)
+    pub(crate) fn find(&self, digest: &HashedToken, buffer: &mut LookupBuffer) -> Option<SlotRef<'_>> {
+        let key = DigestKey::new(digest);
+        SlotRef::find(self.of(&key), &key, buffer)
     }
 
     /// Sends for a digest's entry, for whoever has other things to do before looking it up. Nothing of it is read yet.
     #[inline]
     pub fn prefetch(&self, digest: &HashedToken) {
-        let sought = Sought::new(digest);
-        self.of(&sought).prefetch(&sought);
+        let key = DigestKey::new(digest);
+        self.of(&key).prefetch(&key);
     }
 
     fn with(&self, place: usize, table: &Arc<Table>) -> Self {
@@ -92,20 +92,20 @@ impl Tables {
     }
 }
 
-// === impl Current ===
+// === impl CurrentTables ===
 
-impl Current {
+impl CurrentTables {
     pub fn new(tables: impl Iterator<Item = Table>) -> Self {
         let tables = Arc::new(Tables(tables.map(Arc::new).collect()));
         Self { address: AtomicUsize::new(address(&tables)), tables: ArcSwap::new(tables), changing: Mutex::default() }
     }
 
     #[inline]
-    pub fn in_hand(&self) -> InHand {
-        let at_hand = AT_HAND.try_with(Cell::take).ok().flatten();
+    pub fn guard(&self) -> TablesGuard {
+        let at_hand = CACHED_TABLES.try_with(Cell::take).ok().flatten();
         // What is at hand is alive, so nothing else is where it is.
         let latest = |tables: &Arc<Tables>| address(tables) == self.address.load(Ordering::Acquire);
-        InHand(at_hand.filter(latest).or_else(|| Some(self.fetch())))
+        TablesGuard(at_hand.filter(latest).or_else(|| Some(self.fetch())))
     }
 
     #[cold]
@@ -129,9 +129,9 @@ fn address(tables: &Arc<Tables>) -> usize {
     Arc::as_ptr(tables).addr()
 }
 
-// === impl InHand ===
+// === impl TablesGuard ===
 
-impl Deref for InHand {
+impl Deref for TablesGuard {
     type Target = Tables;
 
     #[inline]
@@ -140,11 +140,11 @@ impl Deref for InHand {
     }
 }
 
-impl Drop for InHand {
+impl Drop for TablesGuard {
     #[inline]
     fn drop(&mut self) {
         // In a thread that is ending, it is only dropped.
-        let _ = AT_HAND.try_with(|at_hand| at_hand.set(self.0.take()));
+        let _ = CACHED_TABLES.try_with(|at_hand| at_hand.set(self.0.take()));
     }
 }
 
@@ -152,36 +152,36 @@ impl Drop for InHand {
 mod tests {
     use super::*;
 
-    fn current() -> Current {
-        Current::new((0..2).map(|_| Table::new(1, Arc::default())))
+    fn current() -> CurrentTables {
+        CurrentTables::new((0..2).map(|_| Table::new(1, Arc::default())))
     }
 
-    fn tables(in_hand: &InHand) -> usize {
-        address(in_hand.0.as_ref().expect("held"))
+    fn tables(guard: &TablesGuard) -> usize {
+        address(guard.0.as_ref().expect("held"))
     }
 
     #[test]
     fn a_thread_looks_at_the_latest_tables_of_the_cache_that_it_asks() {
         let (one, other) = (current(), current());
-        let first = tables(&one.in_hand());
-        assert_eq!(tables(&one.in_hand()), first);
-        assert_ne!(tables(&other.in_hand()), first);
+        let first = tables(&one.guard());
+        assert_eq!(tables(&one.guard()), first);
+        assert_ne!(tables(&other.guard()), first);
         let table = one.put(1, Table::new(1, Arc::default()));
-        assert!(Arc::ptr_eq(one.in_hand().table(1), &table));
-        assert_eq!(tables(&one.in_hand()), one.address.load(Ordering::Relaxed));
+        assert!(Arc::ptr_eq(one.guard().table(1), &table));
+        assert_eq!(tables(&one.guard()), one.address.load(Ordering::Relaxed));
     }
 
     #[test]
     fn what_is_held_stays_and_what_is_let_go_of_goes() {
         let current = current();
-        let (held, second) = (current.in_hand(), current.in_hand());
+        let (held, second) = (current.guard(), current.guard());
         let old = Arc::downgrade(held.0.as_ref().expect("held"));
         current.put(0, Table::new(1, Arc::default()));
         drop(second);
         assert_eq!(held.table(0).interned.bytes(), 0);
         drop(held);
         assert!(old.upgrade().is_some(), "it is at hand");
-        let_go();
+        release_tables();
         assert!(old.upgrade().is_none());
     }
 }

@@ -3,7 +3,7 @@
 //! The match is exhaustive, so that a new kind of event cannot be forgotten; a kind that a later
 //! release wrote, or an event that this build cannot read, raises everything (rolling upgrades).
 
-use super::fences::{AccountBucket, KeyBucket};
+use super::buckets::{AccountBucket, KeyBucket};
 use crate::domain::{
     id::{AccountId, KeyId},
     log::event::{Event, EventKind},

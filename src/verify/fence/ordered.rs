@@ -1,22 +1,22 @@
 //! Every memory ordering that V1 rests on, in one place: `tests/interleavings` runs this very file through
 //! all interleavings, so it must know nothing but [`super::atomic`].
 //!
-//! Follower: [`Mark::raise`] each fence, [`Stamp::advance`], [`before_telling`], the acknowledgement; the
-//! lease by [`Stamp::advance`] after all of these. Verification: the lease by [`Stamp::load`], the clock,
-//! the applied revision by [`Stamp::load`], the entry by [`Versioned::read`], the fences by
-//! [`Mark::load_after_stamps`].
+//! Follower: [`FenceMark::raise`] each fence, [`PublishedStamp::advance`], [`fence_before_ack`], the acknowledgement; the
+//! lease by [`PublishedStamp::advance`] after all of these. Verification: the lease by [`PublishedStamp::load`], the clock,
+//! the applied revision by [`PublishedStamp::load`], the entry by [`Versioned::read`], the fences by
+//! [`FenceMark::load_after_stamps`].
 
 use super::atomic::{AtomicI64, Ordering, fence};
 
 /// A value that only goes up: a fence.
 #[derive(Debug)]
-pub struct Mark(AtomicI64);
+pub struct FenceMark(AtomicI64);
 
 /// A value by which others are published: the applied revision, the lease's end.
 #[derive(Debug)]
-pub struct Stamp(AtomicI64);
+pub struct PublishedStamp(AtomicI64);
 
-impl Mark {
+impl FenceMark {
     /// At this value.
     pub fn new(value: i64) -> Self {
         Self(AtomicI64::new(value))
@@ -34,7 +34,7 @@ impl Mark {
     }
 }
 
-impl Stamp {
+impl PublishedStamp {
     /// At this value.
     pub fn new(value: i64) -> Self {
         Self(AtomicI64::new(value))
@@ -97,6 +97,6 @@ impl<const WORDS: usize> Versioned<WORDS> {
 }
 
 /// Before the database is told what was applied: whoever hears of it may rely on the fences.
-pub fn before_telling() {
+pub fn fence_before_ack() {
     fence(Ordering::SeqCst);
 }

@@ -1,4 +1,4 @@
-//! Admission: so that a flood of well-formed tokens that are good for nothing costs the database little.
+//! LoadAdmission: so that a flood of well-formed tokens that are good for nothing costs the database little.
 //!
 //! A load of a token that memory does not know as a good one pays from a bucket that fills at a steady rate, and is given
 //! that back if it finds a good token. So good tokens cost nothing, however many are asked for after a restart; and of
@@ -13,7 +13,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use crate::verify::{clock::Clock, limits::Limits};
+use crate::verify::{clock::Clock, limits::VerifyLimits};
 
 const NANOS_A_SECOND: i64 = 1_000_000_000;
 const NANOS_A_MICRO: i64 = 1_000;
@@ -21,15 +21,15 @@ const NANOS_A_MICRO: i64 = 1_000;
 const ENDED_BURST_SECONDS: usize = 4;
 
 /// What loads are admitted by.
-pub(crate) struct Admission {
+pub(crate) struct LoadAdmission {
     /// What loads pay into, unless they find a good token.
-    loads: Bucket,
+    loads: LoadBucket,
     /// What those that find an ended one pay into instead, while it lasts.
-    ended: Bucket,
+    ended: LoadBucket,
 }
 
 /// A bucket, kept as one number: when it is full again if nobody pays.
-struct Bucket {
+struct LoadBucket {
     full_at_nanos: AtomicI64,
     /// What a load pays: the time in which that much flows in.
     price_nanos: i64,
@@ -38,33 +38,33 @@ struct Bucket {
 }
 
 /// What a load paid. Dropping it gives it back.
-pub(crate) struct Fare {
-    admission: Arc<Admission>,
+pub(crate) struct Permit {
+    admission: Arc<LoadAdmission>,
     paid_nanos: i64,
 }
 
-// === impl Admission ===
+// === impl LoadAdmission ===
 
-impl Admission {
-    pub fn new(limits: &Limits) -> Arc<Self> {
+impl LoadAdmission {
+    pub fn new(limits: &VerifyLimits) -> Arc<Self> {
         // All loads that may be under way at once pay before the first is given anything back.
         let at_once = limits.unknown_loads_burst_max.max(limits.misses_in_flight_max);
-        let loads = Bucket::new(limits.unknown_loads_per_second_max, at_once);
+        let loads = LoadBucket::new(limits.unknown_loads_per_second_max, at_once);
         let free = limits.ended_loads_per_second_max;
-        let ended = Bucket::new(free, (free as usize).saturating_mul(ENDED_BURST_SECONDS));
+        let ended = LoadBucket::new(free, (free as usize).saturating_mul(ENDED_BURST_SECONDS));
         Arc::new(Self { loads, ended })
     }
 
     /// Pays for a load; `None` if there is too little in the bucket.
-    pub fn enter(self: &Arc<Self>, clock: &dyn Clock) -> Option<Fare> {
+    pub fn enter(self: &Arc<Self>, clock: &dyn Clock) -> Option<Permit> {
         let paid = self.loads.pay(clock);
-        paid.then(|| Fare { admission: self.clone(), paid_nanos: self.loads.price_nanos })
+        paid.then(|| Permit { admission: self.clone(), paid_nanos: self.loads.price_nanos })
     }
 }
 
-// === impl Bucket ===
+// === impl LoadBucket ===
 
-impl Bucket {
+impl LoadBucket {
     fn new(per_second: u32, at_once: usize) -> Self {
         let price_nanos = NANOS_A_SECOND / i64::from(per_second.max(1));
         let capacity_nanos = price_nanos.saturating_mul(i64::try_from(at_once).unwrap_or(i64::MAX));
@@ -80,9 +80,9 @@ impl Bucket {
     }
 }
 
-// === impl Fare ===
+// === impl Permit ===
 
-impl Fare {
+impl Permit {
     /// There is no such token: nothing is given back.
     pub fn keep(mut self) {
         self.paid_nanos = 0;
@@ -96,7 +96,7 @@ impl Fare {
     }
 }
 
-impl Drop for Fare {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.loads.full_at_nanos.fetch_sub(self.paid_nanos, Ordering::Relaxed);
     }

@@ -10,13 +10,15 @@ use std::sync::{
 };
 
 use super::{
-    admission::{Admission, Fare},
+    admission::{LoadAdmission, Permit},
+    ended::EndedTokens,
     flight::{Flights, Leader, Unsettled},
+    negative::NegativeCache,
 };
 use crate::{
     domain::{log::revision::RevisionStamp, token::HashedToken},
     verify::{
-        cache::{ended::EndedTokens, entry::Entry, entry_cache::EntryCache, negative::NegativeCache, slot::LastUse},
+        cache::{entry::Entry, entry_cache::EntryCache, last_use::LastUse},
         counters::Counters,
         planted::{Bug, planted},
         primary::{Fill, Sent, Unavailable},
@@ -53,7 +55,7 @@ type LoadResult = Result<Loaded, LoadError>;
 pub(crate) struct Misses {
     loader: Arc<Loader>,
     flights: Arc<Flights<HashedToken, LoadResult>>,
-    admission: Arc<Admission>,
+    admission: Arc<LoadAdmission>,
 }
 
 /// What a load needs of the process; shared with the task that runs it.
@@ -70,7 +72,7 @@ pub(crate) struct Loader {
 impl Misses {
     pub fn new(loader: Arc<Loader>) -> Self {
         let limits = &loader.replica.limits;
-        let (flights, admission) = (Flights::new(limits.misses_in_flight_max), Admission::new(limits));
+        let (flights, admission) = (Flights::new(limits.misses_in_flight_max), LoadAdmission::new(limits));
         Self { loader, flights, admission }
     }
 
@@ -108,15 +110,15 @@ impl Misses {
 
     /// Sends the query and completes the flight with its result; if it is not admitted, completes it with that at once.
     fn lead(&self, leader: Leader<HashedToken, LoadResult>, digests: &[HashedToken], known: bool) {
-        let fare = if known { None } else { self.admission.enter(&*self.loader.replica.clock) };
-        if fare.is_none() && !known {
+        let permit = if known { None } else { self.admission.enter(&*self.loader.replica.clock) };
+        if permit.is_none() && !known {
             return leader.complete(Err(LoadError::Overloaded));
         }
         let (loader, digests) = (self.loader.clone(), digests.to_vec());
         tokio::spawn(async move {
             let result = loader.load(&digests).await.ok_or(LoadError::Unavailable);
-            if let (Ok(loaded), Some(fare)) = (&result, fare) {
-                loader.settle(fare, loaded);
+            if let (Ok(loaded), Some(permit)) = (&result, permit) {
+                loader.settle(permit, loaded);
             }
             leader.complete(result);
         });
@@ -143,15 +145,15 @@ impl Loader {
     }
 
     /// Gives a load back what it paid if it found a good token.
-    fn settle(&self, fare: Fare, loaded: &Loaded) {
+    fn settle(&self, permit: Permit, loaded: &Loaded) {
         let clock = &*self.replica.clock;
         match &loaded.entry {
-            None => fare.keep(),
+            None => permit.keep(),
             Some(_) if loaded.ended => {
                 Counters::bump(&self.counters.ended_loads);
-                fare.keep_for_ended(clock);
+                permit.keep_for_ended(clock);
             }
-            Some(_) => drop(fare),
+            Some(_) => drop(permit),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reading the catalogue again for a request, once for all who ask at that moment: a client that names a
+//! LogTail the catalogue again for a request, once for all who ask at that moment: a client that names a
 //! permission which does not exist costs one statement at a time, however often it calls.
 
 use std::sync::Arc;

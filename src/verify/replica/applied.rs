@@ -10,20 +10,20 @@ use tokio::{
 
 use crate::{
     domain::log::revision::{Revision, RevisionStamp},
-    verify::fence::ordered::Stamp,
+    verify::fence::ordered::PublishedStamp,
 };
 
 const NOT_STARTED: i64 = -1;
 
 /// The applied revision.
 pub struct Applied {
-    stamp: Stamp,
+    stamp: PublishedStamp,
     changes: watch::Sender<Option<Revision>>,
 }
 
 impl Default for Applied {
     fn default() -> Self {
-        Self { stamp: Stamp::new(NOT_STARTED), changes: watch::Sender::new(None) }
+        Self { stamp: PublishedStamp::new(NOT_STARTED), changes: watch::Sender::new(None) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether what the database says now continues the history that was followed (V2).
 //!
-//! Numbers and epochs alone cannot tell: a standby that lost some events and then took others has the
+//! InternedNumbers and epochs alone cannot tell: a standby that lost some events and then took others has the
 //! same numbers. So each step compares hashes, of which each covers all before it.
 
 use crate::{

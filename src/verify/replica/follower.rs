@@ -28,7 +28,7 @@ pub use super::divergence::Divergence;
 use super::{
     causes::Causes,
     divergence::Point,
-    membership::{Identity, Membership, Told},
+    membership::{AckOutcome, Membership, ReplicaIdentity},
     state::{FollowerState, Replica},
 };
 use crate::{
@@ -77,14 +77,14 @@ pub struct Follower {
 }
 
 /// The end of the log, and the moment of the boot clock before it was asked for.
-struct Reading {
+struct LogTail {
     head: Head,
     point: Point,
     sent: i64,
 }
 
 impl Follower {
-    pub(crate) fn new(replica: Arc<Replica>, identity: Identity, pepper_ids: Vec<String>) -> Self {
+    pub(crate) fn new(replica: Arc<Replica>, identity: ReplicaIdentity, pepper_ids: Vec<String>) -> Self {
         let membership = Membership::new(replica.clone(), identity, pepper_ids);
         Self { replica, membership, joined: false, last: None, failures: 0, elsewhere: None }
     }
@@ -199,13 +199,13 @@ impl Follower {
         }
         let last = self.catch_up(last, &reading).await?;
         match self.membership.tell(last).await? {
-            Told::Known => Ok(()),
-            Told::Renewed { sent } => self.renewed(last, sent).await,
-            Told::Gone => {
+            AckOutcome::Recorded => Ok(()),
+            AckOutcome::Renewed { sent } => self.renewed(last, sent).await,
+            AckOutcome::Evicted => {
                 tracing::info!("this replica's row is gone: it was not heard of in time; joining again");
                 self.join().await
             }
-            Told::OtherHistory => Err(Divergence::Refused { applied: last.at.revision() }.into()),
+            AckOutcome::HistoryDiverged => Err(Divergence::Refused { applied: last.at.revision() }.into()),
         }
     }
 
@@ -234,12 +234,12 @@ impl Follower {
         }
     }
 
-    async fn join_accepted(&mut self, reading: &Reading) -> Result<(), RoundError> {
+    async fn join_accepted(&mut self, reading: &LogTail) -> Result<(), RoundError> {
         tracing::warn!(head = %reading.head.revision, "an operator accepted the history: starting afresh");
         self.join().await
     }
 
-    async fn read_head(&self) -> Result<Reading, RoundError> {
+    async fn read_head(&self) -> Result<LogTail, RoundError> {
         // Before it is asked for: one primary never goes below what it has answered.
         let seen = self.replica.seen();
         let sent = Sent::new(&*self.replica.clock);
@@ -247,7 +247,7 @@ impl Follower {
         let sent = sent.boot_micros();
         let point = Point::of(&head)?;
         point.is_at_least(seen)?;
-        Ok(Reading { head, point, sent })
+        Ok(LogTail { head, point, sent })
     }
 
     /// Refuses a head that does not come after what was applied, unless an operator accepted it: to join
@@ -262,7 +262,7 @@ impl Follower {
     }
 
     /// Applies the events up to a head, and no further: beyond it they may be of a later epoch.
-    async fn catch_up(&mut self, mut last: Point, reading: &Reading) -> Result<Point, RoundError> {
+    async fn catch_up(&mut self, mut last: Point, reading: &LogTail) -> Result<Point, RoundError> {
         while last.at < reading.point.at {
             let after = self.replica.primary.events_after(last.number(), BATCH_EVENTS_MAX);
             let batch = self.membership.in_time(after).await?;

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::verify::{
-    fence::ordered::Stamp,
+    fence::ordered::PublishedStamp,
     planted::{Bug, planted},
 };
 
@@ -23,7 +23,7 @@ const SPAN_MICROS_MAX: i64 = i64::MAX / 4;
 
 /// The local lease. Written by the follower alone.
 pub struct Lease {
-    end_boot_micros: Stamp,
+    end_boot_micros: PublishedStamp,
     span_micros: i64,
     stale_micros: i64,
 }
@@ -38,7 +38,7 @@ pub struct LeaseEnd {
 
 /// What the lease allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LeaseState {
     /// To answer from memory.
     Leased,
     /// To answer from memory, saying that the answer may be stale.
@@ -63,7 +63,7 @@ impl Lease {
     pub fn new(lease: Duration, stale_max: Duration) -> Self {
         let (lease, margin, stale) = (micros(lease), micros(drift_margin(lease)), micros(stale_max));
         Self {
-            end_boot_micros: Stamp::new(LAPSED),
+            end_boot_micros: PublishedStamp::new(LAPSED),
             span_micros: (lease - margin).max(0),
             // The whole of it runs on one clock, so each part leaves its own margin.
             stale_micros: stale - stale / i64::from(DRIFT_PARTS),
@@ -97,14 +97,14 @@ impl Lease {
 impl LeaseEnd {
     /// What it allows at this moment of the boot clock.
     #[must_use]
-    pub fn standing(self, boot_micros: i64) -> Standing {
+    pub fn state_at(self, boot_micros: i64) -> LeaseState {
         let trusted = planted(Bug::TrustExpiredLease) && self.end_boot_micros != LAPSED;
         if trusted || boot_micros < self.end_boot_micros {
-            Standing::Leased
+            LeaseState::Leased
         } else if boot_micros < self.end_boot_micros + self.stale_micros {
-            Standing::Stale
+            LeaseState::Stale
         } else {
-            Standing::Lapsed
+            LeaseState::Lapsed
         }
     }
 
@@ -126,21 +126,21 @@ mod tests {
     #[test]
     fn v1_a_lease_counts_from_before_its_renewal_less_the_drift_margin() {
         let lease = strict(Duration::from_secs(10));
-        assert_eq!(lease.end().standing(0), Standing::Lapsed);
+        assert_eq!(lease.end().state_at(0), LeaseState::Lapsed);
         lease.renew(1_000);
-        assert_eq!(lease.end().standing(1_000 + 9_900_000 - 1), Standing::Leased);
-        assert_eq!(lease.end().standing(1_000 + 9_900_000), Standing::Lapsed);
+        assert_eq!(lease.end().state_at(1_000 + 9_900_000 - 1), LeaseState::Leased);
+        assert_eq!(lease.end().state_at(1_000 + 9_900_000), LeaseState::Lapsed);
     }
 
     #[test]
     fn v1_after_the_lease_a_replica_answers_so_much_longer_less_the_drift_margin_and_no_more() {
         let lease = Lease::new(Duration::from_secs(10), Duration::from_secs(5));
         lease.renew(0);
-        assert_eq!(lease.end().standing(9_899_999), Standing::Leased);
-        assert_eq!(lease.end().standing(9_900_000), Standing::Stale);
+        assert_eq!(lease.end().state_at(9_899_999), LeaseState::Leased);
+        assert_eq!(lease.end().state_at(9_900_000), LeaseState::Stale);
         assert!(!lease.valid(9_900_000));
-        assert_eq!(lease.end().standing(9_900_000 + 4_950_000 - 1), Standing::Stale);
-        assert_eq!(lease.end().standing(9_900_000 + 4_950_000), Standing::Lapsed);
+        assert_eq!(lease.end().state_at(9_900_000 + 4_950_000 - 1), LeaseState::Stale);
+        assert_eq!(lease.end().state_at(9_900_000 + 4_950_000), LeaseState::Lapsed);
     }
 
     #[test]
@@ -161,10 +161,10 @@ mod tests {
     #[test]
     fn v1_a_cleared_lease_is_over_and_so_is_what_would_follow_it() {
         let lease = Lease::new(Duration::from_secs(10), Duration::MAX);
-        assert_eq!(lease.end().standing(i64::MAX), Standing::Lapsed);
+        assert_eq!(lease.end().state_at(i64::MAX), LeaseState::Lapsed);
         lease.renew(0);
-        assert_eq!(lease.end().standing(i64::MAX / 8), Standing::Stale);
+        assert_eq!(lease.end().state_at(i64::MAX / 8), LeaseState::Stale);
         lease.clear();
-        assert_eq!(lease.end().standing(0), Standing::Lapsed);
+        assert_eq!(lease.end().state_at(0), LeaseState::Lapsed);
     }
 }

@@ -9,7 +9,7 @@ use uuid::{Builder, Uuid};
 
 use super::{divergence::Point, state::Replica};
 use crate::verify::{
-    fence::ordered::before_telling,
+    fence::ordered::fence_before_ack,
     primary::{Acknowledged, Acknowledgement, Registration, Unavailable},
 };
 
@@ -21,7 +21,7 @@ const RENEWALS_PER_LEASE: u32 = 4;
 const LEAVE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 
 /// Who this process is among the replicas.
-pub struct Identity {
+pub struct ReplicaIdentity {
     /// For people: at most 200 characters.
     pub name: String,
     /// Where its incarnations come from.
@@ -40,12 +40,12 @@ pub struct RandomIncarnations;
 /// This process's row.
 pub(crate) struct Membership {
     replica: Arc<Replica>,
-    identity: Identity,
+    identity: ReplicaIdentity,
     pepper_ids: Vec<String>,
-    row: Option<Row>,
+    row: Option<RegisteredRow>,
 }
 
-struct Row {
+struct RegisteredRow {
     incarnation: Uuid,
     acknowledged: Option<Point>,
     /// The boot clock just before the last renewal that succeeded was sent.
@@ -54,15 +54,15 @@ struct Row {
 
 /// What came of telling the database how far the log was applied.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Told {
+pub(crate) enum AckOutcome {
     /// It knew, or knows now.
-    Known,
+    Recorded,
     /// It knows now, and the lease was renewed by a statement sent at this moment of the boot clock.
     Renewed { sent: i64 },
     /// There is no row any more.
-    Gone,
+    Evicted,
     /// The log is not the one that was applied.
-    OtherHistory,
+    HistoryDiverged,
 }
 
 impl Incarnations for RandomIncarnations {
@@ -74,7 +74,7 @@ impl Incarnations for RandomIncarnations {
 }
 
 impl Membership {
-    pub fn new(replica: Arc<Replica>, identity: Identity, pepper_ids: Vec<String>) -> Self {
+    pub fn new(replica: Arc<Replica>, identity: ReplicaIdentity, pepper_ids: Vec<String>) -> Self {
         Self { replica, identity, pepper_ids, row: None }
     }
 
@@ -92,36 +92,36 @@ impl Membership {
         let sent = self.replica.clock.boot_micros();
         // Noted before the reply: a registration whose reply is lost may have been made.
         let incarnation = registration.incarnation;
-        self.row = Some(Row { incarnation, acknowledged: None, renewed_boot_micros: sent });
+        self.row = Some(RegisteredRow { incarnation, acknowledged: None, renewed_boot_micros: sent });
         self.in_time(self.replica.primary.register(&registration)).await?;
         Ok(sent)
     }
 
     /// Tells the database what was applied, if it does not know, and renews the lease when that is due.
-    pub async fn tell(&mut self, applied: Point) -> Result<Told, Unavailable> {
+    pub async fn tell(&mut self, applied: Point) -> Result<AckOutcome, Unavailable> {
         let sent = self.replica.clock.boot_micros();
-        let Some(row) = &self.row else { return Ok(Told::Gone) };
+        let Some(row) = &self.row else { return Ok(AckOutcome::Evicted) };
         let renew = self.renewal_due_in(sent) == Duration::ZERO;
         if !renew && row.acknowledged == Some(applied) {
-            return Ok(Told::Known);
+            return Ok(AckOutcome::Recorded);
         }
         let (incarnation, revision) = (row.incarnation, applied.at.revision());
         let said = Acknowledgement { incarnation, applied: revision, hash: applied.hash, renew };
         // After every fence, as all threads see them: whoever hears that it was applied may rely on them.
-        before_telling();
+        fence_before_ack();
         let found = self.in_time(self.replica.primary.acknowledge(&said)).await?;
         Ok(match (found, &mut self.row) {
-            (Acknowledged::OtherHistory, _) => Told::OtherHistory,
-            (Acknowledged::Done, Some(row)) => {
+            (Acknowledged::HistoryDiverged, _) => AckOutcome::HistoryDiverged,
+            (Acknowledged::Recorded, Some(row)) => {
                 row.acknowledged = Some(applied);
                 if renew {
                     row.renewed_boot_micros = sent;
-                    Told::Renewed { sent }
+                    AckOutcome::Renewed { sent }
                 } else {
-                    Told::Known
+                    AckOutcome::Recorded
                 }
             }
-            (Acknowledged::Done, None) | (Acknowledged::Gone, _) => Told::Gone,
+            (Acknowledged::Recorded, None) | (Acknowledged::Evicted, _) => AckOutcome::Evicted,
         })
     }
 
@@ -145,7 +145,7 @@ impl Membership {
     pub async fn leave(&mut self) {
         // The lease first: a mutation that no longer finds the row must find no lease either.
         self.replica.lease.clear();
-        before_telling();
+        fence_before_ack();
         let Some(row) = self.row.take() else { return };
         let left = self.in_time(self.replica.primary.deregister(row.incarnation));
         if !matches!(tokio::time::timeout(LEAVE_TIMEOUT_MAX, left).await, Ok(Ok(()))) {

@@ -17,7 +17,7 @@ use crate::{
         log::revision::{Revision, RevisionStamp},
         permissions::{catalogue::Catalogue, permission::Bit},
     },
-    verify::{clock::Clock, fence::fences::Fences, limits::Limits, primary::Primary},
+    verify::{clock::Clock, fence::fences::Fences, limits::VerifyLimits, primary::Primary},
 };
 
 /// Where the follower stands.
@@ -47,7 +47,7 @@ struct KnownCatalogue {
 pub(crate) struct Replica {
     pub primary: Arc<dyn Primary>,
     pub clock: Arc<dyn Clock>,
-    pub limits: Limits,
+    pub limits: VerifyLimits,
     pub fences: Fences,
     pub applied: Applied,
     pub lease: Lease,
@@ -60,7 +60,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub fn new(primary: Arc<dyn Primary>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+    pub fn new(primary: Arc<dyn Primary>, clock: Arc<dyn Clock>, limits: VerifyLimits) -> Self {
         let nothing = Arc::new(Catalogue::new(Revision { epoch: 0, number: 0 }, vec![]));
         Self {
             lease: Lease::new(limits.lease, limits.stale_max),

@@ -127,7 +127,7 @@ impl Primary for Keys {
     }
 
     async fn acknowledge(&self, _acknowledgement: &Acknowledgement) -> Result<Acknowledged, Unavailable> {
-        Ok(Acknowledged::Done)
+        Ok(Acknowledged::Recorded)
     }
 
     async fn deregister(&self, _incarnation: Uuid) -> Result<(), Unavailable> {

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     domain::token::PlainToken,
     verify::{
-        cache::slot::LastUse,
+        cache::last_use::LastUse,
         fake::{self, LEASE, World, facts},
     },
 };
@@ -28,11 +28,11 @@ async fn answered_after(
     happens: impl AsyncFnOnce(&mut World),
 ) -> Option<Outcome> {
     let verifier = world.verifier.clone();
-    let recall = verifier.recall();
-    let awaited = recall.send_for(token.reveal().as_bytes());
+    let reader = verifier.cache_reader();
+    let pending = reader.prefetch(token.reveal().as_bytes());
     happens(world).await;
-    let (memory, mut room) = (recall.now()?, Room::default());
-    let answer = memory.answer(&awaited, None::<&Requirement>, &mut room)?;
+    let (memory, mut buffer) = (reader.now()?, LookupBuffer::default());
+    let answer = memory.answer(&pending, None::<&Requirement>, &mut buffer)?;
     Some(answer.outcome())
 }
 
@@ -65,7 +65,7 @@ async fn v1_a_withdrawal_while_an_entry_is_sent_for_is_seen() {
 async fn v1_a_withdrawal_is_seen_in_tables_that_were_replaced_meanwhile() {
     let (mut world, token) = remembered().await;
     let grown_and_disabled = async |world: &mut World| {
-        let before = world.verifier.recall().tables.table(0).clone();
+        let before = world.verifier.cache_reader().tables.table(0).clone();
         many_more(world);
         let place = world.verifier.loader.cache.tables();
         assert!(!Arc::ptr_eq(&before, place.table(0)), "the tables grew");

@@ -11,9 +11,9 @@ use crate::{
     },
     verify::{
         answer::look_up::Question,
-        cache::slot::LastUse,
+        cache::last_use::LastUse,
         fake::{self, FakePrimary, LEASE, World, bit, facts, pepper, token},
-        fence::fences::KeyBucket,
+        fence::buckets::KeyBucket,
     },
 };
 
@@ -68,7 +68,7 @@ async fn t1_a_typo_is_malformed_even_if_something_is_remembered_where_it_leads()
     let digest = FormedToken::parse(&typo).expect("of a token's form").hash(&pepper(1));
     let entry = Entry::new(digest, facts(1), fake::no_catalogue(), fake::stamp(1));
     world.verifier.loader.cache.insert(&entry, LastUse::NEVER);
-    assert!(world.verifier.loader.cache.tables().get(&digest, &mut Room::default()).is_some());
+    assert!(world.verifier.loader.cache.tables().get(&digest, &mut LookupBuffer::default()).is_some());
     for requirement in
         [None, Some(&Requirement { account_id: AccountId::from_stored("acme"), permission: bit(0), team_ids: vec![] })]
     {
@@ -155,7 +155,8 @@ async fn unknown_is_remembered_under_its_own_fence() {
 
 #[tokio::test]
 async fn a_flood_of_unknown_tokens_evicts_no_good_one() {
-    let limits = Limits { cached_tokens_max: 64, unknown_tokens_max: 64, lease: LEASE, ..Limits::default() };
+    let limits =
+        VerifyLimits { cached_tokens_max: 64, unknown_tokens_max: 64, lease: LEASE, ..VerifyLimits::default() };
     let mut world = World::with(vec![pepper(1)], limits);
     let good = world.primary.mint(1, facts(1));
     world.round().await;
@@ -168,7 +169,8 @@ async fn a_flood_of_unknown_tokens_evicts_no_good_one() {
 
 #[tokio::test]
 async fn a_flood_of_ended_tokens_evicts_no_good_one_and_each_is_read_once() {
-    let limits = Limits { cached_tokens_max: 64, ended_tokens_max: 1_000, lease: LEASE, ..Limits::default() };
+    let limits =
+        VerifyLimits { cached_tokens_max: 64, ended_tokens_max: 1_000, lease: LEASE, ..VerifyLimits::default() };
     let mut world = World::with(vec![pepper(2), pepper(1)], limits);
     let good: Vec<_> = (1..=64).map(|byte| world.primary.mint(byte, facts(u128::from(byte)))).collect();
     let past = Some(Timestamp::from_micros(1));
@@ -249,7 +251,7 @@ async fn edits_of_a_key_of_a_thousand_teams_leave_nothing_behind() {
 
 #[tokio::test]
 async fn misses_are_bounded() {
-    let limits = Limits { misses_in_flight_max: 4, lease: LEASE, ..Limits::default() };
+    let limits = VerifyLimits { misses_in_flight_max: 4, lease: LEASE, ..VerifyLimits::default() };
     let mut world = World::with(vec![pepper(1)], limits);
     world.round().await;
     let held = world.primary.hold();
@@ -282,7 +284,7 @@ async fn a_collision_costs_caching_never_an_answer() {
 
 #[tokio::test]
 async fn t2_a_token_verifies_under_every_live_pepper() {
-    let limits = Limits { lease: LEASE, ..Limits::default() };
+    let limits = VerifyLimits { lease: LEASE, ..VerifyLimits::default() };
     let mut world = World::with(vec![pepper(2), pepper(1)], limits);
     let old = world.primary.mint_under(1, facts(1), &pepper(1));
     let gone = world.primary.mint_under(3, facts(3), &pepper(3));

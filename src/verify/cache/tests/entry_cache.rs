@@ -1,7 +1,15 @@
 use std::hash::BuildHasher;
 
 use super::*;
-use crate::{domain::api_key::ApiKeyState, verify::fake};
+use crate::{
+    domain::{
+        api_key::ApiKeyState,
+        id::{AccountId, TeamId},
+        log::revision::RevisionStamp,
+        verification::{Requirement, TokenFacts},
+    },
+    verify::{fake, usage::Presented},
+};
 
 fn digest(number: u64) -> HashedToken {
     let spread = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
@@ -21,7 +29,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn cached(cache: &EntryCache, number: u64) -> Option<RevisionStamp> {
-    cache.tables().get(&digest(number), &mut Room::default()).map(|cached| cached.revision())
+    cache.tables().get(&digest(number), &mut LookupBuffer::default()).map(|cached| cached.revision())
 }
 
 #[test]
@@ -54,8 +62,8 @@ fn what_was_remembered_comes_back_whole() {
     }
     for (number, facts) in facts.iter().enumerate() {
         let tables = cache.tables();
-        let mut room = Room::default();
-        let found = tables.get(&digest(number as u64), &mut room).expect("remembered");
+        let mut buffer = LookupBuffer::default();
+        let found = tables.get(&digest(number as u64), &mut buffer).expect("remembered");
         let entry = found.to_entry();
         assert_eq!((entry.facts(), *entry.digest()), (facts, digest(number as u64)));
         assert_eq!((found.revision(), found.buckets()), (fake::stamp(3), entry.buckets()));
@@ -68,8 +76,8 @@ fn a_team_is_found_in_a_scope_of_any_length() {
         let (cache, team) = (of(100), |i: usize| TeamId::from_stored(&format!("team-{i:03}")));
         let facts = TokenFacts { team_ids: (0..count).map(team).collect(), ..fake::facts(1) };
         cache.insert(&Entry::new(digest(1), facts, fake::no_catalogue(), fake::stamp(3)), LastUse::NEVER);
-        let (tables, mut room) = (cache.tables(), Room::default());
-        let found = tables.get(&digest(1), &mut room).expect("remembered");
+        let (tables, mut buffer) = (cache.tables(), LookupBuffer::default());
+        let found = tables.get(&digest(1), &mut buffer).expect("remembered");
         let meets = |team_ids: Vec<TeamId>| {
             found.meets(&Requirement { account_id: AccountId::from_stored("acme"), permission: fake::bit(1), team_ids })
         };
@@ -106,7 +114,11 @@ fn what_is_used_stays_longer_than_what_is_not() {
     for round in 1..4 {
         (0..100).for_each(|number| {
             assert!(
-                cache.tables().get(&digest(number), &mut Room::default()).expect("used").claim_use(at(round), round)
+                cache
+                    .tables()
+                    .get(&digest(number), &mut LookupBuffer::default())
+                    .expect("used")
+                    .claim_use(at(round), round)
             )
         });
         (0..300).for_each(|number| cache.insert(&entry(round as u64 * 1_000 + number, 1), LastUse::NEVER));
@@ -133,7 +145,7 @@ fn names_that_nobody_uses_are_forgotten() {
         );
         assert!(cache.shared_bytes() <= CHURN_BYTES_MAX);
         assert_eq!(
-            cache.tables().get(&digest(number), &mut Room::default()).expect("cached").account_id(),
+            cache.tables().get(&digest(number), &mut LookupBuffer::default()).expect("cached").account_id(),
             &named(number).facts().account_id
         );
     }
@@ -157,8 +169,8 @@ fn a_key_that_is_edited_again_and_again_takes_no_more_memory_however_many_teams_
         most = most.max(cache.shared_bytes());
     }
     assert!(most <= CHURN_BYTES_MAX, "{most} bytes");
-    let (tables, mut room) = (cache.tables(), Room::default());
-    assert_eq!(tables.get(&digest(1), &mut room).expect("cached").to_entry().facts(), wide(1, 1_999).facts());
+    let (tables, mut buffer) = (cache.tables(), LookupBuffer::default());
+    assert_eq!(tables.get(&digest(1), &mut buffer).expect("cached").to_entry().facts(), wide(1, 1_999).facts());
     assert!((1_000..3_000).all(|number| cached(&cache, number).is_some()) && cache.evicted_for_bytes() == 0);
 }
 
@@ -183,8 +195,8 @@ fn catalogues_that_nobody_uses_are_forgotten_with_their_sets() {
             (0..50).map(permission).collect(),
         ));
         cache.insert(&Entry::new(digest(1), fake::facts(1), catalogue, fake::stamp(edit)), LastUse::NEVER);
-        let (tables, mut room) = (cache.tables(), Room::default());
-        let found = tables.get(&digest(1), &mut room).expect("cached");
+        let (tables, mut buffer) = (cache.tables(), LookupBuffer::default());
+        let found = tables.get(&digest(1), &mut buffer).expect("cached");
         found.account_permissions().written(|_| vec![0; 10_000].into());
         assert!(cache.shared_bytes() <= CHURN_BYTES_MAX, "{} bytes", cache.shared_bytes());
     }
@@ -210,10 +222,12 @@ fn what_is_still_used_is_bounded_too_and_long_lists_leave_first() {
 fn k8_a_late_token_is_reported_once_an_hour_even_if_its_entry_is_refreshed() {
     let cache = of(10);
     cache.insert(&entry(1, 1), LastUse::NEVER);
-    assert!(cache.tables().get(&digest(1), &mut Room::default()).expect("cached").claim_late_report(at(1)));
+    assert!(cache.tables().get(&digest(1), &mut LookupBuffer::default()).expect("cached").claim_late_report(at(1)));
     cache.insert(&entry(1, 2), LastUse::NEVER);
-    assert!(!cache.tables().get(&digest(1), &mut Room::default()).expect("cached").claim_late_report(at(3_600)));
-    assert!(cache.tables().get(&digest(1), &mut Room::default()).expect("cached").claim_late_report(at(3_601)));
+    assert!(
+        !cache.tables().get(&digest(1), &mut LookupBuffer::default()).expect("cached").claim_late_report(at(3_600))
+    );
+    assert!(cache.tables().get(&digest(1), &mut LookupBuffer::default()).expect("cached").claim_late_report(at(3_601)));
 }
 
 #[test]
@@ -236,7 +250,7 @@ fn readers_see_each_token_whole_while_the_cache_grows_replaces_and_evicts() {
         while !writer.is_finished() || seen == 0 {
             for number in 0..400 {
                 let Some(entry) =
-                    cache.tables().get(&digest(number), &mut Room::default()).map(|found| found.to_entry())
+                    cache.tables().get(&digest(number), &mut LookupBuffer::default()).map(|found| found.to_entry())
                 else {
                     continue;
                 };

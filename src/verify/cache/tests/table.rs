@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     domain::{log::revision::RevisionStamp, time::Timestamp, token::HashedToken},
     verify::{
-        cache::{entry::Entry, slot::NEVER},
+        cache::{entry::Entry, last_use::NEVER},
         fake,
     },
 };
@@ -33,12 +33,12 @@ fn table_of(digests: &[HashedToken]) -> Table {
 }
 
 fn place_of(table: &Table, digest: HashedToken) -> usize {
-    table.find(&Sought::new(&digest), &mut Contents::default()).expect("it is there")
+    table.find(&DigestKey::new(&digest), &mut Contents::default()).expect("it is there")
 }
 
 fn finds(table: &Table, digest: HashedToken) -> Option<RevisionStamp> {
     let mut found = Contents::default();
-    table.find(&Sought::new(&digest), &mut found).map(|_| found.revision())
+    table.find(&DigestKey::new(&digest), &mut found).map(|_| found.revision())
 }
 
 /// Of the two buckets that a new table has, the second gets more than it takes.
@@ -116,7 +116,7 @@ fn growing_and_renaming_keep_what_there_is() {
     for other in [table.grown(), renamed(&table), renamed(&table.grown())] {
         for digest in &digests {
             let mut found = Contents::default();
-            let place = other.find(&Sought::new(digest), &mut found).expect("it is there");
+            let place = other.find(&DigestKey::new(digest), &mut found).expect("it is there");
             assert_eq!(found.digest(), *digest);
             assert_eq!(other.interned.account(found.names().account).as_str(), "acme");
             assert_eq!(other.slot(place).last_use().time(), at(i64::from(digest.as_bytes()[0]) - 1));

@@ -14,13 +14,13 @@ use crate::{
 
 /// 10 unknown tokens a second, 4 at once; one ended a second beside, 4 at once.
 async fn world() -> World {
-    let limits = Limits {
+    let limits = VerifyLimits {
         unknown_loads_per_second_max: 10,
         unknown_loads_burst_max: 4,
         ended_loads_per_second_max: 1,
         misses_in_flight_max: 4,
         lease: LEASE,
-        ..Limits::default()
+        ..VerifyLimits::default()
     };
     let mut world = World::with(vec![pepper(1)], limits);
     world.round().await;
@@ -37,9 +37,9 @@ async fn flood(world: &World) {
     while ask(world, &unknown.next().expect("it is turned away before")).await != Err(VerifyError::Overloaded) {}
 }
 
-fn admission(unknown_loads_per_second_max: u32, unknown_loads_burst_max: usize) -> Arc<Admission> {
-    let rates = Limits { unknown_loads_per_second_max, unknown_loads_burst_max, ..Limits::default() };
-    Admission::new(&Limits { misses_in_flight_max: 1, ..rates })
+fn admission(unknown_loads_per_second_max: u32, unknown_loads_burst_max: usize) -> Arc<LoadAdmission> {
+    let rates = VerifyLimits { unknown_loads_per_second_max, unknown_loads_burst_max, ..VerifyLimits::default() };
+    LoadAdmission::new(&VerifyLimits { misses_in_flight_max: 1, ..rates })
 }
 
 #[test]

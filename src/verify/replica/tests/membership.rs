@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::verify::{
-    Limits,
+    VerifyLimits,
     fake::{Call, pepper},
 };
 
@@ -275,7 +275,8 @@ async fn in_quiet_times_only_renewals_are_written_at_least_every_third_of_the_le
 
 #[tokio::test]
 async fn v1_a_call_that_hangs_is_given_up_well_before_the_lease_ends() {
-    let mut world = World::with(vec![pepper(1)], Limits { lease: Duration::from_millis(150), ..Limits::default() });
+    let mut world =
+        World::with(vec![pepper(1)], VerifyLimits { lease: Duration::from_millis(150), ..VerifyLimits::default() });
     world.round().await;
     let _held = world.primary.hold();
     let started = Instant::now();

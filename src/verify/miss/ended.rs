@@ -11,12 +11,14 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
-use super::{entry::Entry, entry_cache::BuildDigestHasher};
-use crate::domain::{
-    log::revision::RevisionStamp,
-    permissions::{catalogue::Catalogue, permission::PermissionSet},
-    token::HashedToken,
-    verification::TokenFacts,
+use crate::{
+    domain::{
+        log::revision::RevisionStamp,
+        permissions::{catalogue::Catalogue, permission::PermissionSet},
+        token::HashedToken,
+        verification::TokenFacts,
+    },
+    verify::cache::{entry::Entry, entry_cache::BuildDigestHasher},
 };
 
 /// Ended tokens, by digest.

@@ -9,8 +9,10 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
-use super::entry_cache::BuildDigestHasher;
-use crate::domain::{log::revision::RevisionStamp, token::HashedToken};
+use crate::{
+    domain::{log::revision::RevisionStamp, token::HashedToken},
+    verify::cache::entry_cache::BuildDigestHasher,
+};
 
 /// Unknown digests.
 pub struct NegativeCache(Cache<HashedToken, RevisionStamp, UnitWeighter, BuildDigestHasher>);
