@@ -18,6 +18,8 @@ mod explained;
 mod faults;
 #[path = "store/fixtures.rs"]
 mod fixtures;
+#[path = "store/golden.rs"]
+mod golden;
 #[path = "store/history.rs"]
 mod history;
 #[path = "store/keys.rs"]

@@ -87,8 +87,8 @@ pub struct Explained {
     log: Log,
     /// Looks at what runs.
     observer: AsyncPgConnection,
-    /// Every text that was explained.
-    pub texts: BTreeSet<String>,
+    /// Every text that was explained, and the methods that sent it.
+    pub texts: BTreeMap<String, BTreeSet<&'static str>>,
 }
 
 /// A statement as it ran.
@@ -209,7 +209,7 @@ impl Explained {
         observer.batch_execute("SET auto_explain.log_min_duration = -1").await.expect("a superuser may");
         let path = postgres.data_dir().join("postgres/postgres.log");
         let log = Log { path, offset: 0, prefix: format!("{name} LOG:  duration: ") };
-        Self { name, url, tables, log, observer, texts: BTreeSet::new() }
+        Self { name, url, tables, log, observer, texts: BTreeMap::new() }
     }
 
     /// Makes every call in both plan modes; what looked at too much, or by a scan.
@@ -261,7 +261,7 @@ impl Explained {
                 what += &format!("\n  {}: {}{}", scans.join(", "), run.text, sketch(&run.plan, 0));
             }
             dearest.insert(of_run, format!("{blocks} blocks and {}{}", run.text, sketch(&run.plan, 0)));
-            self.texts.insert(run.text);
+            self.texts.entry(run.text).or_default().insert(case.method);
         }
         if rows > case.most {
             let (most, dearest) = dearest.last_key_value().expect("something read rows");
