@@ -16,7 +16,7 @@ pub trait Clock: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BootClock;
 
-/// A clock that moves when told to: for tests and the simulation.
+/// A clock that moves only by [`Self::advance`]: for tests and the simulation.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 
@@ -32,7 +32,7 @@ impl Clock for BootClock {
 }
 
 impl ManualClock {
-    /// A clock that stands at `boot_micros`.
+    /// Creates a clock that stands at `boot_micros`.
     #[must_use]
     pub const fn at(boot_micros: i64) -> Self {
         Self(AtomicI64::new(boot_micros))
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_moves_only_when_told_to() {
+    fn a_manual_clock_moves_only_when_advanced() {
         let clock = ManualClock::at(5);
         assert_eq!(clock.boot_micros(), 5);
         clock.advance(7);

@@ -46,7 +46,7 @@ use crate::domain::{
 pub const DATABASE_SKEW: i64 = 1_700_000_000_000_000;
 pub const LEASE: Duration = Duration::from_secs(10);
 
-/// The stamp of a number of epoch 1.
+/// Returns the stamp of a number of epoch 1.
 pub fn stamp(number: i64) -> RevisionStamp {
     Revision { epoch: 1, number }.stamp().expect("small")
 }
@@ -167,7 +167,7 @@ impl Database {
         revision.number
     }
 
-    /// What `latchkey accept-history` does.
+    /// Returns what `latchkey accept-history` does.
     pub fn accept_history(&mut self) {
         self.epoch += 1;
         self.identities.0 = self.identities.1;
@@ -179,7 +179,7 @@ impl Database {
         std::mem::take(&mut self.calls)
     }
 
-    /// The only row: how often it was renewed, and how far applied.
+    /// Returns the only row: how often it was renewed, and how far applied.
     pub fn row(&self) -> Option<(i64, Revision)> {
         assert!(self.replicas.len() <= 1, "{:?}", self.replicas);
         self.replicas.values().next().copied()
@@ -214,7 +214,7 @@ impl FakePrimary {
         self.database.lock().expect("no test panics while it holds this")
     }
 
-    /// What a fault, or another replica, does in one step.
+    /// Returns what a fault, or another replica, does in one step.
     pub fn change(&self, change: impl FnOnce(&mut Database)) {
         change(&mut self.database());
     }
@@ -401,12 +401,12 @@ impl World {
         Self { clock, primary, verifier: Arc::new(verifier), follower }
     }
 
-    /// A world whose replica may answer so much longer than its lease.
+    /// Creates a world whose replica may answer so much longer than its lease.
     pub fn stale(stale_max: Duration) -> Self {
         Self::with(vec![pepper(1)], VerifyLimits { lease: LEASE, stale_max, ..VerifyLimits::default() })
     }
 
-    /// A world whose follower has done its first round.
+    /// Creates a world whose follower has done its first round.
     pub async fn started() -> Self {
         let mut world = Self::new();
         world.round().await;

@@ -31,7 +31,7 @@ pub struct VerifyLimits {
     /// then the database decides, or the call is UNAVAILABLE. A revocation waits so much longer for a replica
     /// that is lost, and a token that was revoked meanwhile may be answered VALID for so long.
     pub stale_max: Duration,
-    /// How long the follower sleeps if nobody wakes it.
+    /// How long the follower sleeps unless it is woken.
     pub poll_interval: Duration,
     /// Used tokens that may wait to be written (K9).
     pub used_marks_max: usize,

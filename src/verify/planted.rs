@@ -10,7 +10,7 @@ pub(super) enum Bug {
     SkipFence,
     /// A lease that was ever held is held for ever.
     TrustExpiredLease,
-    /// The database is told of events before they are applied.
+    /// Events are acknowledged before they are applied.
     AcknowledgeFirst,
     /// What was remembered before joining is served after it.
     JoinWithoutFence,
@@ -18,7 +18,7 @@ pub(super) enum Bug {
     TwoStatementFill,
     /// A failed query is an absent token.
     ErrorIsAbsence,
-    /// The result of a flight is heard before the flight is gone.
+    /// A flight's result is published before the flight has left the table.
     HearBeforeGone,
     /// A result is taken for fresh by every caller that waited for it.
     TrustEveryFlight,
@@ -27,7 +27,7 @@ pub(super) enum Bug {
 /// How far apart the halves of a mistake are: what a busy machine does now and then.
 pub(super) const GAP: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// True if the process was told to make this mistake.
+/// Reports whether the process was configured to make this mistake.
 #[cfg(feature = "planted-bugs")]
 pub(super) fn planted(bug: Bug) -> bool {
     static CHOSEN: std::sync::LazyLock<Option<Bug>> = std::sync::LazyLock::new(|| {
@@ -47,7 +47,7 @@ pub(super) fn planted(bug: Bug) -> bool {
     *CHOSEN == Some(bug)
 }
 
-/// Never: this build makes no mistakes on purpose.
+/// Returns false: this build makes no mistakes on purpose.
 #[cfg(not(feature = "planted-bugs"))]
 #[inline(always)]
 pub(super) const fn planted(_bug: Bug) -> bool {

@@ -28,8 +28,8 @@ use crate::domain::{
 #[error("the store is unavailable")]
 pub struct Unavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// The database is another one than the log on it was written in: it was restored, copied or promoted, and nobody knows
-/// what was lost.
+/// The database is another one than the log on it was written in: it was restored, copied or promoted, and it is
+/// unknown what was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the database is another one than its log was written in (recorded: {recorded}, actual: {actual}; system, timeline \
@@ -51,8 +51,8 @@ pub struct Fill {
     pub catalogue: Arc<Catalogue>,
     /// The token on record, with the digest that matched; `None` if there is none.
     pub token: Option<(HashedToken, TokenFacts)>,
-    /// True if tokens are live under a pepper that this process does not have: then nobody knows that there is
-    /// no such token (V2).
+    /// True if tokens are live under a pepper that this process does not have: then it is not known that
+    /// there is no such token (V2).
     pub lacks_pepper: bool,
     /// The database's clock, read after the statement was sent.
     pub database_time: Timestamp,
@@ -131,18 +131,18 @@ pub enum Acknowledged {
 // === impl Sent ===
 
 impl<'a> Sent<'a> {
-    /// Not marked yet: then it counts as sent now, which makes deadlines early, never late.
+    /// Creates an unmarked one: it counts as sent now, which makes deadlines early, never late.
     #[must_use]
     pub fn new(clock: &'a dyn Clock) -> Self {
         Self { clock, boot_micros: AtomicI64::new(clock.boot_micros()) }
     }
 
-    /// The statement is sent next.
+    /// Returns the statement is sent next.
     pub fn mark(&self) {
         self.boot_micros.store(self.clock.boot_micros(), Ordering::Relaxed);
     }
 
-    /// The last mark.
+    /// Returns the last mark.
     #[must_use]
     pub fn boot_micros(&self) -> i64 {
         self.boot_micros.load(Ordering::Relaxed)
@@ -173,8 +173,8 @@ pub trait Primary: Send + Sync {
     /// its renewal number 1.
     async fn register(&self, registration: &Registration) -> Result<(), Unavailable>;
 
-    /// Ids of peppers that live tokens need and that this process does not have. Whoever mints after the reply
-    /// has seen who was registered before the call.
+    /// Ids of peppers that live tokens need and that this process does not have. A mutation that mints after
+    /// the reply has seen every replica that was registered before the call.
     async fn missing_peppers(&self) -> Result<Vec<String>, Unavailable>;
 
     /// Acknowledges a revision, and renews the lease if asked to. A renewal is durable before it is

@@ -32,7 +32,7 @@ pub struct Used {
 }
 
 /// That a token was presented after its end (K8). The log takes one a token and hour; a process that
-/// has forgotten its last report may report again, so who records it looks.
+/// has forgotten its last report may report again, so the recorder checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateToken {
     /// The token.
@@ -45,14 +45,14 @@ pub struct LateToken {
     pub time: Timestamp,
 }
 
-/// A token that somebody presented, with what keeps its marks apart.
+/// A presented token, with what keeps its marks apart.
 pub(crate) trait Presented {
     fn digest(&self) -> HashedToken;
     fn key_id(&self) -> KeyId;
     fn account_id(&self) -> AccountId;
     /// Notes a use; true for the first of a round: a hot token is not to be queued by every request.
     fn claim_use(&self, now: Timestamp, round: i64) -> bool;
-    /// True for one presentation of an ended token in an hour of database time.
+    /// Claims the one report an hour, in database time, of an ended token's presentation; true for its winner.
     fn claim_late_report(&self, now: Timestamp) -> bool;
     /// Lets a later presentation report, because this one could not be queued.
     fn drop_late_report(&self);
@@ -146,7 +146,7 @@ impl Marks {
         self.late.drain()
     }
 
-    /// The round that uses are claimed in.
+    /// Returns the round that uses are claimed in.
     pub fn round(&self) -> i64 {
         self.round.load(Ordering::Relaxed)
     }
@@ -155,7 +155,7 @@ impl Marks {
 // === impl LateHour ===
 
 impl LateHour {
-    /// Whether one more of an account's is recorded.
+    /// Reports whether one more of an account's is recorded.
     fn takes(&mut self, account: &AccountId, now: Timestamp) -> bool {
         if now.as_micros().saturating_sub(self.began.as_micros()) >= LATE_INTERVAL.as_micros() {
             (self.began, self.recorded) = (now, 0);

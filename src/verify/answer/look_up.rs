@@ -1,11 +1,11 @@
 //! Answers from memory: what a hot verification is, for one token and for many.
 //!
-//! No lock, no database, no allocation. The order of its steps is V1's: the token's bytes are in hand, then the lease is
-//! loaded, then the clock read, then the applied revision, then the entry, and last the fences.
+//! No lock, no database, no allocation. The order of its steps is V1's: the token's bytes have arrived, then the lease
+//! is loaded, then the clock read, then the applied revision, then the entry, and last the fences.
 //!
-//! An entry among millions is far away. So the processor is told to send for it as soon as the digest says where it is,
-//! which reads nothing of it. Whoever asks about one token does that first, and lease, clock and revision are loaded
-//! while it comes ([`CacheReader`]); of many tokens, some are sent for together, and answered when the first has come.
+//! An entry among millions is far away. So it is prefetched as soon as the digest says where it is, which reads nothing
+//! of it. For one token that comes first, and lease, clock and revision are loaded meanwhile ([`CacheReader`]); of many
+//! tokens, a group is prefetched together, and answered when the first has arrived.
 
 use std::borrow::Borrow;
 
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// So many tokens of a batch are asked for together: their entries come from memory at the same time.
+/// How many tokens of a batch are looked up together, so that their entries are fetched from memory at the same time.
 const LOOKUPS_PER_GROUP: usize = 16;
 
 /// A question about a token.
@@ -44,49 +44,49 @@ pub struct Question<'a, A, T> {
     pub requirement: Option<&'a Requirement<A, T>>,
 }
 
-/// What memory holds, before anything is asked: tokens are sent for ([`Self::prefetch`]), and then the moment comes
-/// that answers are true of ([`Self::now`]).
+/// A reader of the cache, before the moment that answers hold for: tokens are prefetched ([`Self::prefetch`]), and then
+/// that moment is fixed ([`Self::now`]).
 pub struct CacheReader<'a> {
     verifier: &'a Verifier,
     tables: TablesGuard,
 }
 
-/// A token that was hashed, and whose entry is on its way to the processor.
+/// A hashed token, whose entry is being prefetched.
 #[derive(Clone, Copy)]
 pub struct PendingLookup<'t> {
-    /// `None` for what is no token. Its checksum is looked at while the entry comes.
+    /// `None` without a token's form. Its checksum is checked while the entry is prefetched.
     formed: Option<FormedToken<'t>>,
     /// Under the first pepper.
     digest: HashedToken,
 }
 
 /// What memory says, on the lease, the clock and the applied revision of one moment: for one request, or one message of
-/// a stream, that was in hand by then. Never for a later one.
+/// a stream, that had arrived by then. Never for a later one.
 pub struct Memory<'a> {
     reader: CacheReader<'a>,
     basis: Basis,
 }
 
-/// What is none has no digest of its own.
+/// Text without a token's form has no digest of its own.
 const MALFORMED_LOOKUP: PendingLookup<'static> =
     PendingLookup { formed: None, digest: HashedToken::from_bytes([0; 32]) };
 
 impl Verifier {
-    /// What memory holds.
+    /// Returns what memory holds.
     #[inline]
     #[must_use]
     pub fn cache_reader(&self) -> CacheReader<'_> {
         CacheReader { verifier: self, tables: self.loader.cache.tables() }
     }
 
-    /// What memory says now. `None` if nothing may be answered from it: then the database decides.
+    /// Returns what memory says now. `None` if nothing may be answered from it: then the database decides.
     #[inline]
     #[must_use]
     pub fn memory(&self) -> Option<Memory<'_>> {
         self.cache_reader().now()
     }
 
-    /// The lease, the clock, then `applied`: in this order, before any entry and any fence. `None` if
+    /// Returns the lease, the clock, then `applied`: in this order, before any entry and any fence. `None` if
     /// nothing may be answered from memory, or without the database's time.
     #[inline]
     pub(super) fn basis(&self) -> Option<Basis> {
@@ -102,7 +102,7 @@ impl Verifier {
         }
     }
 
-    /// No state is asked, so nothing of it can be stale.
+    /// Returns MALFORMED, which depends on no state, so that nothing of it can be stale.
     pub(super) fn malformed<'a>(&self) -> Answer<'a> {
         let revision = self.applied().unwrap_or(RevisionStamp::ZERO.revision());
         Answer::without_token(Outcome::Malformed, revision, false)
@@ -119,7 +119,7 @@ impl Verifier {
 }
 
 impl<'a> CacheReader<'a> {
-    /// Hashes a token, and sends for its entry.
+    /// Hashes a token and prefetches its cache entry.
     #[inline]
     #[must_use]
     pub fn prefetch<'t>(&self, token: &'t [u8]) -> PendingLookup<'t> {
@@ -128,8 +128,8 @@ impl<'a> CacheReader<'a> {
         pending
     }
 
-    /// Hashes the tokens of some questions and only then sends for their entries: so not one of the hints that say where
-    /// those are is waited for alone.
+    /// Hashes the tokens of some questions and only then prefetches their entries: so not one of the hints that say
+    /// where those are is waited for alone.
     #[inline(never)]
     fn prefetch_all<'t, A, T>(
         &self,
@@ -148,7 +148,7 @@ impl<'a> CacheReader<'a> {
         formed.map_or(MALFORMED_LOOKUP, |token| PendingLookup { formed, digest: token.hash(&self.verifier.peppers[0]) })
     }
 
-    /// What memory says now: of tokens that are in hand. `None` if nothing may be answered from it.
+    /// Returns what memory says now: of tokens that have arrived. `None` if nothing may be answered from it.
     #[inline]
     #[must_use]
     pub fn now(self) -> Option<Memory<'a>> {
@@ -158,7 +158,8 @@ impl<'a> CacheReader<'a> {
 }
 
 impl Memory<'_> {
-    /// The answer about a token that was sent for. `None` if the database must be asked, by [`Verifier::verify`].
+    /// Returns the answer about a prefetched token. `None` if the database must be asked, by
+    /// [`Verifier::verify`].
     #[inline]
     #[must_use]
     pub fn answer<'m>(
@@ -172,15 +173,15 @@ impl Memory<'_> {
         Some(answer)
     }
 
-    /// As [`Self::answer`], but not counted: for whoever asks again once all that the answer is for is in hand.
+    /// Answers as [`Self::answer`] does, uncounted: for a caller that asks again once the whole request has arrived.
     #[inline]
     #[must_use]
     pub fn peek<'m>(&'m self, token: &PendingLookup<'_>, buffer: &'m mut LookupBuffer) -> Option<Answer<'m>> {
         self.look_up(token, None::<&Requirement>, buffer)
     }
 
-    /// Many answers, in their order. `each` is given an answer's place, and `None` if the database must be asked for
-    /// that one.
+    /// Returns many answers, in their order. `each` is given an answer's place, and `None` if the database must be
+    /// asked for that one.
     pub fn verify_many<A, T>(&self, questions: &[Question<'_, A, T>], mut each: impl FnMut(usize, Option<&Answer<'_>>))
     where
         A: Borrow<str>,
@@ -201,7 +202,7 @@ impl Memory<'_> {
         self.verifier().counters().many_from_memory(&counts);
     }
 
-    /// A token that was verified before, by its digest.
+    /// Returns a token that was verified before, by its digest.
     pub(super) fn verify_again<'m>(&'m self, digest: &HashedToken, buffer: &'m mut LookupBuffer) -> Option<Answer<'m>> {
         let slot = self.reader.tables.find(digest, buffer).filter(|_| self.serves(buffer))?;
         let answer = self.judged(slot.cached(buffer), None::<&Requirement>);
@@ -209,7 +210,7 @@ impl Memory<'_> {
         Some(answer)
     }
 
-    /// As [`Verifier::still_good`].
+    /// Checks as [`Verifier::still_good`] does.
     #[must_use]
     pub fn still_good(&self, entry: &Entry) -> bool {
         self.verifier().still_good_at(self.basis, entry)
@@ -236,7 +237,7 @@ impl Memory<'_> {
         }
     }
 
-    /// A token that is not served under the first pepper: under another, or known to be unknown.
+    /// Returns a token that is not served under the first pepper: under another, or known to be unknown.
     #[cold]
     fn answer_under_other_peppers<'m>(
         &'m self,
@@ -271,7 +272,7 @@ impl Memory<'_> {
         serves
     }
 
-    /// A cached token that the fences let pass.
+    /// Returns a cached token that the fences let pass.
     #[inline]
     fn judged<'m>(
         &'m self,

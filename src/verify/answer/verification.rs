@@ -61,19 +61,19 @@ pub(crate) struct Basis {
 }
 
 impl Verification {
-    /// What was found.
+    /// Returns what was found.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// The revision that the answer reflects, at least.
+    /// Returns the revision that the answer reflects, at least.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// True if this replica had lost touch with the database and answered from memory all the same,
+    /// Reports whether this replica had lost touch with the database and answered from memory all the same,
     /// because it is allowed to for a while ([`crate::verify::VerifyLimits::stale_max`]): later revisions may exist
     /// that the answer knows nothing of.
     #[must_use]
@@ -81,7 +81,7 @@ impl Verification {
         self.stale
     }
 
-    /// What is known of the token: its facts, catalogue and digest. `None` if it is MALFORMED or UNKNOWN.
+    /// Returns what is known of the token: its facts, catalogue and digest. `None` if it is MALFORMED or UNKNOWN.
     #[must_use]
     pub fn entry(&self) -> Option<&Arc<Entry>> {
         self.entry.as_ref()
@@ -89,31 +89,31 @@ impl Verification {
 }
 
 impl<'a> Answer<'a> {
-    /// What was found.
+    /// Returns what was found.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// The revision that the answer reflects, at least.
+    /// Returns the revision that the answer reflects, at least.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// As [`Verification::stale`].
+    /// Returns what [`Verification::stale`] does.
     #[must_use]
     pub fn stale(&self) -> bool {
         self.stale
     }
 
-    /// What is known of the token. `None` if it is MALFORMED or UNKNOWN.
+    /// Returns what is known of the token. `None` if it is MALFORMED or UNKNOWN.
     #[must_use]
     pub fn cached(&self) -> Option<&Cached<'a>> {
         self.cached.as_ref()
     }
 
-    /// The same to keep.
+    /// Returns the same to keep.
     #[must_use]
     pub fn to_verification(&self) -> Verification {
         let entry = self.cached.map(|cached| Arc::new(cached.to_entry()));
@@ -130,7 +130,7 @@ impl<'a> Answer<'a> {
 }
 
 impl Basis {
-    /// The same for an answer that was read at a revision: the later one counts.
+    /// Returns the same for an answer that was read at a revision: the later one counts.
     pub fn at_least(self, revision: RevisionStamp) -> Self {
         Self { revision: self.revision.max(revision), ..self }
     }

@@ -55,7 +55,7 @@ pub struct Verifier {
 // === impl Verifier ===
 
 impl Verifier {
-    /// A verifier and the follower that must be run for it to remember anything.
+    /// Returns a verifier and the follower that must be run for it to remember anything.
     ///
     /// The first pepper is the one that mints; tokens verify under all of them (T2).
     ///
@@ -94,8 +94,8 @@ impl Verifier {
         self.peppers.iter().find_map(|pepper| self.ended(&parsed.hash(pepper)))
     }
 
-    /// Answers about a token that is known to have ended. What may be answered is settled as for any other: lease, clock
-    /// and applied revision first, then the entry, then the fences.
+    /// Answers about a token that is known to have ended. What may be answered is settled as for any other: lease,
+    /// clock and applied revision first, then the entry, then the fences.
     fn ended(&self, digest: &HashedToken) -> Option<Verification> {
         let basis = self.basis()?;
         let entry = self.loader.ended.get(digest)?;
@@ -148,7 +148,7 @@ impl Verifier {
         answer.to_verification()
     }
 
-    /// True if an entry that a caller was let in with would still let it in: for each message of a stream.
+    /// Reports whether an entry that a caller was let in with would still let it in: for each message of a stream.
     /// Counts as a use. If false, verify the token again before turning the caller away.
     #[must_use]
     pub fn still_good(&self, entry: &Entry) -> bool {
@@ -163,7 +163,7 @@ impl Verifier {
         stands
     }
 
-    /// As [`Self::still_good`], but no use: for a stream on which nothing is asked.
+    /// Checks as [`Self::still_good`] does, without counting a use: for a stream on which nothing is asked.
     #[must_use]
     pub fn stands(&self, entry: &Entry) -> bool {
         self.basis().is_some_and(|basis| self.stands_at(basis, entry))
@@ -174,7 +174,7 @@ impl Verifier {
             && entry.facts().outcome(basis.now, None) == Outcome::Valid
     }
 
-    /// Tells of every advance of the applied revision; `None` before the first.
+    /// Subscribes to advances of the applied revision; `None` before the first.
     #[must_use]
     pub fn applied_changes(&self) -> watch::Receiver<Option<Revision>> {
         self.replica.applied.subscribe()
@@ -188,7 +188,7 @@ impl Verifier {
         if self.await_applied(revision, Instant::now() + wait).await { Ok(()) } else { Err(NotApplied { revision }) }
     }
 
-    /// The same, until a deadline; false if that comes first.
+    /// Returns the same, until a deadline; false if that comes first.
     pub async fn await_applied(&self, revision: Revision, deadline: Instant) -> bool {
         if self.applied().is_some_and(|applied| applied >= revision) {
             return true;
@@ -209,58 +209,58 @@ impl Verifier {
         self.replica.wake.notify_one();
     }
 
-    /// What wakes the follower: for whoever listens for the database's notifications.
+    /// Returns what wakes the follower, for the listener to the database's notifications.
     #[must_use]
     pub fn wake(&self) -> Arc<Notify> {
         self.replica.wake.clone()
     }
 
-    /// The applied revision; `None` before the log's head was first read.
+    /// Returns the applied revision; `None` before the log's head was first read.
     #[must_use]
     pub fn applied(&self) -> Option<Revision> {
         self.replica.applied.stamp().map(RevisionStamp::revision)
     }
 
-    /// Where the follower stands.
+    /// Returns where the follower stands.
     #[must_use]
     pub fn follower_state(&self) -> FollowerState {
         self.replica.state()
     }
 
-    /// True while this replica holds its lease.
+    /// Reports whether this replica holds its lease.
     #[must_use]
     pub fn has_lease(&self) -> bool {
         self.basis().is_some_and(|basis| !basis.stale)
     }
 
-    /// True while this replica answers from memory: with its lease, or marked as stale for a while after.
+    /// Reports whether this replica answers from memory: with its lease, or marked as stale for a while after.
     #[must_use]
     pub fn in_service(&self) -> bool {
         self.basis().is_some()
     }
 
-    /// The database's time as estimated now (V3); `None` before it was first read.
+    /// Returns the database's time as estimated now (V3); `None` before it was first read.
     #[must_use]
     pub fn database_time(&self) -> Option<Timestamp> {
         self.replica.database_clock.at(self.replica.clock.boot_micros())
     }
 
-    /// The catalogue as last read.
+    /// Returns the catalogue as last read.
     #[must_use]
     pub fn catalogue(&self) -> Arc<Catalogue> {
         self.replica.catalogue()
     }
 
-    /// The bit of a permission that the catalogue, as last read, knows by name.
+    /// Returns the bit of a permission that the catalogue, as last read, knows by name.
     #[must_use]
     pub fn known_bit(&self, name: &str) -> Option<Bit> {
         self.replica.known_bit(name)
     }
 
-    /// Reads the catalogue again, because the copy at hand does not know a permission that a request names.
+    /// Reads the catalogue again, because the cached copy lacks a permission that a request names.
     ///
     /// # Errors
-    /// [`Unavailable`]: then nobody knows whether there is such a permission.
+    /// [`Unavailable`]: then it is not known whether there is such a permission.
     pub async fn refresh_catalogue(&self) -> Result<Arc<Catalogue>, Unavailable> {
         self.refreshes.refresh(&self.replica).await?;
         Ok(self.replica.catalogue())
@@ -279,13 +279,13 @@ impl Verifier {
         self.loader.marks.drain_late()
     }
 
-    /// What was counted, for telemetry.
+    /// Returns what was counted, for telemetry.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.loader.counters
     }
 
-    /// What is remembered of tokens, for telemetry.
+    /// Returns what is remembered of tokens, for telemetry.
     #[must_use]
     pub fn cache(&self) -> &EntryCache {
         &self.loader.cache
@@ -332,8 +332,8 @@ impl Verifier {
         })
     }
 
-    /// What to answer with if a load may be served from memory, as if it were a hit. Only under the lease:
-    /// who has waited for the database anyway asks it rather than be told what may be stale.
+    /// Returns what to answer with if a load may be served from memory, as if it were a hit. Only under the lease:
+    /// a caller that has waited for the database anyway asks it rather than take what may be stale.
     fn served(&self, loaded: &Loaded) -> Option<Basis> {
         let basis = self.basis().filter(|basis| !basis.stale)?;
         let fences = &self.replica.fences;
@@ -344,7 +344,7 @@ impl Verifier {
         (loaded.followed && serves).then(|| basis.at_least(loaded.revision))
     }
 
-    /// What the database said of a token, judged.
+    /// Returns what the database said of a token, judged.
     fn read(&self, entry: Arc<Entry>, basis: Basis, requirement: Option<&Requirement>) -> Verification {
         let Basis { revision, now, stale } = basis;
         let outcome = entry.facts().outcome(now, requirement);

@@ -56,7 +56,7 @@ impl<'a> SlotRef<'a> {
 // === impl LookupBuffer ===
 
 impl LookupBuffer {
-    /// The fences that cover what was found, and the revision that it was read at.
+    /// Returns the fences that cover what was found, and the revision that it was read at.
     #[inline]
     pub(crate) fn covered(&self) -> (Buckets, RevisionStamp) {
         (self.0.buckets(), self.0.revision())
@@ -66,65 +66,65 @@ impl LookupBuffer {
 // === impl Cached ===
 
 impl<'a> Cached<'a> {
-    /// The digest that is on record.
+    /// Returns the digest that is on record.
     #[must_use]
     pub fn digest(&self) -> HashedToken {
         self.contents.digest()
     }
 
-    /// The revision that it was read at.
+    /// Returns the revision that it was read at.
     #[must_use]
     pub fn revision(&self) -> RevisionStamp {
         self.contents.revision()
     }
 
-    /// The fences that cover it.
+    /// Returns the fences that cover it.
     #[must_use]
     pub fn buckets(&self) -> Buckets {
         self.contents.buckets()
     }
 
-    /// The key.
+    /// Returns the key.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         self.contents.key_id()
     }
 
-    /// Its account.
+    /// Returns its account.
     #[must_use]
     pub fn account_id(&self) -> &'a AccountId {
         self.table.interned.account(self.contents.names().account)
     }
 
-    /// Whether the token is live, apart from what it holds.
+    /// Reports whether the token is live, apart from what it holds.
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.contents.standing()
     }
 
-    /// What it holds account-wide.
+    /// Returns what it holds account-wide.
     #[must_use]
     pub fn account_permissions(&self) -> &'a NamedSet {
         self.table.interned.set(self.contents.names().account_permissions)
     }
 
-    /// What it holds on each of its teams.
+    /// Returns what it holds on each of its teams.
     #[must_use]
     pub fn team_permissions(&self) -> &'a NamedSet {
         self.table.interned.set(self.contents.names().team_permissions)
     }
 
-    /// The teams of its scope, sorted.
+    /// Returns the teams of its scope, sorted.
     pub fn team_ids(&self) -> impl Iterator<Item = &'a TeamId> + Clone + use<'a> {
         self.table.interned.teams(self.contents.names().teams)
     }
 
-    /// When it was last used.
+    /// Returns when it was last used.
     pub(crate) fn last_used(&self) -> Timestamp {
         self.table.slot(self.place).last_use().time()
     }
 
-    /// Whether it holds what it must be good for.
+    /// Reports whether it holds what it must be good for.
     #[inline]
     pub(crate) fn meets(&self, requirement: &Requirement<impl Borrow<str>, impl OwningTeams>) -> bool {
         let (account, team) = (self.account_permissions().permissions(), self.team_permissions().permissions());
@@ -132,7 +132,7 @@ impl<'a> Cached<'a> {
         requirement.met_by(self.account_id().as_str(), account, team, in_scope)
     }
 
-    /// The same as an entry of its own.
+    /// Returns the same as an entry of its own.
     #[must_use]
     pub fn to_entry(&self) -> Entry {
         let Standing { state, account_suspended, expire_time, token_end_time } = self.standing();

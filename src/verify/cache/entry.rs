@@ -1,5 +1,5 @@
-//! A token on record, as one snapshot of the database had it, for whoever keeps it longer than an answer takes: a
-//! fill on its way into the cache, a caller's session.
+//! A token on record, as one snapshot of the database had it, for callers that keep it longer than an answer takes:
+//! a fill on its way into the cache, a caller's session.
 //!
 //! An entry is never changed when its key changes: the fences refuse it and another takes its place. It knows neither
 //! fences nor lease, only the buckets and the revision by which they judge it.
@@ -32,7 +32,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry of what a snapshot at `revision` said.
+    /// Creates an entry of what a snapshot at `revision` said.
     #[must_use]
     pub fn new(digest: HashedToken, facts: TokenFacts, catalogue: Arc<Catalogue>, revision: RevisionStamp) -> Self {
         let buckets = Buckets::of(facts.key_id, &facts.account_id);
@@ -40,37 +40,37 @@ impl Entry {
         Self { digest, facts, catalogue, revision, buckets, last_use, late_reported }
     }
 
-    /// The digest that is on record.
+    /// Returns the digest that is on record.
     #[must_use]
     pub fn digest(&self) -> &HashedToken {
         &self.digest
     }
 
-    /// What the token is good for.
+    /// Returns what the token is good for.
     #[must_use]
     pub fn facts(&self) -> &TokenFacts {
         &self.facts
     }
 
-    /// The catalogue that the facts' sets are closed under.
+    /// Returns the catalogue that the facts' sets are closed under.
     #[must_use]
     pub fn catalogue(&self) -> &Arc<Catalogue> {
         &self.catalogue
     }
 
-    /// The revision that it was read at.
+    /// Returns the revision that it was read at.
     #[must_use]
     pub fn revision(&self) -> RevisionStamp {
         self.revision
     }
 
-    /// The fences that cover it.
+    /// Returns the fences that cover it.
     #[must_use]
     pub fn buckets(&self) -> Buckets {
         self.buckets
     }
 
-    /// True if the token is good for nothing at a moment, whatever it holds.
+    /// Reports whether the token is good for nothing at a moment, whatever it holds.
     pub(crate) fn has_ended(&self, now: Timestamp) -> bool {
         self.facts.outcome(now, None) != Outcome::Valid
     }

@@ -1,8 +1,8 @@
 //! The cache: digest → what is on record, bounded. It decides nothing: what it returns is a candidate, and whether it
 //! may be served is for the fences and the lease (V1).
 //!
-//! A look-up takes no lock, allocates nothing and hashes nothing: digests are uniform, and nobody without the pepper
-//! can choose them, so their own bits say where they stand. What is found is copied out whole (`slot`).
+//! A look-up takes no lock, allocates nothing and hashes nothing: digests are uniform, and cannot be chosen
+//! without the pepper, so their own bits say where they stand. What is found is copied out whole (`slot`).
 
 use std::{
     hash::{BuildHasherDefault, Hasher},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::domain::{time::Timestamp, token::HashedToken, verification::Outcome};
 
-/// A table of its own for each of so many parts of the digests: so that growing one holds nobody up for long.
+/// A table of its own for each of so many parts of the digests: so that growing one delays no writer for long.
 const TABLES_MAX: usize = 64;
 /// A part is not worth a table below so many entries.
 const TABLE_ENTRIES_MIN: usize = 1_024;
@@ -82,8 +82,8 @@ impl Hasher for DigestHasher {
 // === impl EntryCache ===
 
 impl EntryCache {
-    /// An empty cache of at most `entries_max`, which share no more than about `shared_bytes_max`. It takes memory as it
-    /// fills.
+    /// Creates an empty cache of at most `entries_max`, which share no more than about `shared_bytes_max`. It takes
+    /// memory as it fills.
     #[must_use]
     pub fn new(entries_max: usize, shared_bytes_max: usize) -> Self {
         let tables = (entries_max / TABLE_ENTRIES_MIN).clamp(1, TABLES_MAX).next_power_of_two();
@@ -102,13 +102,13 @@ impl EntryCache {
         }
     }
 
-    /// The tables as they are.
+    /// Returns the tables as they are.
     #[inline]
     pub fn tables(&self) -> TablesGuard {
         self.tables.guard()
     }
 
-    /// True if the token was good when last seen, as far as is known at a moment, without counting as a use.
+    /// Reports whether the token was good when last seen, as far as is known at a moment, without counting as a use.
     #[must_use]
     pub fn knows_as_good(&self, digest: &HashedToken, now: Timestamp) -> bool {
         let is_good = |cached: Cached<'_>| cached.standing().outcome(now, || true) == Outcome::Valid;
@@ -123,7 +123,7 @@ impl EntryCache {
         Self::replace_in(self.tables().table(shard), entry)
     }
 
-    /// The one writer's.
+    /// Replaces a token's entry in a table whose writer the caller is.
     fn replace_in(table: &Table, entry: &Entry) -> bool {
         let mut older = Contents::default();
         let Some(place) = table.find(&DigestKey::new(entry.digest()), &mut older) else { return false };
@@ -164,7 +164,7 @@ impl EntryCache {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A shard's table, moved to fresh names if the cache moves on.
+    /// Returns a shard's table, moved to fresh names if the cache moves on.
     fn renamed(&self, shard: usize, writer: &mut ShardWriter) -> Arc<Table> {
         let (table, names) = (self.tables().table(shard).clone(), self.naming.names(self.len()));
         if Arc::ptr_eq(&table.interned, &names) {
@@ -180,13 +180,13 @@ impl EntryCache {
         renamed
     }
 
-    /// Has more tables move with each that is written to: else those that nothing is written to would keep the old names
-    /// for good. As many as are small, or one that is large, so that nobody is held up for long.
+    /// Moves more tables with each that is written to: else those that nothing is written to would keep the old names
+    /// for good. As many as are small, or one that is large, so that no writer is delayed for long.
     fn move_others(&self) {
         let (mut moved, mut looked_at) = (0, 0);
         while moved < MOVED_AT_ONCE && looked_at < self.writers.len() && self.naming.is_moving() {
             let shard = self.next_to_move.fetch_add(1, Ordering::Relaxed) % self.writers.len();
-            // Whoever writes to it at the moment moves it.
+            // Its present writer moves it.
             if let Ok(mut writer) = self.writers[shard].try_lock() {
                 self.renamed(shard, &mut writer);
                 moved += writer.entries;
@@ -195,7 +195,7 @@ impl EntryCache {
         }
     }
 
-    /// How many bytes its entries share, and what was shared before.
+    /// Returns how many bytes its entries share, and what was shared before.
     #[must_use]
     pub fn shared_bytes(&self) -> usize {
         let tables = self.tables();
@@ -205,25 +205,25 @@ impl EntryCache {
         shared.into_iter().map(|interned| interned.bytes()).sum()
     }
 
-    /// How many entries were evicted because they shared too many bytes.
+    /// Returns how many entries were evicted because they shared too many bytes.
     #[must_use]
     pub fn evicted_for_bytes(&self) -> u64 {
         self.evicted_for_bytes.load(Ordering::Relaxed)
     }
 
-    /// How many entries were evicted because it was full.
+    /// Returns how many entries were evicted because it was full.
     #[must_use]
     pub fn evicted_for_room(&self) -> u64 {
         self.evicted_for_room.load(Ordering::Relaxed)
     }
 
-    /// How many it holds.
+    /// Returns how many it holds.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// True if it holds none.
+    /// Reports whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

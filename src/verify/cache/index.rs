@@ -49,20 +49,20 @@ impl BucketHint {
         self.0 >> SALT_BITS
     }
 
-    /// The place in the bucket that is an entry's.
+    /// Returns the place in the bucket that is an entry's.
     #[inline]
     pub fn place(self, spread: u64) -> usize {
         let salted = spread ^ u64::from(self.salt()).wrapping_mul(SPREAD);
         (salted.wrapping_mul(SPREAD_AGAIN) >> (64 - BUCKET.ilog2())) as usize
     }
 
-    /// True if what is not in the bucket may be in the next one.
+    /// Reports whether what is not in the bucket may be in the next one.
     #[inline]
     pub fn goes_on(self) -> bool {
         self.passed() > 0
     }
 
-    /// The same bucket with a salt that gives each of these a place of its own, if there is one.
+    /// Returns the same bucket with a salt that gives each of these a place of its own, if there is one.
     pub fn that_parts(self, spreads: &[u64]) -> Option<Self> {
         let hints = (0..SALTS).map(|salt| Self::new(salt, self.passed()));
         hints.into_iter().find(|hint| {
@@ -94,7 +94,7 @@ impl OccupiedSlots {
         Self(self.0 & !(1 << place))
     }
 
-    /// True if the bucket takes no more entries.
+    /// Reports whether the bucket takes no more entries.
     pub fn is_full(self) -> bool {
         self.0.count_ones() >= ENTRIES_MAX
     }
@@ -107,19 +107,19 @@ impl OccupiedSlots {
 // === impl Index ===
 
 impl Index {
-    /// Of empty buckets.
+    /// Creates an index of empty buckets.
     pub fn new(buckets: usize) -> Self {
         let zeros = || (0..buckets).map(|_| AtomicU16::new(0)).collect();
         Self { hints: zeros(), taken: zeros() }
     }
 
-    /// How many buckets it has.
+    /// Returns how many buckets it has.
     #[inline]
     pub fn buckets(&self) -> usize {
         self.hints.len()
     }
 
-    /// Every bucket once, from one on.
+    /// Returns every bucket once, from one on.
     #[inline]
     pub fn round_from(&self, bucket: usize) -> impl Iterator<Item = usize> + use<> {
         (bucket..self.buckets()).chain(0..bucket)
@@ -130,7 +130,7 @@ impl Index {
         BucketHint(self.hints[bucket].load(Ordering::Relaxed))
     }
 
-    /// The writer's, as all that follow.
+    /// Stores a bucket's hint. For the writer alone, as are all that follow.
     pub fn set_hint(&self, bucket: usize, hint: BucketHint) {
         self.hints[bucket].store(hint.0, Ordering::Relaxed);
     }

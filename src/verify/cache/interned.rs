@@ -1,8 +1,8 @@
 //! What many cached tokens share, kept once: accounts, teams, sets of permissions. Entries name it by number.
 //!
-//! InternedNumbers are only ever added, so that readers need no lock and what they were given stays. When too much is no
-//! longer named by any entry, the cache starts another of these and moves over ([`super::naming`]). How much is kept is
-//! counted in bytes: a list of a thousand teams is one thing, and takes as much as a thousand others.
+//! InternedNumbers are only ever added, so that readers need no lock and what they were given stays. When too much is
+//! no longer named by any entry, the cache starts another of these and moves over ([`super::naming`]). How much is kept
+//! is counted in bytes: a list of a thousand teams is one thing, and takes as much as a thousand others.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -94,7 +94,7 @@ trait Weighed {
     fn bytes(&self) -> usize;
 }
 
-/// For whoever adds.
+/// The numbers given so far, for adding more.
 #[derive(Default)]
 struct InternedNumbers {
     accounts: HashMap<AccountId, u32>,
@@ -108,25 +108,25 @@ struct InternedNumbers {
 // === impl NamedSet ===
 
 impl NamedSet {
-    /// The set, closed (P2).
+    /// Returns the set, closed (P2).
     #[must_use]
     pub fn permissions(&self) -> &PermissionSet {
         &self.permissions
     }
 
-    /// Where it is held.
+    /// Returns where it is held.
     #[must_use]
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// The catalogue that it is closed under, and that names it.
+    /// Returns the catalogue that it is closed under, and that names it.
     #[must_use]
     pub fn catalogue(&self) -> &Arc<Catalogue> {
         &self.catalogue
     }
 
-    /// What a layer above writes of it into answers: written once, and kept as long as the set.
+    /// Returns what a layer above writes of it into answers: written once, and kept as long as the set.
     pub fn written(&self, write: impl FnOnce(&Self) -> Box<[u8]>) -> &[u8] {
         self.written.get_or_init(|| {
             let written = write(self);
@@ -151,7 +151,7 @@ impl TeamNumbers {
         self.numbers
     }
 
-    /// Whether they are kept as a list.
+    /// Reports whether they are kept as a list.
     pub fn are_listed(self) -> bool {
         self.count == LISTED
     }
@@ -174,7 +174,7 @@ impl<'a> Iterator for TeamIds<'a> {
 // === impl Interned ===
 
 impl Interned {
-    /// How many bytes all that is kept takes, or little less.
+    /// Returns how many bytes all that is kept takes, or little less.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -187,7 +187,7 @@ impl Interned {
         self.sets.get(number)
     }
 
-    /// An entry's teams, in their order.
+    /// Returns an entry's teams, in their order.
     #[inline]
     pub fn teams(&self, teams: TeamNumbers) -> TeamIds<'_> {
         let (listed, inline): (&[TeamId], _) = match teams.count {
@@ -197,7 +197,7 @@ impl Interned {
         TeamIds { listed: listed.iter(), inline: 0..inline, numbers: teams.numbers, arena: &self.teams }
     }
 
-    /// Whether a team is among an entry's, by the bytes of its id. A long list is in order, and searched.
+    /// Reports whether a team is among an entry's, by the bytes of its id. A long list is in order, and searched.
     #[inline]
     pub fn holds_team(&self, teams: TeamNumbers, team: &[u8]) -> bool {
         if teams.count == LISTED {

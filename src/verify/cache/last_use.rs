@@ -20,7 +20,7 @@ impl LastUse {
     pub const NEVER: Self = Self(0);
     const ROUND_BITS: u32 = 16;
 
-    /// A word for it: never used.
+    /// Returns a word for it: never used.
     pub fn word() -> AtomicI64 {
         AtomicI64::new(Self::NEVER.0)
     }
@@ -29,12 +29,12 @@ impl LastUse {
         Self((now.as_micros() / 1_000) << Self::ROUND_BITS | Self::round_bits(round))
     }
 
-    /// As if it had been used before this round.
+    /// Creates a use before this round.
     pub fn before(now: Timestamp, round: i64) -> Self {
         Self::new(now, round - 1)
     }
 
-    /// Never zero: that is no round's.
+    /// Returns a round's bits; never zero, which is no round's.
     fn round_bits(round: i64) -> i64 {
         1 + round.rem_euclid((1 << Self::ROUND_BITS) - 1)
     }
@@ -43,7 +43,7 @@ impl LastUse {
         self.0 & ((1 << Self::ROUND_BITS) - 1)
     }
 
-    /// To the millisecond.
+    /// Returns the time, to the millisecond.
     pub fn time(self) -> Timestamp {
         Timestamp::from_micros((self.0 >> Self::ROUND_BITS) * 1_000)
     }

@@ -30,13 +30,13 @@ struct NamingState {
 }
 
 impl Naming {
-    /// For so many tables, which shall keep no more than `bytes_max` together.
+    /// Creates the first names for so many tables, which shall keep no more than `bytes_max` together.
     pub fn new(tables: usize, bytes_max: usize) -> Self {
         let state = NamingState { names: Arc::default(), behind: 0, settled_bytes: 0 };
         Self { state: Mutex::new(state), tables, bytes_max }
     }
 
-    /// The names to go by, with so many entries in the cache.
+    /// Returns the names to go by, with so many entries in the cache.
     pub fn names(&self, entries: usize) -> Arc<Interned> {
         let mut state = self.state();
         if state.behind == 0 && state.names.bytes() > self.limit(entries, state.settled_bytes) {
@@ -46,7 +46,7 @@ impl Naming {
         state.names.clone()
     }
 
-    /// Whether some tables have yet to move.
+    /// Reports whether some tables have yet to move.
     pub fn is_moving(&self) -> bool {
         self.state().behind > 0
     }
@@ -60,8 +60,8 @@ impl Naming {
         }
     }
 
-    /// How many bytes one table may bring along: half of the bound for all of them, so that it is not reached again
-    /// at once.
+    /// Returns how many bytes one table may bring along: half of the bound for all of them, so that it is not reached
+    /// again at once.
     pub fn allowance(&self) -> usize {
         self.bytes_max / 2 / self.tables
     }

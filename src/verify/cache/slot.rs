@@ -30,7 +30,7 @@ const WORDS: usize = 13;
 const DIGEST_WORDS: usize = 4;
 /// From here on, the last words are what is shared, by number.
 const NAMES: usize = 10;
-/// The word that parts a bucket's entries. Not the one by which their bucket is found.
+/// The word that distinguishes a bucket's entries. Not the one by which their bucket is found.
 const SPREAD: usize = 1;
 
 /// A place for one token.
@@ -52,7 +52,7 @@ pub(crate) struct Contents([i64; WORDS]);
 // === impl Contents ===
 
 impl Contents {
-    /// The words of an entry, what it shares by number.
+    /// Returns the words of an entry, what it shares by number.
     pub fn of(entry: &Entry, names: &Names) -> Self {
         let facts = entry.facts();
         let digest = words_of(entry.digest());
@@ -82,7 +82,7 @@ impl Contents {
         ])
     }
 
-    /// The whole digest.
+    /// Returns the whole digest.
     pub fn digest(&self) -> HashedToken {
         let mut bytes = [0; 32];
         for (part, word) in bytes.chunks_exact_mut(8).zip(&self.0) {
@@ -91,7 +91,7 @@ impl Contents {
         HashedToken::from_bytes(bytes)
     }
 
-    /// Whether this is the token looked for: by its whole digest, in constant time (T2).
+    /// Reports whether this is the token looked for: by its whole digest, in constant time (T2).
     #[inline]
     pub fn is_of(&self, key: &DigestKey) -> bool {
         let words = self.0.iter().zip(&key.digest);
@@ -137,18 +137,18 @@ impl Contents {
         }
     }
 
-    /// The same under other numbers.
+    /// Returns the same under other numbers.
     pub fn rename(&mut self, from: &Interned, to: &Interned) {
         let names = to.adopt(from, &self.names());
         self.0[NAMES..].copy_from_slice(&words_of_names(&names));
     }
 
-    /// By which its bucket in a table is found.
+    /// Returns the word by which its bucket in a table is found.
     pub fn hash(&self) -> u64 {
         self.0[0] as u64
     }
 
-    /// By which it is parted from the others of its bucket.
+    /// Returns the word that distinguishes it from the others of its bucket.
     pub fn spread(&self) -> u64 {
         self.0[SPREAD] as u64
     }
@@ -166,13 +166,13 @@ impl DigestKey {
         Self { digest: words_of(digest) }
     }
 
-    /// By which its bucket in a table is found.
+    /// Returns the word by which its bucket in a table is found.
     #[inline]
     pub fn hash(&self) -> u64 {
         self.digest[0] as u64
     }
 
-    /// By which it is parted from the others of its bucket.
+    /// Returns the word that distinguishes it from the others of its bucket.
     #[inline]
     pub fn spread(&self) -> u64 {
         self.digest[SPREAD] as u64
@@ -185,7 +185,7 @@ fn words_of(digest: &HashedToken) -> [i64; DIGEST_WORDS] {
     std::array::from_fn(|word| i64::from_le_bytes(std::array::from_fn(|byte| bytes[word * 8 + byte])))
 }
 
-/// What [`Contents::names`] reads back.
+/// Returns what [`Contents::names`] reads back.
 fn words_of_names(names: &Names) -> [i64; WORDS - NAMES] {
     let pair = |high: u32, low: u32| (u64::from(high) << 32 | u64::from(low)) as i64;
     let teams: [u32; TEAMS_INLINE] = names.teams.numbers();
@@ -199,7 +199,7 @@ impl Slot {
         Self { late_reported: AtomicI64::new(NEVER), facts: Versioned::zeroed(), last_use: LastUse::word() }
     }
 
-    /// Sends for both lines. Nothing of them is read.
+    /// Prefetches both cache lines, reading neither.
     #[inline]
     pub fn prefetch(&self) {
         prefetch_index(slice::from_ref(&self.late_reported), 0);
@@ -211,12 +211,12 @@ impl Slot {
         self.facts.read(&mut into.0)
     }
 
-    /// In place of the same token's earlier contents: what was marked of it stays.
+    /// Replaces the same token's earlier contents; its marks stay.
     pub fn replace(&self, contents: &Contents) {
         self.facts.write(contents.0);
     }
 
-    /// A token that was not here before.
+    /// Returns a token that was not here before.
     pub fn fill(&self, contents: &Contents, last_use: LastUse, late_reported: i64) {
         self.last_use.store(last_use.0, Ordering::Relaxed);
         self.late_reported.store(late_reported, Ordering::Relaxed);
@@ -242,7 +242,7 @@ impl Slot {
         LastUse::claim(&self.last_use, now, round)
     }
 
-    /// True for one presentation of an ended token in an hour of database time (K8).
+    /// Claims the one report an hour, in database time, of an ended token's presentation (K8); true for its winner.
     pub fn claim_late_report(&self, now: Timestamp) -> bool {
         claim_late_report(&self.late_reported, now)
     }

@@ -32,8 +32,8 @@ pub(crate) struct Table {
     pub interned: Arc<Interned>,
 }
 
-/// Slots by their places. In pieces of one size, so that what a table leaves behind when it has grown fits the next that
-/// grows: tables of every size would leave gaps of every size.
+/// Slots by their places. In pieces of one size, so that what a table leaves behind when it has grown fits the next
+/// that grows: tables of every size would leave gaps of every size.
 struct Slots {
     pieces: Box<[Box<[Slot]>]>,
     len: usize,
@@ -71,27 +71,27 @@ impl Table {
         Self { index: Index::new(buckets), slots: Slots::empty(buckets * BUCKET), shard_bits, interned }
     }
 
-    /// The bucket that a hash belongs to: in the hashes' own order, so that a table that grows is copied from front
-    /// to back.
+    /// Returns the bucket that a hash belongs to: in the hashes' own order, so that a table that grows is copied from
+    /// front to back.
     #[inline]
     fn home(&self, hash: u64) -> usize {
         ((u128::from(hash << self.shard_bits) * self.index.buckets() as u128) >> 64) as usize
     }
 
-    /// True if so many entries are too many for it.
+    /// Reports whether so many entries are too many for it.
     pub fn is_full_with(&self, entries: usize) -> bool {
         entries * 1_000 > self.slots.len * FULL_PER_MILLE
     }
 
-    /// A larger table of the same entries.
+    /// Creates a larger table of the same entries.
     pub fn grown(&self) -> Self {
         let buckets = self.index.buckets();
         self.copied(buckets + (buckets / GROWTH_DIVISOR).max(1))
     }
 
-    /// The same entries, naming what they share by the numbers of another, and how many they are: what they share must
-    /// not take more bytes than its allowance there. Those with lists of teams come last, the latest used of them first,
-    /// and go without a place when there is no more room.
+    /// Returns the same entries, naming what they share by the numbers of another, and how many they are: what they
+    /// share must not take more bytes than its allowance there. Those with lists of teams come last, the latest used of
+    /// them first, and go without a place when there is no more room.
     pub fn renamed(&self, interned: Arc<Interned>, allowance: usize) -> (Self, usize) {
         let bytes_max = interned.bytes() + allowance;
         let other = Self::of(self.index.buckets(), self.shard_bits, interned);
@@ -117,25 +117,25 @@ impl Table {
         other
     }
 
-    /// All that stand in it. The writer's: nothing changes meanwhile.
+    /// Returns all that stand in it. The writer's: nothing changes meanwhile.
     fn all(&self) -> impl Iterator<Item = MovedEntry> {
         (0..self.index.buckets()).flat_map(|bucket| self.entries(bucket))
     }
 
-    /// The slot that a search looks at in a bucket.
+    /// Returns the slot that a search looks at in a bucket.
     #[inline]
     fn place_in(&self, bucket: usize, hint: BucketHint, spread: u64) -> usize {
         bucket * BUCKET + hint.place(spread)
     }
 
-    /// Sends for the slot that a search most likely ends at, and waits for nothing.
+    /// Prefetches the slot that a search most likely ends at.
     #[inline]
     pub fn prefetch(&self, key: &DigestKey) {
         let bucket = self.home(key.hash());
         self.slot(self.place_in(bucket, self.index.hint(bucket), key.spread())).prefetch();
     }
 
-    /// The place of a digest's slot, whose contents are then in `contents`.
+    /// Returns the place of a digest's slot, whose contents are then in `contents`.
     #[inline]
     pub fn find(&self, key: &DigestKey, contents: &mut Contents) -> Option<usize> {
         for bucket in self.index.round_from(self.home(key.hash())) {
@@ -169,7 +169,7 @@ impl Table {
         unreachable!("a table is never full");
     }
 
-    /// A free place for one more entry, the others of the bucket moved if need be.
+    /// Returns a free place for one more entry, the others of the bucket moved if need be.
     fn make_room(&self, bucket: usize, spread: u64) -> Option<usize> {
         let (hint, taken) = (self.index.hint(bucket), self.index.taken(bucket));
         if taken.is_full() {
@@ -194,7 +194,7 @@ impl Table {
         Some(self.place_in(bucket, parting, spread))
     }
 
-    /// What stands in a bucket. The writer's: nothing changes meanwhile.
+    /// Returns what stands in a bucket. The writer's: nothing changes meanwhile.
     fn entries(&self, bucket: usize) -> impl Iterator<Item = MovedEntry> {
         let slots = self.index.taken(bucket).places().map(move |place| self.slot(bucket * BUCKET + place));
         slots.filter_map(|slot| {

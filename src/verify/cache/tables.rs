@@ -1,8 +1,8 @@
-//! The tables of the cache, as they were at one moment: whoever looks something up keeps them for as long as that takes.
+//! Guards the tables of the cache, as they were at one moment, for as long as a look-up takes.
 //!
-//! A thread keeps those that it looked at last at hand, so that it need not count itself in and out for each look-up:
-//! that takes two operations that the processor lets nothing overtake, and with them the time in which the next token
-//! could be hashed while this one's entry is on its way. A thread that goes idle lets go of them ([`release_tables`]), lest it
+//! Each thread caches the tables that it used last, so that a look-up need not change their reference count: that takes
+//! two operations that the processor lets nothing overtake, and with them the time in which the next token could be
+//! hashed while this one's entry is being fetched. A thread that goes idle releases them ([`release_tables`]), lest it
 //! keep alive what the others have long replaced.
 
 use std::{
@@ -33,7 +33,7 @@ pub struct Tables(Box<[Arc<Table>]>);
 /// The tables as they are.
 pub(crate) struct CurrentTables {
     tables: ArcSwap<Tables>,
-    /// Where the latest are: who holds others must fetch them.
+    /// The latest tables' address: a thread that caches others must fetch these.
     address: AtomicUsize,
     changing: Mutex<()>,
 }
@@ -41,7 +41,7 @@ pub(crate) struct CurrentTables {
 /// Tables that stay as long as they are held.
 pub struct TablesGuard(Option<Arc<Tables>>);
 
-/// Gives up what the thread has at hand: for threads that go idle.
+/// Releases the tables that this thread caches. For threads that go idle.
 pub fn release_tables() {
     // A thread that is ending has none.
     let _ = CACHED_TABLES.try_with(Cell::take);
@@ -64,21 +64,21 @@ impl Tables {
         &self.0[place]
     }
 
-    /// A candidate for an answer.
+    /// Returns a candidate for an answer.
     #[must_use]
     pub fn get<'a>(&'a self, digest: &HashedToken, buffer: &'a mut LookupBuffer) -> Option<Cached<'a>> {
         let slot = self.find(digest, buffer)?;
         Some(slot.cached(buffer))
     }
 
-    /// Where a candidate stands, whose contents are then in the buffer.
+    /// Returns where a candidate stands, whose contents are then in the buffer.
     #[inline]
     pub(crate) fn find(&self, digest: &HashedToken, buffer: &mut LookupBuffer) -> Option<SlotRef<'_>> {
         let key = DigestKey::new(digest);
         SlotRef::find(self.of(&key), &key, buffer)
     }
 
-    /// Sends for a digest's entry, for whoever has other things to do before looking it up. Nothing of it is read yet.
+    /// Prefetches a digest's entry. Nothing of it is read yet.
     #[inline]
     pub fn prefetch(&self, digest: &HashedToken) {
         let key = DigestKey::new(digest);
@@ -102,10 +102,10 @@ impl CurrentTables {
 
     #[inline]
     pub fn guard(&self) -> TablesGuard {
-        let at_hand = CACHED_TABLES.try_with(Cell::take).ok().flatten();
-        // What is at hand is alive, so nothing else is where it is.
+        let cached = CACHED_TABLES.try_with(Cell::take).ok().flatten();
+        // Cached tables are alive, so nothing else is at their address.
         let latest = |tables: &Arc<Tables>| address(tables) == self.address.load(Ordering::Acquire);
-        TablesGuard(at_hand.filter(latest).or_else(|| Some(self.fetch())))
+        TablesGuard(cached.filter(latest).or_else(|| Some(self.fetch())))
     }
 
     #[cold]
@@ -144,7 +144,7 @@ impl Drop for TablesGuard {
     #[inline]
     fn drop(&mut self) {
         // In a thread that is ending, it is only dropped.
-        let _ = CACHED_TABLES.try_with(|at_hand| at_hand.set(self.0.take()));
+        let _ = CACHED_TABLES.try_with(|cached| cached.set(self.0.take()));
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
         drop(second);
         assert_eq!(held.table(0).interned.bytes(), 0);
         drop(held);
-        assert!(old.upgrade().is_some(), "it is at hand");
+        assert!(old.upgrade().is_some(), "the thread caches it");
         release_tables();
         assert!(old.upgrade().is_none());
     }

@@ -25,7 +25,7 @@ pub struct Buckets {
 }
 
 impl KeyBucket {
-    /// The bucket of this key.
+    /// Returns the bucket of this key.
     #[must_use]
     pub fn of(key_id: KeyId) -> Self {
         let id = key_id.as_uuid().as_u128();
@@ -35,7 +35,7 @@ impl KeyBucket {
 }
 
 impl AccountBucket {
-    /// The bucket of this account.
+    /// Returns the bucket of this account.
     #[must_use]
     pub fn of(account_id: &AccountId) -> Self {
         // FNV-1a: ids are short, and this runs once an entry.
@@ -48,19 +48,19 @@ impl AccountBucket {
 }
 
 impl Buckets {
-    /// The buckets of a key of an account.
+    /// Returns the buckets of a key of an account.
     #[must_use]
     pub fn of(key_id: KeyId, account_id: &AccountId) -> Self {
         Self { key: KeyBucket::of(key_id), account: AccountBucket::of(account_id) }
     }
 
-    /// Both in one word, to keep them in an entry.
+    /// Returns both in one word, to keep them in an entry.
     #[must_use]
     pub fn bits(self) -> u32 {
         u32::from(self.key.0) << 16 | u32::from(self.account.0)
     }
 
-    /// The buckets of a word that [`Self::bits`] gave.
+    /// Returns the buckets of a word that [`Self::bits`] gave.
     #[must_use]
     pub fn from_bits(bits: u32) -> Self {
         Self { key: KeyBucket((bits >> 16) as u16), account: AccountBucket(bits as u16) }

@@ -18,25 +18,25 @@ pub struct Covers {
 }
 
 impl Covers {
-    /// All that is cached, absences too.
+    /// Returns all that is cached, absences too.
     #[must_use]
     pub fn all() -> Self {
         Self { everything: true, ..Self::default() }
     }
 
-    /// A key, with all its tokens.
+    /// Creates a key, with all its tokens.
     #[must_use]
     pub fn key(key_id: KeyId) -> Self {
         Self { keys: vec![KeyBucket::of(key_id)], ..Self::default() }
     }
 
-    /// Every key of an account.
+    /// Returns every key of an account.
     #[must_use]
     pub fn account(account_id: &AccountId) -> Self {
         Self { accounts: vec![AccountBucket::of(account_id)], ..Self::default() }
     }
 
-    /// What an event raises; `None` is an event that this build cannot read.
+    /// Returns what an event raises; `None` is an event that this build cannot read.
     #[must_use]
     pub fn of(event: Option<&Event>) -> Self {
         let known = event.and_then(|event| Some((event, event.known_kind()?)));
@@ -44,7 +44,7 @@ impl Covers {
         covers.unwrap_or_else(Self::all)
     }
 
-    /// `None` if the event does not name what its kind is about.
+    /// Returns what a known kind raises; `None` if the event does not name what its kind is about.
     fn of_known(event: &Event, kind: EventKind) -> Option<Self> {
         let mut covers = match kind {
             // Edits of one key. Nothing can have been cached of a key before it was created, but to tell
@@ -94,7 +94,7 @@ impl Covers {
             // What each key's permissions amount to (P2).
             EventKind::CatalogueApplied => Self::all(),
             // Nothing that was read of another history may be served. A follower starts afresh in a new
-            // epoch and never applies the event that began it; this is for whoever does.
+            // epoch and never applies the event that began it; this is for a replica that does.
             EventKind::HistoryAccepted => Self::all(),
         };
         // Whatever its kind: the keys that it names have changed.
@@ -102,19 +102,19 @@ impl Covers {
         Some(covers)
     }
 
-    /// The keys' buckets.
+    /// Returns the keys' buckets.
     #[must_use]
     pub fn keys(&self) -> &[KeyBucket] {
         &self.keys
     }
 
-    /// The accounts' buckets.
+    /// Returns the accounts' buckets.
     #[must_use]
     pub fn accounts(&self) -> &[AccountBucket] {
         &self.accounts
     }
 
-    /// True if everything falls.
+    /// Reports whether everything falls.
     #[must_use]
     pub fn everything(&self) -> bool {
         self.everything
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a3_a_note_of_a_read_raises_nothing() {
         assert_eq!(Covers::of(Some(&event(EventKind::AccountReadByOperator, &[]))), Covers::default());
-        assert!(!EventKind::AccountReadByOperator.can_narrow(), "nobody waits for it");
+        assert!(!EventKind::AccountReadByOperator.can_narrow(), "no mutation waits for it");
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Fences {
         self.negative.raise(at.bits());
     }
 
-    /// True if an entry read at `revision` may be served, provided that the lease is valid (V1).
+    /// Reports whether an entry read at `revision` may be served, provided that the lease is valid (V1).
     ///
     /// The loads are relaxed: the caller has loaded the lease and the applied revision before, with
     /// Acquire, and sees every fence that was raised before those.
@@ -75,7 +75,7 @@ impl Fences {
             && revision >= self.global.load_after_stamps()
     }
 
-    /// True if an absence read at `revision` may be served, provided that the lease is valid (V2).
+    /// Reports whether an absence read at `revision` may be served, provided that the lease is valid (V2).
     #[must_use]
     pub fn serves_absence(&self, revision: RevisionStamp) -> bool {
         revision.bits() >= self.negative.load_after_stamps()

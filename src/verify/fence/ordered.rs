@@ -1,9 +1,9 @@
 //! Every memory ordering that V1 rests on, in one place: `tests/interleavings` runs this very file through
 //! all interleavings, so it must know nothing but [`super::atomic`].
 //!
-//! Follower: [`FenceMark::raise`] each fence, [`PublishedStamp::advance`], [`fence_before_ack`], the acknowledgement; the
-//! lease by [`PublishedStamp::advance`] after all of these. Verification: the lease by [`PublishedStamp::load`], the clock,
-//! the applied revision by [`PublishedStamp::load`], the entry by [`Versioned::read`], the fences by
+//! Follower: [`FenceMark::raise`] each fence, [`PublishedStamp::advance`], [`fence_before_ack`], the acknowledgement;
+//! the lease by [`PublishedStamp::advance`] after all of these. Verification: the lease by [`PublishedStamp::load`],
+//! the clock, the applied revision by [`PublishedStamp::load`], the entry by [`Versioned::read`], the fences by
 //! [`FenceMark::load_after_stamps`].
 
 use super::atomic::{AtomicI64, Ordering, fence};
@@ -17,7 +17,7 @@ pub struct FenceMark(AtomicI64);
 pub struct PublishedStamp(AtomicI64);
 
 impl FenceMark {
-    /// At this value.
+    /// Creates one at this value.
     pub fn new(value: i64) -> Self {
         Self(AtomicI64::new(value))
     }
@@ -27,7 +27,7 @@ impl FenceMark {
         self.0.fetch_max(to, Ordering::Release);
     }
 
-    /// Relaxed: the caller has loaded the stamps before, and sees whatever was raised before those.
+    /// Loads it, relaxed: the caller has loaded the stamps before, and sees what was raised before those.
     #[inline]
     pub fn load_after_stamps(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
@@ -35,25 +35,25 @@ impl FenceMark {
 }
 
 impl PublishedStamp {
-    /// At this value.
+    /// Creates one at this value.
     pub fn new(value: i64) -> Self {
         Self(AtomicI64::new(value))
     }
 
-    /// Release: who sees the new value sees what was raised before. Returns the value before.
+    /// Stores a value with release: a reader of it sees what was raised before. Returns the value before.
     pub fn advance(&self, to: i64) -> i64 {
         self.0.swap(to, Ordering::Release)
     }
 
-    /// Acquire: nothing that is loaded afterwards is older than what this saw.
+    /// Loads it with acquire: nothing that is loaded afterwards is older than what this saw.
     #[inline]
     pub fn load(&self) -> i64 {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// Words that belong together: a revision with what was read at it. Readers wait for nobody; one that
-/// comes in the middle of a change finds that out, and has read nothing.
+/// Words that belong together: a revision with what was read at it. Readers never wait; one that
+/// comes in the middle of a change notices, and has read nothing.
 #[derive(Debug)]
 pub struct Versioned<const WORDS: usize> {
     /// Odd while the words change.
@@ -62,7 +62,7 @@ pub struct Versioned<const WORDS: usize> {
 }
 
 impl<const WORDS: usize> Versioned<WORDS> {
-    /// All zero.
+    /// Returns all zero.
     pub fn zeroed() -> Self {
         Self { version: AtomicI64::new(0), words: std::array::from_fn(|_| AtomicI64::new(0)) }
     }
@@ -72,7 +72,7 @@ impl<const WORDS: usize> Versioned<WORDS> {
     pub fn write(&self, words: [i64; WORDS]) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
-        // Who sees one of the new words sees the odd version.
+        // A reader of one of the new words sees the odd version.
         fence(Ordering::Release);
         for (place, word) in self.words.iter().zip(words) {
             place.store(word, Ordering::Relaxed);
@@ -80,7 +80,8 @@ impl<const WORDS: usize> Versioned<WORDS> {
         self.version.store(version + 2, Ordering::Release);
     }
 
-    /// All words as one writer left them; false in the middle of a change, and then what was read is to be forgotten.
+    /// Returns all words as one writer left them; false in the middle of a change, and then what was read is to be
+    /// forgotten.
     ///
     /// Into a place of the caller's: to copy words that were just written, two at a time, would have to wait until the
     /// processor is done with everything before, and with what that waits for.
@@ -90,13 +91,13 @@ impl<const WORDS: usize> Versioned<WORDS> {
         for (word, place) in into.iter_mut().zip(&self.words) {
             *word = place.load(Ordering::Relaxed);
         }
-        // Who has seen one of the new words sees the odd version here, or a later one.
+        // A reader of one of the new words sees the odd version here, or a later one.
         fence(Ordering::Acquire);
         version % 2 == 0 && self.version.load(Ordering::Relaxed) == version
     }
 }
 
-/// Before the database is told what was applied: whoever hears of it may rely on the fences.
+/// Orders all fences before the acknowledgement that is sent next: a mutation that reads it may rely on them.
 pub fn fence_before_ack() {
     fence(Ordering::SeqCst);
 }

@@ -1,9 +1,10 @@
 //! LoadAdmission: so that a flood of well-formed tokens that are good for nothing costs the database little.
 //!
-//! A load of a token that memory does not know as a good one pays from a bucket that fills at a steady rate, and is given
-//! that back if it finds a good token. So good tokens cost nothing, however many are asked for after a restart; and of
-//! those that are not on record, or have ended, no more are asked for than the rate and the bucket allow. The rest is
-//! turned away before it reaches the database: nobody knows then, so it is never UNKNOWN (V2).
+//! A load of a token that memory does not know as a good one pays from a bucket that fills at a steady rate, and is
+//! given that back if it finds a good token. So good tokens cost nothing, however many are asked for after a restart;
+//! and of those that are not on record, or have ended, no more are asked for than the rate and the bucket allow. The
+//! rest is turned away before it reaches the database: its state is not known then, so the answer is never UNKNOWN
+//! (V2).
 //!
 //! A few ended tokens cost nothing either, by a small bucket of their own: a client that a rotation left behind is no
 //! flood.
@@ -28,7 +29,7 @@ pub(crate) struct LoadAdmission {
     ended: LoadBucket,
 }
 
-/// A bucket, kept as one number: when it is full again if nobody pays.
+/// A bucket, kept as one number: when it is full again if no load pays.
 struct LoadBucket {
     full_at_nanos: AtomicI64,
     /// What a load pays: the time in which that much flows in.
@@ -71,7 +72,7 @@ impl LoadBucket {
         Self { full_at_nanos: AtomicI64::new(0), price_nanos, capacity_nanos }
     }
 
-    /// Whether there was enough in it.
+    /// Reports whether there was enough in it.
     fn pay(&self, clock: &dyn Clock) -> bool {
         let now = clock.boot_micros().saturating_mul(NANOS_A_MICRO);
         let empty = now.saturating_add(self.capacity_nanos);
@@ -83,12 +84,12 @@ impl LoadBucket {
 // === impl Permit ===
 
 impl Permit {
-    /// There is no such token: nothing is given back.
+    /// Keeps the payment: there is no such token.
     pub fn keep(mut self) {
         self.paid_nanos = 0;
     }
 
-    /// The token has ended: nothing is given back, unless few such loads came lately.
+    /// Returns the token has ended: nothing is given back, unless few such loads came lately.
     pub fn keep_for_ended(self, clock: &dyn Clock) {
         if !self.admission.ended.pay(clock) {
             self.keep();

@@ -1,8 +1,8 @@
 //! Tokens that were good for nothing when they were read: ended, or of a key that is disabled, deleted or expired.
 //!
-//! They live apart from the good ones, in their own bound: a tenant can end any number of tokens, and presenting them all
-//! must evict no good one. Only what an answer of them says is kept, which is neither permissions nor teams. What is
-//! found here is a candidate like any other: whether it may be served is for the fences and the lease (V1).
+//! They live apart from the good ones, in their own bound: a tenant can end any number of tokens, and presenting them
+//! all must evict no good one. Only what an answer of them says is kept, which is neither permissions nor teams. What
+//! is found here is a candidate like any other: whether it may be served is for the fences and the lease (V1).
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub struct EndedTokens {
 }
 
 impl EndedTokens {
-    /// An empty one of about `tokens_max`.
+    /// Creates an empty one of about `tokens_max`.
     #[must_use]
     pub fn new(tokens_max: usize) -> Self {
         let (hasher, lifecycle) = (BuildDigestHasher::default(), DefaultLifecycle::default());
@@ -37,7 +37,7 @@ impl EndedTokens {
         Self { entries: Cache::with(tokens_max, tokens_max as u64, UnitWeighter, hasher, lifecycle), catalogue }
     }
 
-    /// A candidate for an answer.
+    /// Returns a candidate for an answer.
     #[must_use]
     pub fn get(&self, digest: &HashedToken) -> Option<Arc<Entry>> {
         self.entries.get(digest)

@@ -1,12 +1,12 @@
 //! Single flight: one load of a key at a time, however many ask for it, and a bounded number of loads in all.
 //!
-//! It hands over results and judges nothing. What it promises is an order in time, on which the answer rule builds (V1):
-//! a flight is gone from the table *before* its result is heard. So a caller that has waited for one flight and joins
-//! another has joined one that started after the caller asked.
+//! It hands over results and judges nothing. What it promises is an order in time, on which the answer rule builds
+//! (V1): a flight leaves the table *before* its result is published. So a caller that has waited for one flight and
+//! joins another has joined one that started after the caller asked.
 //!
 //! Three things are loaded this way: tokens ([`super::loader`]), the catalogue ([`super::refresh`]) and the rows of
-//! `replicas` (`app::propagation::looks`). The models in `tests/interleavings` compile this file over loom's types, hence its
-//! unit tests are a module beside it.
+//! `replicas` (`app::propagation::looks`). The models in `tests/interleavings` compile this file over loom's types,
+//! hence its unit tests are a module beside it.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -84,8 +84,9 @@ impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
     /// `load` is called at each join. A new flight's leader is handed to it, to be completed from a task of its own, so
     /// that a caller that gives up ends the load for no other; `None` means that the caller shares a flight. `settle`
     /// judges each result, and whether it is *fresh*: whether its flight started after this call did. A flight that the
-    /// caller leads is fresh. So is every flight after one that was waited for: a flight is gone before its result is
-    /// heard, hence the next one started later. A waiter that may not have a result that is not fresh is judged again.
+    /// caller leads is fresh. So is every flight after one that was waited for: a flight leaves the table before its
+    /// result is published, hence the next one started later. A waiter that may not have a result that is not fresh is
+    /// judged again.
     ///
     /// # Errors
     /// See [`Unsettled`].

@@ -1,7 +1,7 @@
 //! Misses: asking the database for a token that memory cannot answer for.
 //!
 //! A load ends in facts, in absence, or in *not knowing*: an error is never remembered and never taken
-//! for absence (V2). Loads run in tasks of their own, so a caller that hangs up strands nobody who waits
+//! for absence (V2). Loads run in tasks of their own, so a caller that hangs up strands no other that waits
 //! for the same token. What may be answered from a load is for [`crate::verify::answer::verifier`] to judge.
 
 use std::sync::{
@@ -37,7 +37,7 @@ pub(crate) struct Loaded {
     pub ended: bool,
     /// True if it was read in the history that the follower follows, so that fences can judge it.
     pub followed: bool,
-    /// True if its query was sent, to the primary, after the request at hand arrived.
+    /// True if its query was sent, to the primary, after this request arrived.
     pub fresh: bool,
 }
 
@@ -138,7 +138,7 @@ impl Loader {
         }
     }
 
-    /// Whether one of these was a good token when last seen: reading that again costs nothing.
+    /// Reports whether one of these was a good token when last seen: reading that again costs nothing.
     fn knows_as_good(&self, digests: &[HashedToken]) -> bool {
         let now = self.replica.database_clock.at(self.replica.clock.boot_micros());
         now.is_some_and(|now| digests.iter().any(|digest| self.cache.knows_as_good(digest, now)))
@@ -203,8 +203,8 @@ impl Loader {
         Ok(fill)
     }
 
-    /// Without a lease nobody else keeps the estimate of the database's time fresh; with one, the follower does,
-    /// and a reading more could only make deadlines earlier.
+    /// Anchors the estimate of the database's time, while there is no lease: with one, the follower does, and a reading
+    /// more could only make deadlines earlier.
     fn note_time(&self, sent: &Sent<'_>, fill: &Fill) {
         let replica = &self.replica;
         let lease = replica.lease.end();
@@ -223,7 +223,7 @@ impl Loader {
         let ended = entry.as_ref().is_some_and(|entry| entry.has_ended(database_time));
         // What was read before the follower started is in no known history: the fences cannot judge it.
         if followed {
-            // Before it can be served: whoever reads the head from now on must find it at or above this.
+            // Before it can be served: every reading of the head from now on must be at or above this.
             self.replica.saw(revision);
             match &entry {
                 // In place of itself it evicts nothing; anywhere else it might.
@@ -237,7 +237,7 @@ impl Loader {
     }
 }
 
-/// True if a fill continues the history that had been applied before its query was sent.
+/// Reports whether a fill continues the history that had been applied before its query was sent.
 fn continues(before: Option<RevisionStamp>, fill: RevisionStamp) -> bool {
     before.is_none_or(|before| fill >= before && fill.revision().epoch == before.revision().epoch)
 }

@@ -18,14 +18,14 @@ use crate::{
 pub struct NegativeCache(Cache<HashedToken, RevisionStamp, UnitWeighter, BuildDigestHasher>);
 
 impl NegativeCache {
-    /// An empty one of about `digests_max`.
+    /// Creates an empty one of about `digests_max`.
     #[must_use]
     pub fn new(digests_max: usize) -> Self {
         let (hasher, lifecycle) = (BuildDigestHasher::default(), DefaultLifecycle::default());
         Self(Cache::with(digests_max, digests_max as u64, UnitWeighter, hasher, lifecycle))
     }
 
-    /// The revision at which the digest was read to be absent.
+    /// Returns the revision at which the digest was read to be absent.
     #[must_use]
     pub fn absent_at(&self, digest: &HashedToken) -> Option<RevisionStamp> {
         self.0.get(digest)

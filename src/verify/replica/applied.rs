@@ -28,7 +28,7 @@ impl Default for Applied {
 }
 
 impl Applied {
-    /// The next revision, once the fences of its event are up; or where a join starts, once they stand
+    /// Returns the next revision, once the fences of its event are up; or where a join starts, once they stand
     /// there.
     pub fn advance(&self, stamp: RevisionStamp) {
         let before = self.stamp.advance(stamp.bits());
@@ -36,7 +36,7 @@ impl Applied {
         self.changes.send_replace(Some(stamp.revision()));
     }
 
-    /// The applied revision; `None` before the first head was read.
+    /// Returns the applied revision; `None` before the first head was read.
     #[must_use]
     pub fn stamp(&self) -> Option<RevisionStamp> {
         let stamp = self.stamp.load();
@@ -59,7 +59,7 @@ impl Applied {
         matches!(timeout_at(deadline, reached).await, Ok(Ok(_)))
     }
 
-    /// Tells of every advance; `None` before the first.
+    /// Subscribes to advances; `None` before the first.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Option<Revision>> {
         self.changes.subscribe()

@@ -32,14 +32,14 @@ pub struct DatabaseClock {
 }
 
 impl DatabaseClock {
-    /// A clock that was never anchored.
+    /// Creates a clock that was never anchored.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let never = || AtomicI64::new(NEVER);
         Self { clock, offset: never(), floor: never(), anchoring: Mutex::new(()) }
     }
 
-    /// The database's time at a moment of the boot clock; `None` before the first anchor.
+    /// Returns the database's time at a moment of the boot clock; `None` before the first anchor.
     #[must_use]
     pub fn at(&self, boot_micros: i64) -> Option<Timestamp> {
         // Acquire: who sees a lowered offset also sees the floor that was stored before it.

@@ -1,6 +1,6 @@
 //! Whether what the database says now continues the history that was followed (V2).
 //!
-//! InternedNumbers and epochs alone cannot tell: a standby that lost some events and then took others has the
+//! Numbers and epochs alone cannot show it: a standby that lost some events and then took others has the
 //! same numbers. So each step compares hashes, of which each covers all before it.
 
 use crate::{
@@ -67,7 +67,7 @@ pub enum Divergence {
 }
 
 impl Point {
-    /// The end of the log.
+    /// Returns the end of the log.
     pub fn of(head: &Head) -> Result<Self, Divergence> {
         let at = head.revision.stamp().ok_or(Divergence::Beyond { head: head.revision })?;
         Ok(Self { at, hash: head.hash })
@@ -106,7 +106,7 @@ impl Point {
         Ok(())
     }
 
-    /// The point after this one, if the event continues the chain and leads to the head.
+    /// Returns the point after this one, if the event continues the chain and leads to the head.
     pub fn next(&self, entry: &LogEntry, head: &Self) -> Result<Self, Divergence> {
         if entry.number != self.number() + 1 {
             return Err(Divergence::Gap { applied: self.number() });

@@ -7,16 +7,16 @@
 //!   registration was sent. Every mutation after that head waits for this replica, and whatever was
 //!   remembered before is below the fences.
 //! - For each event: raise its fences, then advance `applied`.
-//! - For each round: the events, then tell the database of them ([`super::membership`]), and renew the
-//!   lease when that is due, as the very last step, counted from before the renewal was sent. So whoever
+//! - For each round: the events, then acknowledge them ([`super::membership`]), and renew the
+//!   lease when that is due, as the very last step, counted from before the renewal was sent. So a mutation that
 //!   sees the lease sees the fences; and a follower that is stuck, or talks to a half-open connection, or
 //!   lost the database, loses the lease by doing nothing.
 //! - A renewal whose reply comes after the lease had lapsed restores it only once the events up to a head
 //!   that was read after that reply are applied: PostgreSQL may have lost the deletion of the row in a
 //!   crash, and mutations have gone by that did not wait.
-//! - A row that is gone means: join again, as somebody new.
+//! - A row that is gone means: join again, as a new incarnation.
 //! - In another database than the log was written in, whether that is found before joining or later, nothing is
-//!   answered: the lease goes at once. What was a replica of the right one joins it again, as somebody new.
+//!   answered: the lease goes at once. What was a replica of the right one joins it again, as a new incarnation.
 //! - Another history ends everything until an operator accepts it, which starts a later epoch; then the
 //!   replica joins afresh. Stamps of the old epoch are below every fence of the new.
 //!
@@ -97,7 +97,7 @@ impl Follower {
             loop {
                 let result = self.round().await;
                 match self.pause_after(result) {
-                    // Nobody wakes it from a back-off: a database in trouble is not asked more often.
+                    // It is not woken from a back-off: a database in trouble is not asked more often.
                     Pause::BackOff(pause) => tokio::time::sleep(pause).await,
                     Pause::Poll(pause) => _ = tokio::time::timeout(pause, wake.notified()).await,
                 }
@@ -110,7 +110,7 @@ impl Follower {
         self.membership.leave().await;
     }
 
-    /// One round: applies what the log holds, tells the database so, and renews the lease when it is due.
+    /// Runs one round: applies what the log holds, acknowledges it, and renews the lease when it is due.
     ///
     /// # Errors
     /// [`RoundError`]; the lease is then as it was, or cleared if the history diverged or the row is gone.
@@ -135,12 +135,12 @@ impl Follower {
         result
     }
 
-    /// Never but to show what the fence of a join is for: then whoever lost the lease begins at the head.
+    /// Reports whether a lost lease begins again at the head: only to show what the fence of a join is for.
     fn starts_over(&self) -> bool {
         planted(Bug::JoinWithoutFence) && !self.replica.lease.valid(self.replica.clock.boot_micros())
     }
 
-    /// Starts at the head, as somebody new.
+    /// Starts at the head, as a new incarnation.
     async fn join(&mut self) -> Result<(), RoundError> {
         self.joined = false;
         self.membership.leave().await;
@@ -152,7 +152,7 @@ impl Follower {
         self.check_peppers().await?;
         let joined = self.join_registered().await;
         if joined.is_err() {
-            // Nobody is to wait for a row that stands for nothing.
+            // No mutation is to wait for a row that stands for nothing.
             self.membership.leave().await;
         }
         joined
@@ -187,22 +187,22 @@ impl Follower {
         if missing.is_empty() { Ok(()) } else { Err(Unavailable(Box::new(MissingPeppers(missing)))) }
     }
 
-    /// Applies what is new and tells the database so.
+    /// Applies what is new and acknowledges it.
     async fn follow(&mut self, last: Point) -> Result<(), RoundError> {
         let reading = self.read_head().await?;
         if !last.leads_to(&reading.point)? {
             return self.join_accepted(&reading).await;
         }
         if planted(Bug::AcknowledgeFirst) && last.at < reading.point.at {
-            self.membership.tell(reading.point).await?;
+            self.membership.acknowledge(reading.point).await?;
             tokio::time::sleep(crate::verify::planted::GAP).await;
         }
         let last = self.catch_up(last, &reading).await?;
-        match self.membership.tell(last).await? {
+        match self.membership.acknowledge(last).await? {
             AckOutcome::Recorded => Ok(()),
             AckOutcome::Renewed { sent } => self.renewed(last, sent).await,
             AckOutcome::Evicted => {
-                tracing::info!("this replica's row is gone: it was not heard of in time; joining again");
+                tracing::info!("this replica's row is gone: it did not renew its lease in time; joining again");
                 self.join().await
             }
             AckOutcome::HistoryDiverged => Err(Divergence::Refused { applied: last.at.revision() }.into()),
@@ -224,7 +224,7 @@ impl Follower {
         Ok(())
     }
 
-    /// An operator may have accepted the history; nothing else helps.
+    /// Returns an operator may have accepted the history; nothing else helps.
     async fn look_again(&mut self, last: Point) -> Result<(), RoundError> {
         match self.read_head().await {
             Ok(reading) if reading.point.epoch() > last.epoch() => self.join_accepted(&reading).await,
@@ -296,7 +296,7 @@ impl Follower {
         Ok(())
     }
 
-    /// What to do after a round. Says each change of fortune once.
+    /// Returns what to do after a round. Says each change of fortune once.
     fn pause_after(&mut self, result: Result<(), RoundError>) -> Pause {
         match result {
             Ok(()) => {
@@ -304,9 +304,9 @@ impl Follower {
                     tracing::info!(rounds_failed = self.failures, "the log is followed again");
                 }
                 (self.failures, self.elsewhere) = (0, None);
-                // Somebody may wait for what the database has not been told yet.
+                // A mutation may wait for what is not acknowledged yet.
                 let due = self.membership.renewal_due_in(self.replica.clock.boot_micros());
-                let pause = if self.membership.has_told(self.last) { due } else { Duration::ZERO };
+                let pause = if self.membership.has_acknowledged(self.last) { due } else { Duration::ZERO };
                 Pause::Poll(pause.min(self.replica.limits.poll_interval))
             }
             Err(RoundError::Unavailable(error)) => {
@@ -365,7 +365,7 @@ fn back_off(failures: u32) -> Duration {
     BACK_OFF_MIN.saturating_mul(1 << doublings).min(BACK_OFF_MAX)
 }
 
-/// An event that this build cannot read may have changed the catalogue too.
+/// Returns an event that this build cannot read may have changed the catalogue too.
 fn changes_catalogue(event: Option<&Event>) -> bool {
     event.and_then(Event::known_kind).is_none_or(|kind| kind == EventKind::CatalogueApplied)
 }

@@ -47,7 +47,7 @@ pub enum LeaseState {
     Lapsed,
 }
 
-/// What clocks may differ by over a span: who holds a lease leaves it, and who waits for one to end adds it.
+/// Returns what clocks may differ by over a span: who holds a lease leaves it, and who waits for one to end adds it.
 #[must_use]
 pub fn drift_margin(span: Duration) -> Duration {
     (span / DRIFT_PARTS).max(DRIFT_MARGIN_MIN)
@@ -58,7 +58,7 @@ fn micros(span: Duration) -> i64 {
 }
 
 impl Lease {
-    /// A lease that does not count yet.
+    /// Creates a lease that does not count yet.
     #[must_use]
     pub fn new(lease: Duration, stale_max: Duration) -> Self {
         let (lease, margin, stale) = (micros(lease), micros(drift_margin(lease)), micros(stale_max));
@@ -81,13 +81,13 @@ impl Lease {
         self.end_boot_micros.advance(LAPSED);
     }
 
-    /// Its end, to compare with a clock that is read afterwards.
+    /// Returns its end, to compare with a clock that is read afterwards.
     #[must_use]
     pub fn end(&self) -> LeaseEnd {
         LeaseEnd { end_boot_micros: self.end_boot_micros.load(), stale_micros: self.stale_micros }
     }
 
-    /// True if it is valid at this moment of the boot clock.
+    /// Reports whether it is valid at this moment of the boot clock.
     #[must_use]
     pub fn valid(&self, boot_micros: i64) -> bool {
         self.end().valid(boot_micros)
@@ -95,7 +95,7 @@ impl Lease {
 }
 
 impl LeaseEnd {
-    /// What it allows at this moment of the boot clock.
+    /// Returns what it allows at this moment of the boot clock.
     #[must_use]
     pub fn state_at(self, boot_micros: i64) -> LeaseState {
         let trusted = planted(Bug::TrustExpiredLease) && self.end_boot_micros != LAPSED;
@@ -108,7 +108,7 @@ impl LeaseEnd {
         }
     }
 
-    /// True if the lease is valid at this moment of the boot clock.
+    /// Reports whether the lease is valid at this moment of the boot clock.
     #[must_use]
     pub fn valid(self, boot_micros: i64) -> bool {
         boot_micros < self.end_boot_micros

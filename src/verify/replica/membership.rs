@@ -1,7 +1,7 @@
-//! The row in `replicas`: by it, whoever withdraws authority knows that this process may answer from its
+//! The row in `replicas`: by it, a mutation that withdraws authority knows that this process may answer from its
 //! cache, how far it has applied the log, and until when it must be waited for (V1).
 //!
-//! It says what it is told and counts when. What a reply allows is for [`super::follower`] to judge.
+//! It sends what the follower hands it, and notes when. What a reply allows is for [`super::follower`] to judge.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -28,9 +28,9 @@ pub struct ReplicaIdentity {
     pub incarnations: Box<dyn Incarnations>,
 }
 
-/// A source of ids that nobody has had before, at the edge, so that a test owns it.
+/// A source of ids that were never used before, at the edge, so that a test owns it.
 pub trait Incarnations: Send + Sync {
-    /// The next one.
+    /// Returns the next one.
     fn next(&self) -> Uuid;
 }
 
@@ -52,12 +52,12 @@ struct RegisteredRow {
     renewed_boot_micros: i64,
 }
 
-/// What came of telling the database how far the log was applied.
+/// What came of an acknowledgement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AckOutcome {
-    /// It knew, or knows now.
+    /// It is on record.
     Recorded,
-    /// It knows now, and the lease was renewed by a statement sent at this moment of the boot clock.
+    /// It is on record, and the lease was renewed by a statement sent at this moment of the boot clock.
     Renewed { sent: i64 },
     /// There is no row any more.
     Evicted,
@@ -97,8 +97,8 @@ impl Membership {
         Ok(sent)
     }
 
-    /// Tells the database what was applied, if it does not know, and renews the lease when that is due.
-    pub async fn tell(&mut self, applied: Point) -> Result<AckOutcome, Unavailable> {
+    /// Acknowledges what was applied, unless that is on record, and renews the lease when that is due.
+    pub async fn acknowledge(&mut self, applied: Point) -> Result<AckOutcome, Unavailable> {
         let sent = self.replica.clock.boot_micros();
         let Some(row) = &self.row else { return Ok(AckOutcome::Evicted) };
         let renew = self.renewal_due_in(sent) == Duration::ZERO;
@@ -107,7 +107,7 @@ impl Membership {
         }
         let (incarnation, revision) = (row.incarnation, applied.at.revision());
         let said = Acknowledgement { incarnation, applied: revision, hash: applied.hash, renew };
-        // After every fence, as all threads see them: whoever hears that it was applied may rely on them.
+        // After every fence, as all threads see them: a mutation that reads the acknowledgement may rely on them.
         fence_before_ack();
         let found = self.in_time(self.replica.primary.acknowledge(&said)).await?;
         Ok(match (found, &mut self.row) {
@@ -125,12 +125,12 @@ impl Membership {
         })
     }
 
-    /// True if the database knows that this was applied.
-    pub fn has_told(&self, applied: Option<Point>) -> bool {
+    /// Reports whether the database knows that this was applied.
+    pub fn has_acknowledged(&self, applied: Option<Point>) -> bool {
         self.row.as_ref().is_none_or(|row| row.acknowledged == applied)
     }
 
-    /// How long until the lease must be renewed; at once if it has lapsed.
+    /// Returns how long until the lease must be renewed; at once if it has lapsed.
     pub fn renewal_due_in(&self, now_boot_micros: i64) -> Duration {
         let Some(row) = &self.row else { return Duration::ZERO };
         if !self.replica.lease.valid(now_boot_micros) {
@@ -140,8 +140,8 @@ impl Membership {
         (self.replica.limits.lease / RENEWALS_PER_LEASE).saturating_sub(passed)
     }
 
-    /// Gives up the lease, then the row, so that nobody waits for a process that answers nothing from
-    /// memory. If the row cannot be deleted now, whoever waits for it deletes it when its time is over.
+    /// Gives up the lease, then the row, so that no mutation waits for a process that answers nothing from
+    /// memory. If the row cannot be deleted now, a mutation that waits for it deletes it when its time is over.
     pub async fn leave(&mut self) {
         // The lease first: a mutation that no longer finds the row must find no lease either.
         self.replica.lease.clear();

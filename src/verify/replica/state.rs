@@ -86,7 +86,7 @@ impl Replica {
         }
     }
 
-    /// True while nothing that the database says may be answered.
+    /// Reports whether nothing that the database says may be answered.
     pub fn is_refused(&self) -> bool {
         matches!(self.state(), FollowerState::Diverged | FollowerState::OtherDatabase)
     }
@@ -95,7 +95,7 @@ impl Replica {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    /// True if what was read at a revision is of the history that is followed, or of any while none is.
+    /// Reports whether what was read at a revision is of the history that is followed, or of any while none is.
     pub fn follows(&self, revision: RevisionStamp) -> bool {
         let epoch = revision.revision().epoch;
         !self.is_refused() && self.applied.stamp().is_none_or(|applied| applied.revision().epoch == epoch)
@@ -106,7 +106,7 @@ impl Replica {
         self.seen.fetch_max(revision.bits(), Ordering::AcqRel);
     }
 
-    /// The latest revision that a fill was read at.
+    /// Returns the latest revision that a fill was read at.
     pub fn seen(&self) -> RevisionStamp {
         RevisionStamp::from_bits(self.seen.load(Ordering::Acquire))
     }
@@ -115,7 +115,7 @@ impl Replica {
         self.catalogue.load().catalogue.clone()
     }
 
-    /// The bit of a permission that the catalogue knows by name.
+    /// Returns the bit of a permission that the catalogue knows by name.
     pub fn known_bit(&self, name: &str) -> Option<Bit> {
         self.catalogue.load().catalogue.known_bit(name)
     }

@@ -85,7 +85,7 @@ async fn v1_a_waiter_whose_lease_lapsed_makes_its_own_query() {
 }
 
 #[tokio::test]
-async fn a_cancelled_leader_strands_nobody() {
+async fn a_cancelled_leader_strands_no_waiter() {
     let mut world = World::new();
     let token = world.primary.mint(1, facts(1));
     world.round().await;
@@ -176,7 +176,7 @@ async fn v2_a_fill_from_a_history_that_went_back_is_no_answer() {
     let token = world.primary.mint(1, facts(1));
     world.primary.disable(1);
     world.round().await;
-    // A standby that never heard of the revocation has become the primary; no round has noticed yet.
+    // A standby that never got the revocation has become the primary; no round has noticed yet.
     world.primary.change(|database| {
         database.log.truncate(1);
         database.tokens.insert(token.parsed().hash(&pepper(1)), facts(1));
@@ -231,7 +231,7 @@ async fn without_a_lease_those_who_wait_together_share_the_query_of_after_their_
 }
 
 #[tokio::test]
-async fn v1_a_flight_of_before_the_start_answers_nobody_who_came_after_it() {
+async fn v1_a_flight_from_before_the_start_answers_no_later_caller() {
     let mut world = World::new();
     let token = world.primary.mint(1, facts(1));
     let held = world.primary.hold();
@@ -257,7 +257,7 @@ async fn v2_a_divergence_that_is_found_while_a_fill_is_under_way_spoils_it() {
     let held = world.primary.hold();
     let asking = verifying(&world, &token);
     FakePrimary::settle().await;
-    // Another history, longer than the one followed: the fill alone cannot tell.
+    // Another history, longer than the one followed: the fill alone cannot show it.
     world.primary.change(|database| {
         database.hold = None;
         database.log.clear();
@@ -273,7 +273,7 @@ async fn v2_a_divergence_that_is_found_while_a_fill_is_under_way_spoils_it() {
     assert_eq!(world.primary.fills(), 1);
 }
 
-/// Real threads: whoever asks after a revocation was applied is never answered VALID, whatever fills and
+/// Real threads: a call after a revocation was applied is never answered VALID, whatever fills and
 /// flights were under way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn v1_no_thread_answers_valid_after_a_revocation_was_applied() {

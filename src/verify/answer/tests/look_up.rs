@@ -21,7 +21,7 @@ async fn remembered() -> (World, PlainToken) {
     (world, token)
 }
 
-/// What memory says of a token that was sent for before something happened.
+/// What memory says of a token that was prefetched before something happened.
 async fn answered_after(
     world: &mut World,
     token: &PlainToken,

@@ -55,7 +55,7 @@ async fn malformed_is_answered_without_a_look_up() {
     assert_eq!(world.primary.fills(), 0);
 }
 
-/// Its entry is sent for before the checksum is looked at: what comes is no answer.
+/// Its entry is prefetched before the checksum is checked: what arrives is no answer.
 #[tokio::test]
 async fn t1_a_typo_is_malformed_even_if_something_is_remembered_where_it_leads() {
     let mut world = World::new();

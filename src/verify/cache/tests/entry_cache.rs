@@ -130,7 +130,7 @@ fn what_is_used_stays_longer_than_what_is_not() {
 const CHURN_BYTES_MAX: usize = 3 * (4 << 20);
 
 #[test]
-fn names_that_nobody_uses_are_forgotten() {
+fn unused_names_are_forgotten() {
     let cache = of(10);
     let named = |number: u64| {
         let account_id = AccountId::from_stored(&format!("account-{number}"));
@@ -175,7 +175,7 @@ fn a_key_that_is_edited_again_and_again_takes_no_more_memory_however_many_teams_
 }
 
 #[test]
-fn catalogues_that_nobody_uses_are_forgotten_with_their_sets() {
+fn unused_catalogues_are_forgotten_with_their_sets() {
     let cache = of(1_000);
     let description = "d".repeat(1_000);
     for edit in 0..2_000 {

@@ -15,7 +15,7 @@ async fn those_who_ask_for_one_token_share_a_query() {
 }
 
 #[tokio::test]
-async fn v1_who_joins_after_a_result_was_heard_joins_a_new_flight() {
+async fn v1_a_caller_that_joins_after_a_result_joins_a_new_flight() {
     let flights = Flights::new(8);
     let (first, leader) = lead(flights.join(1, false).expect("room"));
     leader.complete(5);
@@ -26,7 +26,7 @@ async fn v1_who_joins_after_a_result_was_heard_joins_a_new_flight() {
 }
 
 #[tokio::test]
-async fn an_abandoned_flight_strands_nobody() {
+async fn an_abandoned_flight_strands_no_waiter() {
     let flights = Flights::new(8);
     let (_, leader) = lead(flights.join(1, false).expect("room"));
     let (waiting, _) = flights.join(1, false).expect("room");

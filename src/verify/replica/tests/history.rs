@@ -31,7 +31,7 @@ async fn lost_events() -> (World, PlainToken, PlainToken) {
 async fn v2_another_history_is_unavailable_until_accepted() {
     let (mut world, kept, lost) = lost_events().await;
     assert_eq!(diverged(world.follower.round().await), Divergence::Regress { seen: at(1, 3), head: at(1, 1) });
-    assert_eq!(world.primary.database().row(), None, "nobody waits for who answers nothing");
+    assert_eq!(world.primary.database().row(), None, "no mutation waits for a replica that answers nothing");
     for _ in 0..3 {
         assert_eq!(diverged(world.follower.round().await), Divergence::Before);
         assert!(!world.verifier.in_service());

@@ -8,7 +8,7 @@ use crate::verify::{
 
 const ROUND_TRIP: i64 = 800_000;
 
-/// A world whose follower has joined and told how far it is.
+/// A world whose follower has joined and acknowledged how far it is.
 async fn settled() -> World {
     let mut world = World::started().await;
     world.round().await;
@@ -42,7 +42,7 @@ async fn v1_a_join_reads_the_head_after_it_registered() {
     FakePrimary::settle().await;
     assert_eq!(primary.database().take_calls(), [Call::Register]);
     assert_eq!(primary.database().row(), Some((1, at(0, 0))), "waited for, and has applied nothing yet");
-    // Whoever commits now may have read the rows before this one was made, and does not wait for it.
+    // A mutation that commits now may have read the rows before this one was made, and does not wait for it.
     let disabled = primary.disable(1);
     held.add_permits(1);
     joining.await.expect("no panic");
@@ -207,12 +207,12 @@ async fn a_row_that_is_gone_means_join_again() {
     let held = primary.hold_only(Call::Register);
     let joining = rounding(world);
     FakePrimary::settle().await;
-    // Nobody waits for this replica any more: the lease went first.
+    // No mutation waits for this replica any more: the lease went first.
     assert!(!verifier.has_lease());
     held.add_permits(1);
     let mut world = joining.await.expect("no panic");
     assert!(verifier.has_lease());
-    assert_ne!(*primary.database().replicas.keys().next().expect("registered"), first, "somebody new");
+    assert_ne!(*primary.database().replicas.keys().next().expect("registered"), first, "a new incarnation");
     let calls = primary.database().take_calls();
     assert_eq!(calls, [Call::Head, Call::Renew, Call::Deregister, Call::Register, Call::Head, Call::Catalogue]);
     world.round().await;
@@ -310,15 +310,15 @@ async fn v2_who_lacks_a_pepper_in_use_has_neither_row_nor_lease_and_joins_once_i
         let refused = world.follower.round().await.expect_err("a pepper is missing");
         let RoundError::Unavailable(Unavailable(why)) = refused else { panic!("{refused:?}") };
         assert!(why.to_string().contains("p2"), "{why}");
-        assert_eq!(world.primary.database().row(), None, "nobody waits for it");
+        assert_eq!(world.primary.database().row(), None, "no mutation waits for it");
     }
     assert!(!world.verifier.has_lease());
     // What is found is known; what is not found may be under the other pepper.
     let found = world.verifier.verify(token.reveal().as_bytes(), None).await.expect("found");
     assert_eq!(found.outcome(), Outcome::Valid);
-    let nobody = crate::verify::fake::token(9);
+    let unknown = crate::verify::fake::token(9);
     assert_eq!(
-        world.verifier.verify(nobody.reveal().as_bytes(), None).await.err(),
+        world.verifier.verify(unknown.reveal().as_bytes(), None).await.err(),
         Some(crate::verify::VerifyError::Unavailable)
     );
     world.primary.change(|database| database.missing_peppers.clear());

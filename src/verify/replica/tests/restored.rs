@@ -21,7 +21,7 @@ async fn v2_a_restore_with_every_replica_stopped_is_unavailable_until_accepted()
         assert_eq!(world.verifier.follower_state(), FollowerState::OtherDatabase);
         assert!(!world.verifier.in_service());
         assert_eq!(verify(&world, &token).await, Err(VerifyError::Unavailable));
-        assert_eq!(world.primary.database().row(), None, "nobody waits for who answers nothing");
+        assert_eq!(world.primary.database().row(), None, "no mutation waits for a replica that answers nothing");
     }
     assert_eq!(world.primary.fills(), 0);
     world.primary.database().accept_history();
@@ -53,14 +53,14 @@ async fn v2_a_restore_under_a_running_replica_ends_what_it_remembers_at_once() {
 }
 
 #[tokio::test]
-async fn v2_the_right_database_that_is_back_is_joined_as_somebody_new() {
+async fn v2_the_right_database_that_is_back_is_joined_as_a_new_incarnation() {
     let mut world = World::new();
     let token = world.primary.mint(1, facts(1));
     world.round().await;
     verify(&world, &token).await.expect("up");
     world.primary.database().identities = (1, 2);
     restored(world.follower.round().await);
-    // Meanwhile nobody waited for this replica.
+    // Meanwhile no mutation waited for this replica.
     world.primary.database().identities = (1, 1);
     world.primary.disable(1);
     world.round().await;
