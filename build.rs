@@ -44,8 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// TokenService's server once more, its stream's messages left as the bytes that they are: most of them can be answered
-/// without being taken apart (`grpc::verification::hot`). Without its unary verifications: those never come so far
-/// (`grpc::verifications`).
+/// without being taken apart (`grpc::verification::fast_path`). Without its unary verifications: those never come so far
+/// (`grpc::verification::verifications`).
 fn compile_streams(mut descriptors: FileDescriptorSet, out_dir: &Path) -> Result<(), Box<dyn Error>> {
     let token_service = |file: &FileDescriptorProto| file.name() == "latchkey/v1/token.proto";
     descriptors.file.iter_mut().filter(|file| !token_service(file)).for_each(|file| file.service.clear());
@@ -59,7 +59,8 @@ fn compile_streams(mut descriptors: FileDescriptorSet, out_dir: &Path) -> Result
         .build_client(false)
         .build_server(env::var_os("CARGO_FEATURE_SERVER").is_some());
     for message in ["StreamVerifyTokensRequest", "StreamVerifyTokensResponse"] {
-        builder = builder.extern_path(format!(".latchkey.v1.{message}"), "crate::grpc::verification::hot::Raw");
+        builder =
+            builder.extern_path(format!(".latchkey.v1.{message}"), "crate::grpc::verification::fast_path::RawMessage");
     }
     builder.extern_path(".latchkey.v1", "crate::proto").compile_fds(descriptors)?;
     Ok(())

@@ -70,7 +70,7 @@
 //!
 //! Calls are served on threads of their own, one for each processor (`serving_threads`), each with a single-threaded
 //! runtime: a connection stays on the one that it was dealt to, and a verification touches nothing that another thread
-//! writes to ([`server`]). Reads that may hold a thread for milliseconds, such as lists, are handed by the door to the bulk
+//! writes to ([`server`]). Reads that may hold a thread for milliseconds, such as lists, are handed by the gate to the bulk
 //! threads, half as many. The follower, the lease, housekeeping, health and the database's other connections are on the
 //! runtime that the program starts with; the export of telemetry has a thread to itself, and so has the writing of log
 //! lines, for which nothing else ever waits.

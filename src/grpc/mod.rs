@@ -1,12 +1,13 @@
 //! Messages in, messages out. Handlers translate and nothing else: who may do what is decided by the
 //! use-cases ([`crate::app`]), and nothing here knows SQL, caches or clocks.
 //!
-//! The life of a call: the [`Door`] settles who calls, with what and until when from the headers alone, gathers the
-//! message within bounds and counts its lists → [`convert`] checks the syntax of the request alone, and names every
-//! wrong field → a use-case decides → [`convert`] prints the answer, or [`status`] the refusal. That order is M8's.
+//! The life of a call: the [`Gate`] decides caller, method and deadline from the headers alone, collects the message
+//! within bounds and counts its lists → [`convert`] checks the syntax of the request alone, and names every wrong
+//! field → a use-case decides → [`convert`] converts the answer, or [`status`] the refusal. That is the order of M8.
 
+mod contract;
 pub mod convert;
-mod door;
+mod gate;
 pub mod request;
 pub mod service;
 pub mod status;
@@ -18,6 +19,7 @@ mod streams {
     include!(concat!(env!("OUT_DIR"), "/streams/latchkey.v1.rs"));
 }
 
-pub use door::{Door, DoorBody, Limits, Shared};
-pub use service::router::{DESCRIPTORS, Services, Settings, end_health, services, set_serving};
+pub use contract::DESCRIPTORS;
+pub use gate::{Gate, GateBody, GateLimits, GateShared};
+pub use service::router::{ServiceLimits, Services, end_health, services, set_serving};
 pub use stream::drain::Draining;

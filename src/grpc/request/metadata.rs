@@ -21,7 +21,7 @@ const TIMEOUT_DIGITS_MAX: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBehalf {
     /// It can.
-    Taken,
+    Allowed,
     /// The header is refused: ignoring it would act with more authority than the caller meant.
     Refused,
 }
@@ -44,8 +44,8 @@ pub fn credentials(metadata: &HeaderMap, on_behalf: OnBehalf) -> Result<Credenti
     let bearer = bearer(authorization.as_bytes()).ok_or_else(Refusal::no_credentials)?;
     let on_behalf_of = match (single(metadata, ON_BEHALF_OF)?, on_behalf) {
         (None, _) => None,
-        (Some(_), OnBehalf::Refused) => return Err(on_behalf_not_taken()),
-        (Some(user), OnBehalf::Taken) => Some(parse_on_behalf_of(user)?),
+        (Some(_), OnBehalf::Refused) => return Err(on_behalf_not_allowed()),
+        (Some(user), OnBehalf::Allowed) => Some(parse_on_behalf_of(user)?),
     };
     Ok(Credentials { bearer, on_behalf_of })
 }
@@ -84,7 +84,7 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
 
 /// The refusal of a user where none can be acted for (A6).
 #[must_use]
-pub fn on_behalf_not_taken() -> Refusal {
+pub fn on_behalf_not_allowed() -> Refusal {
     Refusal::metadata(
         ON_BEHALF_OF,
         "is not taken here: key management, GetIdentity and an account's own events are (A6)",
@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn anything_but_a_bearer_token_is_unauthenticated() {
         let none: &[(&'static str, &[u8])] = &[];
-        assert_eq!(refused(none, OnBehalf::Taken).code(), Code::Unauthenticated);
+        assert_eq!(refused(none, OnBehalf::Allowed).code(), Code::Unauthenticated);
         for value in ["", "Bearer", "Bearer ", "Bearer    ", "Basic abc", "Bearerabc", "Bear er abc", "abc"] {
-            let status = refused(&[(AUTHORIZATION, value.as_bytes())], OnBehalf::Taken);
+            let status = refused(&[(AUTHORIZATION, value.as_bytes())], OnBehalf::Allowed);
             assert_eq!(status.code(), Code::Unauthenticated, "{value:?}");
             let reason = status.get_details_error_info().map(|info| info.reason);
             assert_eq!(reason.as_deref(), Some("BAD_CREDENTIALS"), "{value:?}");
@@ -167,11 +167,11 @@ mod tests {
 
     #[test]
     fn a6_a_repeated_entry_is_refused_by_name() {
-        let status = refused(&[(AUTHORIZATION, b"Bearer a"), (AUTHORIZATION, b"Bearer a")], OnBehalf::Taken);
+        let status = refused(&[(AUTHORIZATION, b"Bearer a"), (AUTHORIZATION, b"Bearer a")], OnBehalf::Allowed);
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(entry(&status).as_deref(), Some(AUTHORIZATION));
         let user: (&'static str, &[u8]) = (ON_BEHALF_OF, b"acme/users/u");
-        let status = refused(&[(AUTHORIZATION, b"Bearer a"), user, user], OnBehalf::Taken);
+        let status = refused(&[(AUTHORIZATION, b"Bearer a"), user, user], OnBehalf::Allowed);
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(entry(&status).as_deref(), Some(ON_BEHALF_OF));
     }
@@ -179,12 +179,12 @@ mod tests {
     #[test]
     fn a6_a_user_is_an_account_and_an_id() {
         let map = map(&[(AUTHORIZATION, b"Bearer a"), (ON_BEHALF_OF, b"acme/users/u.1")]);
-        let user = credentials(&map, OnBehalf::Taken).ok().and_then(|found| found.on_behalf_of).expect("good");
+        let user = credentials(&map, OnBehalf::Allowed).ok().and_then(|found| found.on_behalf_of).expect("good");
         assert_eq!((user.account_id.as_str(), user.user_id.as_str()), ("acme", "u.1"));
         for bad in
             ["", "acme", "acme/users/", "/users/u", "acme/users/u/", "acme/user/u", "a/b/users/u", "acme/users/\u{e9}"]
         {
-            let status = refused(&[(AUTHORIZATION, b"Bearer a"), (ON_BEHALF_OF, bad.as_bytes())], OnBehalf::Taken);
+            let status = refused(&[(AUTHORIZATION, b"Bearer a"), (ON_BEHALF_OF, bad.as_bytes())], OnBehalf::Allowed);
             assert_eq!(status.code(), Code::InvalidArgument, "{bad:?}");
             assert_eq!(entry(&status).as_deref(), Some(ON_BEHALF_OF), "{bad:?}");
         }
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_missing_token_comes_before_everything_else() {
-        let status = refused(&[(ON_BEHALF_OF, b"nonsense")], OnBehalf::Taken);
+        let status = refused(&[(ON_BEHALF_OF, b"nonsense")], OnBehalf::Allowed);
         assert_eq!(status.code(), Code::Unauthenticated);
     }
 }

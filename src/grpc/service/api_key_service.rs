@@ -2,10 +2,10 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::entry::{Entry, caller};
+use super::context::caller;
 use crate::{
     app::{
-        Session,
+        App, Session,
         types::{ApiKeyEdit, Changed, Guard, Minted, StateChange},
     },
     domain::{
@@ -32,10 +32,10 @@ use crate::{
     },
 };
 
-/// The service.
+/// Implements ApiKeyService.
 pub struct ApiKeys {
-    /// The way in.
-    pub entry: Entry,
+    /// The use-cases.
+    pub app: App,
 }
 
 #[async_trait]
@@ -51,7 +51,7 @@ impl ApiKeyService for ApiKeys {
             AccountId::parse("account_id", &request.account_id),
             required("api_key", request.api_key).and_then(|key| draft(key).within("api_key")),
         ))?;
-        let minted = self.entry.app.create_api_key(&caller, &account, draft, request.validate_only).await?;
+        let minted = self.app.create_api_key(&caller, &account, draft, request.validate_only).await?;
         let (api_key, token, propagation) = to_minted(minted);
         Ok(Response::new(CreateApiKeyResponse { api_key, token, propagation }))
     }
@@ -59,7 +59,7 @@ impl ApiKeyService for ApiKeys {
     async fn get_api_key(&self, request: Request<GetApiKeyRequest>) -> Result<Response<GetApiKeyResponse>, Status> {
         let (caller, request) = caller(request)?;
         let (account, key) = named(&request.account_id, &request.key_id)?;
-        let key = self.entry.app.get_api_key(&caller, &account, key).await?;
+        let key = self.app.get_api_key(&caller, &account, key).await?;
         Ok(Response::new(GetApiKeyResponse { api_key: Some(to_api_key(key)) }))
     }
 
@@ -70,7 +70,7 @@ impl ApiKeyService for ApiKeys {
         let (caller, mut request) = caller(request)?;
         let (account, filter, (page, list)) =
             all((AccountId::parse("account_id", &request.account_id), filter(&request), page(&mut request)))?;
-        let listed = self.entry.app.list_api_keys(&caller, &account, &filter, page).await?;
+        let listed = self.app.list_api_keys(&caller, &account, &filter, page).await?;
         let (api_keys, next_page_token) = list.respond(listed, |key| key.key_id, to_api_key);
         Ok(Response::new(ListApiKeysResponse { api_keys, next_page_token }))
     }
@@ -87,7 +87,7 @@ impl ApiKeyService for ApiKeys {
             required("api_key", request.api_key)
                 .and_then(|key| edited(key, request.update_mask.as_ref(), validate_only)),
         ))?;
-        let changed = self.entry.app.update_api_key(&caller, &account, key, edit, guard).await?;
+        let changed = self.app.update_api_key(&caller, &account, key, edit, guard).await?;
         let (api_key, propagation) = to_changed(changed);
         Ok(Response::new(UpdateApiKeyResponse { api_key, propagation }))
     }
@@ -102,7 +102,7 @@ impl ApiKeyService for ApiKeys {
         let ((account, key), grace) =
             all((named(&request.account_id, &request.key_id), grace("grace_period", request.grace_period)))?;
         let guard = guard(&request.etag, request.validate_only);
-        let minted = self.entry.app.rotate_api_key(&caller, &account, key, grace, guard).await?;
+        let minted = self.app.rotate_api_key(&caller, &account, key, grace, guard).await?;
         let (api_key, token, propagation) = to_minted(minted);
         Ok(Response::new(RotateApiKeyResponse { api_key, token, propagation }))
     }
@@ -152,7 +152,7 @@ impl ApiKeys {
         change: StateChange,
         guard: Guard,
     ) -> Result<(Option<proto::ApiKey>, Option<proto::Propagation>), Status> {
-        Ok(to_changed(self.entry.app.change_api_key_state(caller, &account, key, change, guard).await?))
+        Ok(to_changed(self.app.change_api_key_state(caller, &account, key, change, guard).await?))
     }
 }
 
@@ -160,7 +160,7 @@ fn named(account_id: &str, key_id: &str) -> Result<(AccountId, KeyId), domain::E
     all((AccountId::parse("account_id", account_id), KeyId::parse("key_id", key_id)))
 }
 
-/// The key that an edit names, the edit and what guards it.
+/// Parses the key that an edit names, the edit, and its preconditions.
 fn edited(
     key: proto::ApiKey,
     update_mask: Option<&prost_types::FieldMask>,
@@ -173,8 +173,8 @@ fn edited(
     Ok((key_id, edit, guard))
 }
 
-/// Idempotent retries (I1) are not offered yet. To ignore a request id would be to promise a safety
-/// that is not there.
+/// Refuses a request id. Idempotent retries (I1) are not offered yet; to ignore the id would promise a safety that does
+/// not exist.
 fn check_no_request_id(request_id: &str) -> Result<(), Refusal> {
     if request_id.is_empty() { Ok(()) } else { Err(Refusal::field_not_offered("request_id")) }
 }
@@ -183,7 +183,7 @@ fn to_changed(changed: Changed<ApiKey>) -> (Option<proto::ApiKey>, Option<proto:
     (Some(to_api_key(changed.value)), propagation(changed.propagation))
 }
 
-/// The one place where a token leaves (K4).
+/// Converts a minted key: the only place where a token leaves the server (K4).
 fn to_minted(minted: Minted) -> (Option<proto::ApiKey>, String, Option<proto::Propagation>) {
     let token = minted.token.as_ref().map(|token| token.reveal().to_owned()).unwrap_or_default();
     (Some(to_api_key(minted.key)), token, propagation(minted.propagation))

@@ -2,9 +2,9 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::entry::{Entry, caller};
+use super::context::caller;
 use crate::{
-    app::{error::Error, types::Guard},
+    app::{App, error::Error, types::Guard},
     domain::id::{AccountId, RoleId, TeamId, UserId},
     grpc::{
         convert::{
@@ -30,10 +30,10 @@ use crate::{
     },
 };
 
-/// The service.
+/// Implements DirectoryService.
 pub struct Directory {
-    /// The way in.
-    pub entry: Entry,
+    /// The use-cases.
+    pub app: App,
 }
 
 #[async_trait]
@@ -47,7 +47,7 @@ impl DirectoryService for Directory {
         let message = required("account", request.account)?;
         let guard = guard(&message.etag, request.validate_only);
         let (account, display_name) = account(message).within("account")?;
-        let changed = self.entry.app.upsert_account(&caller, &account, display_name, guard).await?;
+        let changed = self.app.upsert_account(&caller, &account, display_name, guard).await?;
         let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.propagation));
         Ok(Response::new(UpsertAccountResponse { account, propagation }))
     }
@@ -55,7 +55,7 @@ impl DirectoryService for Directory {
     async fn get_account(&self, request: Request<GetAccountRequest>) -> Result<Response<GetAccountResponse>, Status> {
         let (caller, request) = caller(request)?;
         let account = AccountId::parse("account_id", &request.account_id)?;
-        let account = self.entry.app.get_account(&caller, &account).await?;
+        let account = self.app.get_account(&caller, &account).await?;
         Ok(Response::new(GetAccountResponse { account: Some(to_account(account)) }))
     }
 
@@ -65,7 +65,7 @@ impl DirectoryService for Directory {
     ) -> Result<Response<ListAccountsResponse>, Status> {
         let (caller, mut request) = caller(request)?;
         let (page, list) = page(&mut request)?;
-        let listed = self.entry.app.list_accounts(&caller, page).await?;
+        let listed = self.app.list_accounts(&caller, page).await?;
         let (accounts, next_page_token) = list.respond(listed, |account| account.account_id.clone(), to_account);
         Ok(Response::new(ListAccountsResponse { accounts, next_page_token }))
     }
@@ -77,7 +77,7 @@ impl DirectoryService for Directory {
         let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let account = AccountId::parse("account_id", &request.account_id)?;
-        let done = self.entry.app.delete_account(&caller, &account, guard(&request.etag, false)).await?;
+        let done = self.app.delete_account(&caller, &account, guard(&request.etag, false)).await?;
         Ok(Response::new(DeleteAccountResponse { propagation: propagation(done) }))
     }
 
@@ -88,7 +88,7 @@ impl DirectoryService for Directory {
             AccountId::parse("account_id", &request.account_id),
             required("team", request.team).and_then(|message| team(message).within("team")),
         ))?;
-        let changed = self.entry.app.upsert_teams(&caller, &account, vec![team], request.validate_only).await?;
+        let changed = self.app.upsert_teams(&caller, &account, vec![team], request.validate_only).await?;
         let (team, propagation) = (Some(to_team(only(changed.value)?)), propagation(changed.propagation));
         Ok(Response::new(UpsertTeamResponse { team, propagation }))
     }
@@ -97,14 +97,14 @@ impl DirectoryService for Directory {
         let (caller, request) = caller(request)?;
         let (account, team) =
             all((AccountId::parse("account_id", &request.account_id), TeamId::parse("team_id", &request.team_id)))?;
-        let team = self.entry.app.get_team(&caller, &account, &team).await?;
+        let team = self.app.get_team(&caller, &account, &team).await?;
         Ok(Response::new(GetTeamResponse { team: Some(to_team(team)) }))
     }
 
     async fn list_teams(&self, request: Request<ListTeamsRequest>) -> Result<Response<ListTeamsResponse>, Status> {
         let (caller, mut request) = caller(request)?;
         let (account, (page, list)) = all((AccountId::parse("account_id", &request.account_id), page(&mut request)))?;
-        let listed = self.entry.app.list_teams(&caller, &account, page).await?;
+        let listed = self.app.list_teams(&caller, &account, page).await?;
         let (teams, next_page_token) = list.respond(listed, |team| team.team_id.clone(), to_team);
         Ok(Response::new(ListTeamsResponse { teams, next_page_token }))
     }
@@ -115,7 +115,7 @@ impl DirectoryService for Directory {
         let (account, team) =
             all((AccountId::parse("account_id", &request.account_id), TeamId::parse("team_id", &request.team_id)))?;
         let guard = guard(&request.etag, false);
-        let done = self.entry.app.delete_team(&caller, &account, &team, guard).await?;
+        let done = self.app.delete_team(&caller, &account, &team, guard).await?;
         Ok(Response::new(DeleteTeamResponse { propagation: propagation(done) }))
     }
 
@@ -128,7 +128,7 @@ impl DirectoryService for Directory {
             required("role", request.role).and_then(|message| role(message).within("role")),
         ))?;
         let guard = Guard { etag, validate_only };
-        let changed = self.entry.app.upsert_role(&caller, &account, role, guard).await?;
+        let changed = self.app.upsert_role(&caller, &account, role, guard).await?;
         let (role, propagation) = (Some(to_role(changed.value)), propagation(changed.propagation));
         Ok(Response::new(UpsertRoleResponse { role, propagation }))
     }
@@ -137,14 +137,14 @@ impl DirectoryService for Directory {
         let (caller, request) = caller(request)?;
         let (account, role) =
             all((AccountId::parse("account_id", &request.account_id), RoleId::parse("role_id", &request.role_id)))?;
-        let role = self.entry.app.get_role(&caller, &account, &role).await?;
+        let role = self.app.get_role(&caller, &account, &role).await?;
         Ok(Response::new(GetRoleResponse { role: Some(to_role(role)) }))
     }
 
     async fn list_roles(&self, request: Request<ListRolesRequest>) -> Result<Response<ListRolesResponse>, Status> {
         let (caller, mut request) = caller(request)?;
         let (account, (page, list)) = all((AccountId::parse("account_id", &request.account_id), page(&mut request)))?;
-        let listed = self.entry.app.list_roles(&caller, &account, page).await?;
+        let listed = self.app.list_roles(&caller, &account, page).await?;
         let (roles, next_page_token) = list.respond(listed, |role| role.role_id.clone(), to_role);
         Ok(Response::new(ListRolesResponse { roles, next_page_token }))
     }
@@ -155,7 +155,7 @@ impl DirectoryService for Directory {
         let (account, role) =
             all((AccountId::parse("account_id", &request.account_id), RoleId::parse("role_id", &request.role_id)))?;
         let guard = guard(&request.etag, false);
-        let done = self.entry.app.delete_role(&caller, &account, &role, guard).await?;
+        let done = self.app.delete_role(&caller, &account, &role, guard).await?;
         Ok(Response::new(DeleteRoleResponse { propagation: propagation(done) }))
     }
 
@@ -166,7 +166,7 @@ impl DirectoryService for Directory {
             AccountId::parse("account_id", &request.account_id),
             required("user", request.user).and_then(|message| user(message).within("user")),
         ))?;
-        let changed = self.entry.app.upsert_users(&caller, &account, vec![user], request.validate_only, "user").await?;
+        let changed = self.app.upsert_users(&caller, &account, vec![user], request.validate_only, "user").await?;
         let (user, propagation) = (Some(to_user(only(changed.value)?)), propagation(changed.propagation));
         Ok(Response::new(UpsertUserResponse { user, propagation }))
     }
@@ -175,14 +175,14 @@ impl DirectoryService for Directory {
         let (caller, request) = caller(request)?;
         let (account, user) =
             all((AccountId::parse("account_id", &request.account_id), UserId::parse("user_id", &request.user_id)))?;
-        let user = self.entry.app.get_user(&caller, &account, &user).await?;
+        let user = self.app.get_user(&caller, &account, &user).await?;
         Ok(Response::new(GetUserResponse { user: Some(to_user(user)) }))
     }
 
     async fn list_users(&self, request: Request<ListUsersRequest>) -> Result<Response<ListUsersResponse>, Status> {
         let (caller, mut request) = caller(request)?;
         let (account, (page, list)) = all((AccountId::parse("account_id", &request.account_id), page(&mut request)))?;
-        let listed = self.entry.app.list_users(&caller, &account, page).await?;
+        let listed = self.app.list_users(&caller, &account, page).await?;
         let (users, next_page_token) = list.respond(listed, |user| user.user_id.clone(), to_user);
         Ok(Response::new(ListUsersResponse { users, next_page_token }))
     }
@@ -193,7 +193,7 @@ impl DirectoryService for Directory {
         let (account, user) =
             all((AccountId::parse("account_id", &request.account_id), UserId::parse("user_id", &request.user_id)))?;
         let guard = guard(&request.etag, false);
-        let done = self.entry.app.delete_user(&caller, &account, &user, guard).await?;
+        let done = self.app.delete_user(&caller, &account, &user, guard).await?;
         Ok(Response::new(DeleteUserResponse { propagation: propagation(done) }))
     }
 
@@ -204,7 +204,7 @@ impl DirectoryService for Directory {
         let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, teams) = all((AccountId::parse("account_id", &request.account_id), teams(request.teams)))?;
-        let changed = self.entry.app.upsert_teams(&caller, &account, teams, false).await?;
+        let changed = self.app.upsert_teams(&caller, &account, teams, false).await?;
         let teams = changed.value.into_iter().map(to_team).collect();
         Ok(Response::new(BatchUpsertTeamsResponse { teams, propagation: propagation(changed.propagation) }))
     }
@@ -216,7 +216,7 @@ impl DirectoryService for Directory {
         let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let (account, users) = all((AccountId::parse("account_id", &request.account_id), users(request.users)))?;
-        let changed = self.entry.app.upsert_users(&caller, &account, users, false, "users").await?;
+        let changed = self.app.upsert_users(&caller, &account, users, false, "users").await?;
         let users = changed.value.into_iter().map(to_user).collect();
         Ok(Response::new(BatchUpsertUsersResponse { users, propagation: propagation(changed.propagation) }))
     }
@@ -228,7 +228,7 @@ impl DirectoryService for Directory {
         let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let account = AccountId::parse("account_id", &request.account_id)?;
-        let changed = self.entry.app.suspend_account(&caller, &account, true).await?;
+        let changed = self.app.suspend_account(&caller, &account, true).await?;
         let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.propagation));
         Ok(Response::new(SuspendAccountResponse { account, propagation }))
     }
@@ -240,7 +240,7 @@ impl DirectoryService for Directory {
         let (caller, request) = caller(request)?;
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let account = AccountId::parse("account_id", &request.account_id)?;
-        let changed = self.entry.app.suspend_account(&caller, &account, false).await?;
+        let changed = self.app.suspend_account(&caller, &account, false).await?;
         let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.propagation));
         Ok(Response::new(ResumeAccountResponse { account, propagation }))
     }
@@ -250,7 +250,7 @@ impl DirectoryService for Directory {
         request: Request<GetCatalogueRequest>,
     ) -> Result<Response<GetCatalogueResponse>, Status> {
         let (caller, GetCatalogueRequest {}) = caller(request)?;
-        let view = self.entry.app.get_catalogue(&caller).await?;
+        let view = self.app.get_catalogue(&caller).await?;
         Ok(Response::new(GetCatalogueResponse { catalogue: Some(to_catalogue(view)) }))
     }
 
@@ -262,13 +262,13 @@ impl DirectoryService for Directory {
         let caller = caller.skipping_wait(request.skip_propagation_wait);
         let message = required("catalogue", request.catalogue)?;
         let guard = guard(&message.etag, request.validate_only);
-        let changed = self.entry.app.apply_catalogue(&caller, catalogue(message)?, guard).await?;
+        let changed = self.app.apply_catalogue(&caller, catalogue(message)?, guard).await?;
         let (catalogue, propagation) = (Some(to_catalogue(changed.value)), propagation(changed.propagation));
         Ok(Response::new(ApplyCatalogueResponse { catalogue, propagation }))
     }
 }
 
-/// The one object of a batch of one.
+/// Returns the one item of a batch of one.
 fn only<T>(items: Vec<T>) -> Result<T, Error> {
     items.into_iter().next().ok_or(Error::Internal("a batch of one came back empty"))
 }

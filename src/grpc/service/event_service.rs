@@ -3,9 +3,9 @@
 use futures_util::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::entry::{Entry, caller};
+use super::context::caller;
 use crate::{
-    app::{Session, ports::StoredEvent},
+    app::{App, Session, ports::StoredEvent},
     domain::{self, id::AccountId, log::revision::Revision},
     grpc::{
         convert::{
@@ -14,7 +14,7 @@ use crate::{
             optional,
             revision::{propagation, revision, to_revision},
         },
-        request::{metadata::on_behalf_not_taken, page_token::page},
+        request::{metadata::on_behalf_not_allowed, page_token::page},
         status::Refusal,
         stream::{drain::Draining, watch::watched},
     },
@@ -25,11 +25,11 @@ use crate::{
     },
 };
 
-/// The service.
+/// Implements EventService.
 pub struct Events {
-    /// The way in.
-    pub entry: Entry,
-    /// Ends open watches.
+    /// The use-cases.
+    pub app: App,
+    /// Completes when the server drains, which ends open watches.
     pub draining: Draining,
 }
 
@@ -42,7 +42,7 @@ impl EventService for Events {
         check_own_account(&caller, &request.account_id)?;
         let ((filter, start), (page, list)) = all((filter(&request), page::<_, Revision>(&mut request)))?;
         let after = page.after.or(start);
-        let (listed, head) = self.entry.app.list_events(&caller, &filter, after, page.limit).await?;
+        let (listed, head) = self.app.list_events(&caller, &filter, after, page.limit).await?;
         let (events, next_page_token) = list.respond(listed, StoredEvent::revision, to_event);
         Ok(Response::new(ListEventsResponse { events, next_page_token, head: Some(to_revision(head)) }))
     }
@@ -57,7 +57,7 @@ impl EventService for Events {
             optional("account_id", &request.account_id, AccountId::parse),
             revision("after_revision", request.after_revision),
         ))?;
-        let watching = self.entry.app.watch_events(&caller, account, after).await?;
+        let watching = self.app.watch_events(&caller, account, after).await?;
         Ok(Response::new(watched(watching, self.draining.clone()).boxed()))
     }
 
@@ -69,7 +69,7 @@ impl EventService for Events {
         check_own_account(&caller, &request.account_id)?;
         let (account, start) =
             all((optional("account_id", &request.account_id, AccountId::parse), start(request.start_number)))?;
-        let report = self.entry.app.verify_event_chain(&caller, account.as_ref(), start).await?;
+        let report = self.app.verify_event_chain(&caller, account.as_ref(), start).await?;
         Ok(Response::new(to_chain_report(report)))
     }
 
@@ -79,14 +79,14 @@ impl EventService for Events {
     ) -> Result<Response<AwaitPropagationResponse>, Status> {
         let (caller, request) = caller(request)?;
         let awaited = revision("revision", request.revision)?;
-        let done = self.entry.app.await_propagation(&caller, awaited).await?;
+        let done = self.app.await_propagation(&caller, awaited).await?;
         Ok(Response::new(AwaitPropagationResponse { propagation: propagation(done) }))
     }
 }
 
-/// A user can be acted for only where one account's own events are asked for (A6).
+/// Refuses a user acted for, unless one account's own events are asked for (A6).
 fn check_own_account(caller: &Session, account_id: &str) -> Result<(), Refusal> {
-    if caller.on_behalf_of().is_some() && account_id.is_empty() { Err(on_behalf_not_taken()) } else { Ok(()) }
+    if caller.on_behalf_of().is_some() && account_id.is_empty() { Err(on_behalf_not_allowed()) } else { Ok(()) }
 }
 
 fn start(number: i64) -> Result<i64, domain::Error> {

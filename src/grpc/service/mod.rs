@@ -1,8 +1,8 @@
-//! The services: a file for each, a few lines for each RPC.
+//! Implements the services: one file each, a few lines for each RPC.
 
 pub(super) mod api_key_service;
+pub(super) mod context;
 pub(super) mod directory_service;
-pub(super) mod entry;
 pub(super) mod event_service;
 pub mod router;
 pub(super) mod token_service;

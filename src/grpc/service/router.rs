@@ -1,4 +1,4 @@
-//! All services of a server, put together. Knows no socket and no runtime: the server adds those.
+//! Puts all services of a server together, without a socket or a runtime.
 
 use http::HeaderMap;
 use tonic::{
@@ -12,12 +12,13 @@ use tonic_health::{
 };
 use tower::util::MapResponseLayer;
 
-use super::{
-    api_key_service::ApiKeys, directory_service::Directory, entry::Entry, event_service::Events, token_service::Tokens,
-};
+use super::{api_key_service::ApiKeys, directory_service::Directory, event_service::Events, token_service::Tokens};
 use crate::{
     app::App,
-    grpc::{status::Refusal, stream::drain::Draining, streams::token_service_server::TokenServiceServer},
+    grpc::{
+        contract::DESCRIPTORS, status::Refusal, stream::drain::Draining,
+        streams::token_service_server::TokenServiceServer,
+    },
     proto::{
         api_key_service_server::{self, ApiKeyServiceServer},
         directory_service_server::{self, DirectoryServiceServer},
@@ -26,15 +27,7 @@ use crate::{
     },
 };
 
-/// The contract as compiled, for reflection and for the names of methods.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/latchkey_descriptor.bin"));
-
-/// The calls that the door answers itself: see `build.rs`, which leaves them out of their service.
-pub(crate) const VERIFY_TOKEN: &str = "/latchkey.v1.TokenService/VerifyToken";
-/// As [`VERIFY_TOKEN`].
-pub(crate) const VERIFY_TOKENS: &str = "/latchkey.v1.TokenService/VerifyTokens";
-
-/// Names that health is reported for: the server as a whole, then each service.
+/// The names that health is reported for: the server as a whole, then each service.
 const HEALTH_NAMES: [&str; 5] = [
     "",
     api_key_service_server::SERVICE_NAME,
@@ -43,40 +36,33 @@ const HEALTH_NAMES: [&str; 5] = [
     token_service_server::SERVICE_NAME,
 ];
 
-/// The services' bounds.
+/// The bounds of the services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct ServiceLimits {
     /// The largest request message.
     pub message_bytes_max: usize,
-    /// Messages of one StreamVerifyTokens stream that may be unanswered; beyond them none is read.
+    /// The number of unanswered messages of one StreamVerifyTokens stream at which reading stops.
     pub stream_in_flight_max: usize,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { message_bytes_max: 4 << 20, stream_in_flight_max: 64 }
-    }
-}
-
-/// What a server serves.
+/// The services of a server.
 pub struct Services {
-    /// Every service, by the path of its calls.
+    /// Routes calls to services by path.
     pub routes: Routes,
     /// Reports NOT_SERVING until [`set_serving`] says otherwise.
     pub health: HealthReporter,
 }
 
-/// Puts the services together, to be served behind a [`crate::grpc::Door`]: they take the caller from there. Streams end once
-/// `draining` completes.
-pub async fn services(app: App, settings: Settings, draining: Draining) -> Services {
-    let Settings { message_bytes_max, stream_in_flight_max } = settings;
-    let entry = Entry { app };
-    let tokens = Tokens { entry: entry.clone(), stream_in_flight_max, draining: draining.clone() };
-    let directory = Directory { entry: entry.clone() };
-    let api_keys = ApiKeys { entry: entry.clone() };
-    let events = Events { entry, draining };
-    let explained = explaining(message_bytes_max);
-    let (routes, health) = open_services(message_bytes_max).await;
+/// Builds the services. They must be served behind a [`crate::grpc::Gate`], which authenticates their callers. Streams
+/// end once `draining` completes.
+pub async fn services(app: App, settings: ServiceLimits, draining: Draining) -> Services {
+    let ServiceLimits { message_bytes_max, stream_in_flight_max } = settings;
+    let tokens = Tokens { app: app.clone(), stream_in_flight_max, draining: draining.clone() };
+    let directory = Directory { app: app.clone() };
+    let api_keys = ApiKeys { app: app.clone() };
+    let events = Events { app, draining };
+    let explained = explain_transport_errors(message_bytes_max);
+    let (routes, health) = unauthenticated_services(message_bytes_max).await;
     let routes = routes
         .add_service(
             explained.named_layer(TokenServiceServer::new(tokens).max_decoding_message_size(message_bytes_max)),
@@ -93,23 +79,23 @@ pub async fn services(app: App, settings: Settings, draining: Draining) -> Servi
     Services { routes: routes.prepare(), health }
 }
 
-/// What needs no caller: health, reflection in both versions (tools still ask for either), and the
-/// answer to calls of what does not exist.
-async fn open_services(message_bytes_max: usize) -> (Routes, HealthReporter) {
+/// Builds what needs no caller: health, reflection in both versions (tools still use either), and the answer to calls
+/// of unknown methods.
+async fn unauthenticated_services(message_bytes_max: usize) -> (Routes, HealthReporter) {
     let (health, service) = health_reporter();
     // tonic-health starts as SERVING.
     set_serving(&health, false).await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
-            // So that grpcurl prints the details of an error as fields rather than bytes.
+            // Lets grpcurl print the details of an error as fields instead of bytes.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
     };
     let valid = "the descriptors were compiled with this binary";
-    let explained = explaining(message_bytes_max);
+    let explained = explain_transport_errors(message_bytes_max);
     let routes = Routes::new(explained.named_layer(service.max_decoding_message_size(message_bytes_max)))
         .add_service(reflection().build_v1().expect(valid))
         .add_service(reflection().build_v1alpha().expect(valid));
@@ -117,7 +103,7 @@ async fn open_services(message_bytes_max: usize) -> (Routes, HealthReporter) {
     (Routes::from(routes.into_axum_router().fallback(unknown)), health)
 }
 
-/// Reports whether the server can answer, for every name that health knows.
+/// Sets the health status of every name.
 pub async fn set_serving(health: &HealthReporter, serving: bool) {
     let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
     for name in HEALTH_NAMES {
@@ -125,18 +111,18 @@ pub async fn set_serving(health: &HealthReporter, serving: bool) {
     }
 }
 
-/// Ends the streams that watch health, each after the last status it was given. From then on health
-/// knows no name: for a server that drains.
+/// Ends the streams that watch health, each after the last status that it was sent. From then on health knows no name:
+/// for a server that drains.
 pub async fn end_health(mut health: HealthReporter) {
     for name in HEALTH_NAMES {
         health.clear_service_status(name).await;
     }
 }
 
-/// Gives what the transport refuses — a message too large or garbled, an unknown method — a reason,
-/// like every other error. Such an answer is headers only, so this looks at nothing else, and wraps
-/// each service by itself: a layer around the router would box every call once more.
-fn explaining(
+/// Adds a reason to refusals of the transport, such as an undecodable message or an unknown method, so that they look
+/// like every other error. Such a response has headers only, so only headers are examined. Each service is wrapped by
+/// itself: a layer around the router would box every call once more.
+fn explain_transport_errors(
     message_bytes_max: usize,
 ) -> MapResponseLayer<impl Fn(http::Response<Body>) -> http::Response<Body> + Clone + Send + Sync + 'static> {
     MapResponseLayer::new(move |mut response: http::Response<Body>| {

@@ -22,7 +22,7 @@ fn reason(status: &Status) -> Option<String> {
 }
 
 async fn call<M: prost::Message + Default + 'static>(path: &'static str, message: M) -> Status {
-    let mut client = Grpc::new(open_services(BYTES_MAX).await.0);
+    let mut client = Grpc::new(unauthenticated_services(BYTES_MAX).await.0);
     client.ready().await.expect("always ready");
     let path = PathAndQuery::from_static(path);
     let answer = client.unary(Request::new(message), path, ProstCodec::<M, HealthCheckRequest>::default()).await;
@@ -31,7 +31,7 @@ async fn call<M: prost::Message + Default + 'static>(path: &'static str, message
 
 #[tokio::test]
 async fn nothing_serves_until_it_is_told_to() {
-    let (routes, health) = open_services(BYTES_MAX).await;
+    let (routes, health) = unauthenticated_services(BYTES_MAX).await;
     for name in HEALTH_NAMES {
         assert_eq!(check(routes.clone(), name).await.expect("known"), 2, "{name}");
     }
@@ -60,7 +60,7 @@ async fn what_the_transport_refuses_is_explained() {
         assert!(!status.message().is_empty(), "{path}");
     }
 
-    let status = check(open_services(BYTES_MAX).await.0, "no.such.Service").await.expect_err("unknown");
+    let status = check(unauthenticated_services(BYTES_MAX).await.0, "no.such.Service").await.expect_err("unknown");
     assert_eq!((status.code(), reason(&status).as_deref()), (Code::NotFound, Some("NOT_FOUND")));
 }
 
@@ -68,7 +68,7 @@ async fn what_the_transport_refuses_is_explained() {
 async fn reflection_lists_every_service() {
     let message = server_reflection_request::MessageRequest::ListServices(String::new());
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(message) };
-    let mut client = ServerReflectionClient::new(open_services(BYTES_MAX).await.0);
+    let mut client = ServerReflectionClient::new(unauthenticated_services(BYTES_MAX).await.0);
     let stream = client.server_reflection_info(tokio_stream::iter([request])).await.expect("open to all");
     let answer = stream.into_inner().message().await.expect("an answer").and_then(|answer| answer.message_response);
     let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };

@@ -1,5 +1,5 @@
-//! TokenService: what a bearer token is good for, now. Its unary verifications are answered before they come here
-//! (`verifications`).
+//! TokenService: its streams, GetIdentity and RevokeToken. The gate answers its unary verifications before they come
+//! here (`grpc::verification::verifications`).
 
 use std::mem;
 
@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt, future, stream::BoxStream};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use zeroize::Zeroizing;
 
-use super::entry::{Deadline, Entry, caller};
+use super::context::{CallDeadline, caller};
 use crate::{
     app::{App, Session, Wait, error::Error},
     grpc::{
@@ -15,12 +15,12 @@ use crate::{
         request::metadata::{OnBehalf, credentials},
         status::Refusal,
         stream::{
-            bidirectional::{Answering, answers},
+            bidirectional::{BidirectionalParts, answers},
             drain::{Draining, or_draining},
         },
         streams::token_service_server::TokenService,
         verification::{
-            hot::Raw,
+            fast_path::RawMessage,
             verifications::{streamed, streamed_from_memory},
         },
     },
@@ -30,28 +30,28 @@ use crate::{
     },
 };
 
-/// The service.
+/// Implements TokenService.
 pub struct Tokens {
-    /// The way in.
-    pub entry: Entry,
-    /// Messages of one stream that may be unanswered; beyond them none is read.
+    /// The use-cases.
+    pub app: App,
+    /// The number of unanswered messages of one stream at which reading stops.
     pub stream_in_flight_max: usize,
-    /// Ends open streams.
+    /// Completes when the server drains, which ends open streams.
     pub draining: Draining,
 }
 
 #[async_trait]
 impl TokenService for Tokens {
-    type StreamVerifyTokensStream = BoxStream<'static, Result<Raw, Status>>;
+    type StreamVerifyTokensStream = BoxStream<'static, Result<RawMessage, Status>>;
 
     async fn stream_verify_tokens(
         &self,
-        request: Request<Streaming<Raw>>,
+        request: Request<Streaming<RawMessage>>,
     ) -> Result<Response<Self::StreamVerifyTokensStream>, Status> {
         let (caller, messages) = caller(request)?;
-        let app = self.entry.app.clone();
+        let app = self.app.clone();
         app.may_verify(&caller).await?;
-        let parts = Answering {
+        let parts = BidirectionalParts {
             messages: messages.boxed(),
             ended: or_draining(authority_ended(app.clone(), caller.clone()), self.draining.clone()).boxed(),
             answer: Box::new(move |message| match streamed_from_memory(&app, &caller, &message) {
@@ -68,19 +68,19 @@ impl TokenService for Tokens {
         request: Request<GetIdentityRequest>,
     ) -> Result<Response<GetIdentityResponse>, Status> {
         let (caller, GetIdentityRequest {}) = caller(request)?;
-        let identity = self.entry.app.identity(&caller).await?;
+        let identity = self.app.identity(&caller).await?;
         Ok(Response::new(to_identity(identity)))
     }
 
-    /// The bearer is what is revoked: it has authentication rules of its own, for the use-case to know.
+    /// The bearer's token is the one to revoke. It may have ended already, so the use-case authenticates it.
     async fn revoke_token(
         &self,
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let credentials = credentials(request.metadata().as_ref(), OnBehalf::Refused)?;
-        let deadline = request.extensions().get::<Deadline>().and_then(|deadline| deadline.0);
+        let deadline = request.extensions().get::<CallDeadline>().and_then(|deadline| deadline.0);
         let wait = Wait { deadline, skip: request.get_ref().skip_propagation_wait };
-        let done = self.entry.app.revoke_token(credentials.bearer, wait).await?;
+        let done = self.app.revoke_token(credentials.bearer, wait).await?;
         Ok(Response::new(RevokeTokenResponse { propagation: propagation(done) }))
     }
 
@@ -94,12 +94,13 @@ impl TokenService for Tokens {
     }
 }
 
-/// Why the caller may go on no longer, once that is so.
+/// Waits until the caller's authority ends, and returns the reason.
 async fn authority_ended(app: App, caller: Session) -> Status {
     app.session_ended(&caller).await;
     match app.may_verify(&caller).await {
         Err(error) => error.into(),
-        // Its authority came back at once, or ended in a way that a check does not see: start afresh.
+        // The authority came back at once, or ended in a way that a check does not see: the client has to open a new
+        // stream.
         Ok(()) => Refusal::session_ended().into(),
     }
 }

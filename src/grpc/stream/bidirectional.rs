@@ -1,8 +1,8 @@
-//! A bidirectional stream that answers message by message, bounded in flight, and ends when the
-//! caller's authority does. Knows nothing of tokens: what an answer is, its maker says.
+//! Runs a bidirectional stream that answers message by message, bounded in flight, and ends with the caller's
+//! authority. It knows nothing of tokens.
 //!
-//! Everything runs inside the response stream itself, so a client that goes away drops all of it:
-//! there is no task to forget.
+//! Everything runs inside the response stream itself, so that a client's disconnect drops all of it: no task is left
+//! behind.
 
 use futures_util::{
     Stream, StreamExt,
@@ -11,29 +11,29 @@ use futures_util::{
 };
 use tonic::Status;
 
-/// What a stream is made of.
-pub struct Answering<'a, In, Out> {
+/// The parts of a bidirectional stream.
+pub struct BidirectionalParts<'a, In, Out> {
     /// The client's messages.
     pub messages: BoxStream<'a, Result<In, Status>>,
-    /// Completes with the reason once the stream is to end: above all, with the caller's authority.
+    /// Completes with the reason when the stream is to end, above all with the end of the caller's authority.
     pub ended: BoxFuture<'a, Status>,
     /// Answers one message; an error ends the stream.
     pub answer: Box<dyn Fn(In) -> BoxFuture<'a, Result<Out, Status>> + Send + 'a>,
-    /// With so many messages unanswered, no more are read.
+    /// The number of unanswered messages at which reading stops.
     pub in_flight_max: usize,
 }
 
-struct Running<'a, In, Out> {
-    parts: Answering<'a, In, Out>,
+struct BidirectionalStream<'a, In, Out> {
+    parts: BidirectionalParts<'a, In, Out>,
     in_flight: FuturesUnordered<BoxFuture<'a, Result<Out, Status>>>,
     reading: bool,
 }
 
-/// Runs it. Answers come as they are ready, in whatever order.
+/// Builds the response stream. Answers are sent as they complete, in any order.
 pub fn answers<'a, In: Send + 'a, Out: Send + 'a>(
-    parts: Answering<'a, In, Out>,
+    parts: BidirectionalParts<'a, In, Out>,
 ) -> impl Stream<Item = Result<Out, Status>> + Send + 'a {
-    let running = Running { parts, in_flight: FuturesUnordered::new(), reading: true };
+    let running = BidirectionalStream { parts, in_flight: FuturesUnordered::new(), reading: true };
     unfold(Some(running), |running| async move {
         let mut running = running?;
         match running.next().await? {
@@ -43,24 +43,24 @@ pub fn answers<'a, In: Send + 'a, Out: Send + 'a>(
     })
 }
 
-impl<In, Out> Running<'_, In, Out> {
+impl<In, Out> BidirectionalStream<'_, In, Out> {
     async fn next(&mut self) -> Option<Result<Out, Status>> {
-        let Answering { messages, ended, answer, in_flight_max } = &mut self.parts;
+        let BidirectionalParts { messages, ended, answer, in_flight_max } = &mut self.parts;
         loop {
-            // Before waiting: the last answer may have been given after the last question was read.
+            // Checked before waiting: the last answer may have been given after the last message was read.
             if !self.reading && self.in_flight.is_empty() {
                 return None;
             }
             let room = self.reading && self.in_flight.len() < *in_flight_max;
             tokio::select! {
-                // The end comes before any answer, an answer before the next question.
+                // The end comes before any answer, an answer before the next message.
                 biased;
                 status = &mut *ended => return Some(Err(status)),
                 Some(answer) = self.in_flight.next(), if !self.in_flight.is_empty() => return Some(answer),
                 message = messages.next(), if room => match message {
                     Some(Ok(message)) => {
                         let mut answering = answer(message);
-                        // Most answers are there already: what waits for nothing need not be waited for.
+                        // Most answers complete at once and need no place in flight.
                         if let Some(answer) = poll_immediate(&mut answering).await {
                             return Some(answer);
                         }

@@ -11,8 +11,8 @@ use super::*;
 fn parts<'a>(
     messages: impl Stream<Item = Result<u32, Status>> + Send + 'a,
     answer: impl Fn(u32) -> BoxFuture<'a, Result<u32, Status>> + Send + 'a,
-) -> Answering<'a, u32, u32> {
-    Answering {
+) -> BidirectionalParts<'a, u32, u32> {
+    BidirectionalParts {
         messages: messages.boxed(),
         ended: future::pending().boxed(),
         answer: Box::new(answer),

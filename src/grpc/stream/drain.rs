@@ -1,15 +1,15 @@
-//! The end of open streams when the server stops: they would never end by themselves, and keep every
-//! drain waiting for its whole time.
+//! Ends open streams when the server drains: they would not end by themselves, and keep every drain waiting for its
+//! whole timeout.
 
 use futures_util::future::{BoxFuture, Shared};
 use tonic::Status;
 
 use crate::grpc::status::Refusal;
 
-/// Completes when the server drains: one for all streams.
+/// Completes when the server drains; shared by all streams.
 pub type Draining = Shared<BoxFuture<'static, ()>>;
 
-/// How a stream ends: for its own reason, or because the server stops.
+/// Completes with the status that a stream ends with: its own, or DRAINING once the server drains.
 pub async fn or_draining(ended: impl Future<Output = Status>, draining: Draining) -> Status {
     tokio::select! {
         biased;

@@ -1,9 +1,9 @@
-//! Between what is read for a watcher and what its client takes: a small buffer, filled by a task of its
-//! own, so that a slow consumer holds up nobody but itself.
+//! Buffers a watch between its reader and its client: a small buffer, filled by its own task, so that a slow client
+//! delays only itself.
 //!
-//! How a stream ends is known at once, and said before anything that still waits: when the caller's
-//! authority ended, when the consumer let something wait too long, when reading failed, when the server
-//! stops. It never ends without a reason.
+//! The end of a stream is sent at once, before any buffered message: when the caller's authority ends, when the client
+//! leaves a message waiting for too long, when reading fails, when the server drains. A stream never ends without a
+//! reason.
 
 use std::{
     collections::VecDeque,
@@ -33,56 +33,56 @@ use crate::{
     proto::WatchEventsResponse,
 };
 
-/// Messages that may wait for a slow consumer: few, since an event may be large.
+/// Messages that may wait for a slow client: few, since an event may be large.
 const WAITING_MAX: usize = 16;
-/// How long a message may wait for the consumer before that is cut off.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a message may wait for the client before the stream is ended.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a stream is made of.
-pub struct Pacing<M> {
-    /// What the client is to be sent; it never ends but by an error.
+/// The parts of a watch.
+pub struct WatchParts<M> {
+    /// The messages for the client; ends only with an error.
     pub messages: BoxStream<'static, Result<M, Status>>,
-    /// Completes with the reason once the caller may be sent no more.
+    /// Completes with the reason when the caller's authority ends.
     pub ended: BoxFuture<'static, Status>,
-    /// Asked before each message is handed over.
+    /// Checks the caller's authority before each message is handed over.
     pub allowed: Box<dyn Fn() -> BoxFuture<'static, Result<(), Status>> + Send + Sync>,
-    /// How long a message may wait for the consumer.
-    pub patience: Duration,
+    /// How long a message may wait for the client.
+    pub message_timeout: Duration,
 }
 
-/// What the task and the stream share.
+/// The state that the filling task and the response stream share.
 struct Buffer<M> {
-    state: Mutex<State<M>>,
+    state: Mutex<BufferState<M>>,
     filled: Notify,
     taken: Notify,
 }
 
-struct State<M> {
+struct BufferState<M> {
     waiting: VecDeque<(Instant, M)>,
     end: Option<Status>,
 }
 
-/// What the task holds: if it panics, the stream still ends.
-struct Filler<M>(Arc<Buffer<M>>);
+/// The buffer as the filling task holds it: a panic of the task ends the stream, too.
+struct BufferFiller<M>(Arc<Buffer<M>>);
 
-/// Ends the task when the client has gone.
-struct Filling(JoinHandle<()>);
+/// Aborts the filling task when the client disconnects.
+struct FillTask(JoinHandle<()>);
 
-/// A watch as the client gets it.
+/// Builds the response stream of a watch.
 pub fn watched(
     Watching { warrant, events }: Watching,
     draining: Draining,
 ) -> impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + 'static {
     let asked = warrant.clone();
     let ended = async move { Status::from(warrant.ended().await) };
-    paced(Pacing {
+    buffered(WatchParts {
         messages: events.map(|next| next.map(to_watched).map_err(Status::from)).boxed(),
         ended: or_draining(ended, draining).boxed(),
         allowed: Box::new(move || {
             let asked = asked.clone();
             async move { asked.check().await.map_err(Status::from) }.boxed()
         }),
-        patience: PATIENCE,
+        message_timeout: MESSAGE_TIMEOUT,
     })
 }
 
@@ -90,14 +90,14 @@ fn to_watched(watched: Watched) -> WatchEventsResponse {
     WatchEventsResponse { event: watched.event.map(to_event), head: Some(to_revision(watched.head)) }
 }
 
-/// Runs it.
-pub fn paced<M: Send + 'static>(parts: Pacing<M>) -> impl Stream<Item = Result<M, Status>> + Send + 'static {
-    let Pacing { messages, ended, allowed, patience } = parts;
-    let state = Mutex::new(State { waiting: VecDeque::with_capacity(WAITING_MAX), end: None });
+/// Builds a buffered stream, and starts the task that fills its buffer.
+pub fn buffered<M: Send + 'static>(parts: WatchParts<M>) -> impl Stream<Item = Result<M, Status>> + Send + 'static {
+    let WatchParts { messages, ended, allowed, message_timeout } = parts;
+    let state = Mutex::new(BufferState { waiting: VecDeque::with_capacity(WAITING_MAX), end: None });
     let buffer = Arc::new(Buffer { state, filled: Notify::new(), taken: Notify::new() });
-    let filler = Filler(buffer.clone());
-    let filling = Filling(tokio::spawn(async move {
-        let status = filler.fill(messages, ended, patience).await;
+    let filler = BufferFiller(buffer.clone());
+    let filling = FillTask(tokio::spawn(async move {
+        let status = filler.fill(messages, ended, message_timeout).await;
         filler.0.end(status);
     }));
     unfold(Some((buffer, allowed, filling)), |open| async move {
@@ -109,26 +109,26 @@ pub fn paced<M: Send + 'static>(parts: Pacing<M>) -> impl Stream<Item = Result<M
     })
 }
 
-// === impl Filler ===
+// === impl BufferFiller ===
 
-impl<M: Send> Filler<M> {
-    /// Fills the buffer until the stream is to end.
+impl<M: Send> BufferFiller<M> {
+    /// Fills the buffer until the stream is to end; returns the reason.
     async fn fill(
         &self,
         mut messages: BoxStream<'static, Result<M, Status>>,
         mut ended: BoxFuture<'static, Status>,
-        patience: Duration,
+        message_timeout: Duration,
     ) -> Status {
         loop {
             let (count, oldest) = self.0.waiting();
-            let cut_off = oldest.map(|since| since + patience);
+            let cut_off = oldest.map(|since| since + message_timeout);
             if cut_off.is_some_and(|cut_off| cut_off <= Instant::now()) {
                 return Refusal::slow_consumer().into();
             }
             tokio::select! {
                 biased;
                 status = &mut ended => return status,
-                // Looked at again: the consumer may have taken some meanwhile.
+                // Checked again in the next round: the client may have taken messages meanwhile.
                 () = sleep_until(cut_off.unwrap_or_else(Instant::now)), if cut_off.is_some() => {}
                 () = self.0.taken.notified(), if count >= WAITING_MAX => {}
                 next = messages.next(), if count < WAITING_MAX => match next {
@@ -141,7 +141,7 @@ impl<M: Send> Filler<M> {
     }
 }
 
-impl<M> Drop for Filler<M> {
+impl<M> Drop for BufferFiller<M> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.end(Error::Internal("the task of a watch panicked").into());
@@ -149,7 +149,7 @@ impl<M> Drop for Filler<M> {
     }
 }
 
-impl Drop for Filling {
+impl Drop for FillTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -158,11 +158,11 @@ impl Drop for Filling {
 // === impl Buffer ===
 
 impl<M> Buffer<M> {
-    fn state(&self) -> MutexGuard<'_, State<M>> {
+    fn state(&self) -> MutexGuard<'_, BufferState<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many messages wait, and since when the oldest does.
+    /// Returns how many messages wait, and since when the oldest has.
     fn waiting(&self) -> (usize, Option<Instant>) {
         let state = self.state();
         (state.waiting.len(), state.waiting.front().map(|(since, _)| *since))
@@ -173,7 +173,7 @@ impl<M> Buffer<M> {
         self.filled.notify_one();
     }
 
-    /// The first reason counts; what still waits is never sent.
+    /// Ends the stream. The first reason counts; buffered messages are dropped.
     fn end(&self, status: Status) {
         let mut state = self.state();
         state.end.get_or_insert(status);
@@ -182,7 +182,7 @@ impl<M> Buffer<M> {
         self.filled.notify_one();
     }
 
-    /// The next message that may be sent, or how the stream ends.
+    /// Waits for the next message that may be sent, or returns how the stream ends.
     async fn next(
         &self,
         allowed: &(dyn Fn() -> BoxFuture<'static, Result<(), Status>> + Send + Sync),
@@ -194,18 +194,18 @@ impl<M> Buffer<M> {
             self.filled.notified().await;
         };
         allowed().await?;
-        self.go_on()?;
+        self.check_open()?;
         Ok(message)
     }
 
     fn take(&self) -> Result<Option<M>, Status> {
-        self.go_on()?;
+        self.check_open()?;
         let taken = self.state().waiting.pop_front().map(|(_, message)| message);
         self.taken.notify_one();
         Ok(taken)
     }
 
-    fn go_on(&self) -> Result<(), Status> {
+    fn check_open(&self) -> Result<(), Status> {
         self.state().end.clone().map_or(Ok(()), Err)
     }
 }

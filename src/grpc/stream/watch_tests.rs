@@ -8,12 +8,12 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(5);
 
-fn parts(messages: impl Stream<Item = Result<usize, Status>> + Send + 'static) -> Pacing<usize> {
-    Pacing {
+fn parts(messages: impl Stream<Item = Result<usize, Status>> + Send + 'static) -> WatchParts<usize> {
+    WatchParts {
         messages: messages.boxed(),
         ended: future::pending().boxed(),
         allowed: Box::new(|| future::ready(Ok(())).boxed()),
-        patience: Duration::from_secs(60),
+        message_timeout: Duration::from_secs(60),
     }
 }
 
@@ -28,7 +28,7 @@ async fn next(stream: &mut (impl Stream<Item = Result<usize, Status>> + Unpin)) 
 
 #[tokio::test]
 async fn messages_come_in_order_however_far_the_consumer_is_behind() {
-    let mut stream = Box::pin(paced(parts(endless())));
+    let mut stream = Box::pin(buffered(parts(endless())));
     for n in 0..1_000 {
         assert_eq!(next(&mut stream).await, Ok(n));
     }
@@ -39,25 +39,25 @@ async fn no_more_is_read_than_may_wait() {
     let read = Arc::new(AtomicUsize::new(0));
     let counter = read.clone();
     let messages = endless().inspect(move |_| _ = counter.fetch_add(1, Ordering::Relaxed));
-    let _stream = paced(parts(messages));
+    let _stream = buffered(parts(messages));
     sleep(Duration::from_millis(50)).await;
     assert_eq!(read.load(Ordering::Relaxed), WAITING_MAX);
 }
 
 #[tokio::test]
 async fn a_consumer_that_lets_a_message_wait_too_long_is_cut_off_and_told_before_what_waits() {
-    let patience = Duration::from_millis(50);
-    let mut stream = Box::pin(paced(Pacing { patience, ..parts(endless()) }));
+    let message_timeout = Duration::from_millis(50);
+    let mut stream = Box::pin(buffered(WatchParts { message_timeout, ..parts(endless()) }));
     assert_eq!(next(&mut stream).await, Ok(0));
-    sleep(patience * 4).await;
+    sleep(message_timeout * 4).await;
     assert_eq!(next(&mut stream).await, Err(Code::ResourceExhausted));
     assert!(stream.next().await.is_none());
 }
 
 #[tokio::test]
 async fn a_consumer_that_takes_some_now_and_then_is_still_cut_off_by_the_age_of_the_oldest() {
-    let patience = Duration::from_millis(100);
-    let mut stream = Box::pin(paced(Pacing { patience, ..parts(endless()) }));
+    let message_timeout = Duration::from_millis(100);
+    let mut stream = Box::pin(buffered(WatchParts { message_timeout, ..parts(endless()) }));
     let mut taken = 0;
     while next(&mut stream).await.is_ok() {
         taken += 1;
@@ -70,10 +70,10 @@ async fn a_consumer_that_takes_some_now_and_then_is_still_cut_off_by_the_age_of_
 #[tokio::test]
 async fn a_quiet_stream_is_nobodys_fault() {
     let messages = stream::iter([Ok(0)]).chain(stream::pending());
-    let patience = Duration::from_millis(20);
-    let mut stream = Box::pin(paced(Pacing { patience, ..parts(messages) }));
+    let message_timeout = Duration::from_millis(20);
+    let mut stream = Box::pin(buffered(WatchParts { message_timeout, ..parts(messages) }));
     assert_eq!(next(&mut stream).await, Ok(0));
-    assert!(timeout(patience * 5, stream.next()).await.is_err());
+    assert!(timeout(message_timeout * 5, stream.next()).await.is_err());
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn the_end_of_authority_comes_before_all_that_waits() {
         told.notified().await;
         Status::unauthenticated("ended")
     };
-    let mut stream = Box::pin(paced(Pacing { ended: ended.boxed(), ..parts(endless()) }));
+    let mut stream = Box::pin(buffered(WatchParts { ended: ended.boxed(), ..parts(endless()) }));
     assert_eq!(next(&mut stream).await, Ok(0));
     over.notify_one();
     sleep(Duration::from_millis(20)).await;
@@ -99,7 +99,7 @@ async fn a_message_is_handed_over_only_if_that_is_allowed_at_that_moment() {
         let allowed = asked.load(Ordering::Relaxed);
         future::ready(if allowed { Ok(()) } else { Err(Status::permission_denied("no more")) }).boxed()
     };
-    let mut stream = Box::pin(paced(Pacing { allowed: Box::new(judge), ..parts(endless()) }));
+    let mut stream = Box::pin(buffered(WatchParts { allowed: Box::new(judge), ..parts(endless()) }));
     assert_eq!(next(&mut stream).await, Ok(0));
     allowed.store(false, Ordering::Relaxed);
     assert_eq!(next(&mut stream).await, Err(Code::PermissionDenied));
@@ -109,10 +109,10 @@ async fn a_message_is_handed_over_only_if_that_is_allowed_at_that_moment() {
 #[tokio::test]
 async fn a_stream_never_ends_without_a_reason() {
     let failing = stream::iter([Err(Status::unavailable("gone"))]);
-    assert_eq!(next(&mut Box::pin(paced(parts(failing)))).await, Err(Code::Unavailable));
-    assert_eq!(next(&mut Box::pin(paced(parts(stream::empty())))).await, Err(Code::Internal));
+    assert_eq!(next(&mut Box::pin(buffered(parts(failing)))).await, Err(Code::Unavailable));
+    assert_eq!(next(&mut Box::pin(buffered(parts(stream::empty())))).await, Err(Code::Internal));
     let panicking = stream::poll_fn(|_| -> std::task::Poll<Option<Result<usize, Status>>> { panic!("a bug") });
-    assert_eq!(next(&mut Box::pin(paced(parts(panicking)))).await, Err(Code::Internal));
+    assert_eq!(next(&mut Box::pin(buffered(parts(panicking)))).await, Err(Code::Internal));
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn when_the_client_goes_so_does_all_that_worked_for_it() {
     let alive = Arc::new(());
     let held = alive.clone();
     let messages = endless().inspect(move |_| _ = Arc::strong_count(&held));
-    let stream = paced(parts(messages));
+    let stream = buffered(parts(messages));
     sleep(Duration::from_millis(20)).await;
     drop(stream);
     sleep(Duration::from_millis(20)).await;

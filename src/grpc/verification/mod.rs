@@ -1,5 +1,5 @@
-//! Verifications: one way in, whether unary, batched or streamed.
+//! Answers verifications, whether unary, batched or streamed.
 
-pub(super) mod hot;
+pub(super) mod checks;
+pub(super) mod fast_path;
 pub(super) mod verifications;
-pub(super) mod verifier;

@@ -1,21 +1,21 @@
-//! The one way in for questions about tokens: the unary call, the batch and each message of a stream. It takes the bytes
-//! of a message and its caller, answers from memory if that has everything, and else takes the message apart and asks.
+//! Answers requests for verifications: the unary call, the batch and each message of a stream. Takes a message's bytes
+//! and its caller, tries the fast path, and otherwise decodes the message and takes the slow path.
 //!
-//! The answer from memory is right in every respect or it is not given: whatever it meets that is wrong, new or unknown
-//! it leaves to the slow path, so that no refusal is worded twice and no rule stands twice.
+//! The fast path answers completely or not at all: whatever is wrong, new or unknown to it is left to the slow path, so
+//! that each refusal is worded and each rule enforced in one place.
 
 use prost::{Message, bytes::Bytes};
 use tonic::Status;
 
 use super::{
-    hot::{Batch, Many, Raw, Single, correlation_id, single},
-    verifier::{self, question, questions},
+    checks::{self, parse_check, parse_checks},
+    fast_path::{BatchView, CheckView, RawMessage, ResponseWriter, correlation_id, single},
 };
 use crate::{
     app::{App, Error, LookupBuffer, Session, Wait},
     grpc::{
         convert::{all, revision::revision},
-        door::{Reservation, SHAPES, framed},
+        gate::{MemoryReservation, SHAPES, framed},
         status::Refusal,
     },
     proto::{
@@ -28,71 +28,73 @@ const ONE: &str = "latchkey.v1.VerifyTokenRequest";
 const BATCH: &str = "latchkey.v1.VerifyTokensRequest";
 const STREAMED: &str = "latchkey.v1.StreamVerifyTokensRequest";
 
-/// A message's type.
+/// The type of a request for verifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum RequestKind {
     /// VerifyTokenRequest.
-    One,
+    Single,
     /// VerifyTokensRequest.
     Batch,
     /// StreamVerifyTokensRequest.
     Streamed,
 }
 
-/// Who asks.
+/// The caller of a verification.
 #[derive(Clone, Copy)]
-pub enum Caller<'a> {
-    /// A bearer whom memory knew as one who may verify, when its headers came. A session would cost more than the answer.
+pub enum VerifyingCaller<'a> {
+    /// A bearer that the cache knew, when its headers arrived, to be allowed to verify. Building a session would cost
+    /// more than the answer.
     Bearer(&'a [u8]),
-    /// A caller who was authenticated.
+    /// An authenticated caller.
     Session(&'a Session),
 }
 
-/// Answers a unary call, with gRPC's prefix.
+/// Answers a unary request, returning the response with gRPC's prefix.
 ///
 /// # Errors
 /// INVALID_ARGUMENT, PERMISSION_DENIED; UNAUTHENTICATED if the caller's token ended since; UNAVAILABLE if the answer
 /// cannot be known.
 pub async fn answer(
     app: &App,
-    caller: Caller<'_>,
+    caller: VerifyingCaller<'_>,
     wait: Wait,
-    form: Form,
+    kind: RequestKind,
     message: Bytes,
-    room: &mut Reservation,
+    reservation: &mut MemoryReservation,
 ) -> Result<Bytes, Status> {
-    if let Some(answer) = from_memory(app, caller, form, &message) {
+    if let Some(answer) = from_memory(app, caller, kind, &message) {
         return Ok(answer);
     }
-    // Boxed, so that an answer from memory does not pay for the room of this.
+    // Boxed, so that the fast path does not pay for the size of this future.
     Box::pin(async {
         let known;
         let session = match caller {
-            Caller::Session(session) => session,
-            Caller::Bearer(bearer) => {
+            VerifyingCaller::Session(session) => session,
+            VerifyingCaller::Bearer(bearer) => {
                 known = app.authenticate(bearer, None).await?.waiting(wait);
                 &known
             }
         };
-        match form {
-            Form::One => one(app, session, message).await,
-            Form::Batch | Form::Streamed => batch(app, session, message, room).await,
+        match kind {
+            RequestKind::Single => one(app, session, message).await,
+            RequestKind::Batch | RequestKind::Streamed => batch(app, session, message, reservation).await,
         }
     })
     .await
 }
 
-/// Answers a message of a stream, if memory can; the caller is looked at anew, for each message.
+/// Answers a message of a stream from the cache, if that is possible, after checking the caller again.
 #[must_use]
-pub fn streamed_from_memory(app: &App, session: &Session, message: &Raw) -> Option<Raw> {
-    from_memory(app, Caller::Session(session), Form::Streamed, &message.0).map(Raw)
+pub fn streamed_from_memory(app: &App, session: &Session, message: &RawMessage) -> Option<RawMessage> {
+    from_memory(app, VerifyingCaller::Session(session), RequestKind::Streamed, &message.0).map(RawMessage)
 }
 
-/// Answers a message of a stream by asking. What only this message is refused for is data, so that the stream goes on.
+/// Answers a message of a stream on the slow path. A refusal that concerns only this message is returned as a response,
+/// so that the stream goes on.
 ///
 /// # Errors
-/// The caller may go on no longer, or the message is none.
-pub async fn streamed(app: App, session: Session, message: Raw) -> Result<Raw, Status> {
+/// The caller's authority has ended, or the message cannot be decoded.
+pub async fn streamed(app: App, session: Session, message: RawMessage) -> Result<RawMessage, Status> {
     // Read by itself: a message whose lists are too long is answered without being decoded.
     let correlation_id = correlation_id(&message.0).ok_or_else(Refusal::undecodable)?;
     if let Err(error) = app.may_verify(&session).await {
@@ -105,18 +107,18 @@ pub async fn streamed(app: App, session: Session, message: Raw) -> Result<Raw, S
     }
     let message: StreamVerifyTokensRequest = decode(message.0)?;
     Ok(match results(&app, &session, message).await {
-        Ok(results) => Raw::of(&StreamVerifyTokensResponse { correlation_id, results, error: None }),
+        Ok(results) => RawMessage::of(&StreamVerifyTokensResponse { correlation_id, results, error: None }),
         Err(error) => failed(correlation_id, error.into()),
     })
 }
 
-/// The answer from memory; `None` if there is not all of it. The message is in hand: only now are lease and clock looked
-/// at, and the caller's own entry on them (V1).
-fn from_memory(app: &App, caller: Caller<'_>, form: Form, message: &[u8]) -> Option<Bytes> {
+/// Answers from the cache, or returns `None` if any part of the answer is not there. Lease, clock and the caller's own
+/// entry are read here, with the message's bytes already in memory (V1).
+fn from_memory(app: &App, caller: VerifyingCaller<'_>, kind: RequestKind, message: &[u8]) -> Option<Bytes> {
     let reader = app.cache_reader();
-    if form == Form::One {
-        let asked = Single::read(message)?;
-        // Its entry comes while the caller is looked at.
+    if kind == RequestKind::Single {
+        let asked = CheckView::read(message)?;
+        // The token's entry is prefetched while the caller is checked.
         let token = reader.prefetch(asked.token);
         let memory = caller.memory(app, reader)?;
         let requirement = asked.requirement(|name| memory.permission(name))?;
@@ -124,17 +126,21 @@ fn from_memory(app: &App, caller: Caller<'_>, form: Form, message: &[u8]) -> Opt
     }
     let memory = caller.memory(app, reader)?;
     let known = |name: &str| memory.permission(name);
-    let batch = if form == Form::Batch { Batch::read(message, known) } else { Batch::read_message(message, known) }?;
-    let questions = batch.questions();
-    let mut many = match form {
-        Form::Streamed => Many::of_message(batch.correlation_id, questions.len()),
-        Form::One | Form::Batch => Many::new(questions.len()),
+    let batch = if kind == RequestKind::Batch {
+        BatchView::read(message, known)
+    } else {
+        BatchView::read_message(message, known)
+    }?;
+    let checks = batch.questions();
+    let mut many = match kind {
+        RequestKind::Streamed => ResponseWriter::of_message(batch.correlation_id, checks.len()),
+        RequestKind::Single | RequestKind::Batch => ResponseWriter::new(checks.len()),
     };
-    memory.memory().verify_many(&questions, |_, answer| many.add(answer));
-    if form == Form::Streamed { many.finish_message() } else { many.finish() }
+    memory.memory().verify_many(&checks, |_, answer| many.add(answer));
+    if kind == RequestKind::Streamed { many.finish_message() } else { many.finish() }
 }
 
-impl Caller<'_> {
+impl VerifyingCaller<'_> {
     fn memory<'a>(&self, app: &'a App, reader: crate::app::CacheReader<'a>) -> Option<crate::app::FromMemory<'a>> {
         match self {
             Self::Bearer(bearer) => app.verify_from_memory(reader, bearer),
@@ -146,21 +152,26 @@ impl Caller<'_> {
 async fn one(app: &App, session: &Session, message: Bytes) -> Result<Bytes, Status> {
     SHAPES.check(ONE, &message)?;
     let request: VerifyTokenRequest = decode(message)?;
-    let (question, min_revision) =
-        all((question(request.token, request.requirement), revision("min_revision", request.min_revision)))?;
+    let (check, min_revision) =
+        all((parse_check(request.token, request.requirement), revision("min_revision", request.min_revision)))?;
     app.may_verify(session).await?;
     app.await_min_revision(session, min_revision).await?;
-    let verification = Some(verifier::answer(app, question).await?);
+    let verification = Some(checks::answer(app, check).await?);
     Ok(framed(&VerifyTokenResponse { verification }))
 }
 
-async fn batch(app: &App, session: &Session, message: Bytes, room: &mut Reservation) -> Result<Bytes, Status> {
-    room.weigh(SHAPES.check(BATCH, &message)?)?;
+async fn batch(
+    app: &App,
+    session: &Session,
+    message: Bytes,
+    reservation: &mut MemoryReservation,
+) -> Result<Bytes, Status> {
+    reservation.add_decode_overhead(SHAPES.check(BATCH, &message)?)?;
     let request: VerifyTokensRequest = decode(message)?;
-    let (questions, min_revision) = all((questions(request.checks), revision("min_revision", request.min_revision)))?;
+    let (checks, min_revision) = all((parse_checks(request.checks), revision("min_revision", request.min_revision)))?;
     app.may_verify(session).await?;
     app.await_min_revision(session, min_revision).await?;
-    let results = verifier::answer_all(app, questions).await?;
+    let results = checks::answer_all(app, checks).await?;
     Ok(framed(&VerifyTokensResponse { results }))
 }
 
@@ -169,16 +180,16 @@ async fn results(
     session: &Session,
     message: StreamVerifyTokensRequest,
 ) -> Result<Vec<TokenVerification>, Error> {
-    let (questions, min_revision) = all((questions(message.checks), revision("min_revision", message.min_revision)))?;
+    let (checks, min_revision) = all((parse_checks(message.checks), revision("min_revision", message.min_revision)))?;
     app.await_min_revision(session, min_revision).await?;
-    verifier::answer_all(app, questions).await
+    checks::answer_all(app, checks).await
 }
 
 fn decode<M: Message + Default>(message: Bytes) -> Result<M, Refusal> {
     M::decode(message).map_err(|_| Refusal::undecodable())
 }
 
-fn failed(correlation_id: u64, refusal: Refusal) -> Raw {
+fn failed(correlation_id: u64, refusal: Refusal) -> RawMessage {
     let error = Some(refusal.into_stream_error());
-    Raw::of(&StreamVerifyTokensResponse { correlation_id, results: vec![], error })
+    RawMessage::of(&StreamVerifyTokensResponse { correlation_id, results: vec![], error })
 }

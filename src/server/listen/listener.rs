@@ -61,23 +61,23 @@ pub(crate) struct Serving {
 /// Serves until the server drains, and then until running calls have ended. To drop this cuts every connection.
 pub(crate) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
     let Serving { app, settings, metrics, cores, bulk } = serving;
-    let bounds = grpc::Settings {
+    let bounds = grpc::ServiceLimits {
         message_bytes_max: settings.request_bytes_max,
         stream_in_flight_max: settings.stream_in_flight_max,
     };
     let draining = stages.reached(Stage::Draining).boxed().shared();
     let Services { routes, health } = grpc::services(app.clone(), bounds, draining).await;
-    let limits = grpc::Limits {
+    let limits = grpc::GateLimits {
         message_bytes_max: settings.request_bytes_max,
-        message_patience: Duration::from_millis(settings.request_message_timeout_ms),
+        message_timeout: Duration::from_millis(settings.request_message_timeout_ms),
         memory_bytes_max: settings.requests_memory_bytes_max,
         open_calls_max: settings.open_calls_max,
     };
-    let shared = grpc::Shared::new(limits, bulk);
+    let shared = grpc::GateShared::new(limits, bulk);
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
     // Each core has an observer of its own: what calls count on it must not be a neighbour's cache line.
     let calls = || {
-        let door = grpc::Door::new(routes.clone(), app.clone(), shared.clone());
+        let door = grpc::Gate::new(routes.clone(), app.clone(), shared.clone());
         GrpcLayer::with_arrival(methods.clone(), metrics.clone(), turn::arrival).layer(door)
     };
     let ready = cores.into_iter().map(|core| (core, calls())).unzip();
