@@ -1,16 +1,11 @@
-//! The command line: reads arguments and settings, calls the layers below, speaks to people.
+//! The command line: declares the commands and dispatches to them. What they share is in files of their own.
 
-mod accept_history;
-mod archive_file;
-mod bootstrap;
-mod catalogue;
-mod catalogue_file;
 mod check_config;
+mod database;
 mod dev;
-mod erase_personal_data;
+mod environment;
 mod events;
-mod migrate;
-mod offline;
+mod failure;
 mod process;
 mod serve;
 
@@ -18,10 +13,10 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::settings::{self, Settings};
-
-/// What a command that failed tells the person at the terminal.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+use self::{
+    database::{accept_history, bootstrap, catalogue, erase_personal_data, migrate},
+    failure::Failure,
+};
 
 #[derive(Parser)]
 #[command(
@@ -41,31 +36,31 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the server on your own database.
-    Serve(serve::Args),
+    Serve(serve::ServeArgs),
     /// Run everything on a private PostgreSQL, with a demo account, until Ctrl-C.
-    Dev(dev::Args),
+    Dev(dev::DevArgs),
     /// Bring the database schema and the application role's privileges up to date.
-    Migrate(migrate::Args),
+    Migrate(migrate::MigrateArgs),
     /// Mint a key that holds system.operate: the first one, or another when all others are lost.
-    Bootstrap(bootstrap::Args),
+    Bootstrap(bootstrap::BootstrapArgs),
     /// Change the permission catalogue.
     #[command(subcommand)]
-    Catalogue(catalogue::Command),
+    Catalogue(catalogue::CatalogueCommand),
     /// Accept the database's history after a failover or a restore, so that replicas follow it.
-    AcceptHistory(accept_history::Args),
+    AcceptHistory(accept_history::AcceptHistoryArgs),
     /// Erase the text that people typed from past events and deleted objects.
-    ErasePersonalData(erase_personal_data::Args),
+    ErasePersonalData(erase_personal_data::ErasePersonalDataArgs),
     /// Archive the oldest events, and verify archives.
     #[command(subcommand)]
-    Events(events::Command),
+    Events(events::EventsCommand),
     /// Check the settings and print the values in effect, with secrets redacted.
-    CheckConfig(check_config::Args),
+    CheckConfig(check_config::CheckConfigArgs),
 }
 
-/// What still runs when a command is done gets so long.
+/// How long work that still runs when a command is done may hold up the end of the process.
 const REST_OF_WORK_WAIT: Duration = Duration::from_millis(200);
 
-/// Runs the command line of this process.
+/// Parses this process's arguments and runs the command that they name.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -76,7 +71,7 @@ pub fn run() -> ExitCode {
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(dispatch(cli.command));
-            // A look-up of a name that hangs must not keep a command that is done from ending.
+            // A DNS lookup that hangs must not keep a finished command from exiting.
             runtime.shutdown_timeout(REST_OF_WORK_WAIT);
             result
         }
@@ -85,7 +80,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            process::last_word(failure.as_ref());
+            failure::print(failure.as_ref());
             ExitCode::FAILURE
         }
     }
@@ -103,9 +98,4 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Events(command) => events::run(command).await,
         Command::CheckConfig(args) => check_config::run(&args),
     }
-}
-
-/// All settings, or every problem with them.
-fn load(flags: &settings::Flags) -> Result<Settings, Failure> {
-    Ok(settings::load(flags, settings::process_environment())?)
 }

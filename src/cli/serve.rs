@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Failure, load,
+    environment::load,
+    failure::Failure,
     process::{StopSignals, with_telemetry},
 };
 use crate::{
@@ -18,12 +19,12 @@ use crate::{
                   the server can answer. SIGTERM or Ctrl-C stops the server: running calls get `drain_timeout_s` to finish; a \
                   second signal cuts them off."
 )]
-pub(super) struct Args {
+pub(super) struct ServeArgs {
     #[command(flatten)]
     flags: Flags,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let settings = load(&args.flags)?;
     with_telemetry(settings.log(), async |metrics| serve(&settings, metrics, &mut signals).await).await
@@ -40,6 +41,6 @@ async fn serve(settings: &Settings, metrics: Arc<Metrics>, signals: &mut StopSig
         ended = server.ended() => Err(ended.into()),
     };
     tracing::info!("stopping: waiting for running calls to finish");
-    signals.hurried(server.stop()).await?;
+    signals.or_cut_off(server.stop()).await?;
     result
 }

@@ -1,10 +1,10 @@
-//! The demo account: through the same use-cases as everybody, with this run's operator key.
+//! Creates the demo account, through the same use-cases as any caller, with this run's operator key.
 
 use std::collections::BTreeSet;
 
 use crate::{
     app::{App, Error, Session, types::Guard},
-    cli::{Failure, catalogue_file},
+    cli::{database::catalogue_file, failure::Failure},
     domain::{
         Error as RuleError, ObjectKind,
         directory::{Team, User, UserState},
@@ -29,8 +29,8 @@ const USERS: [DemoUser; 4] = [
 ];
 const NEW: Revision = Revision { epoch: 0, number: 0 };
 
-/// Applies the example catalogue and makes the demo account, each only if it is not there yet: a second
-/// run keeps what was changed since.
+/// Applies the example catalogue and creates the demo account, each only if it does not exist: a second run keeps what
+/// was changed since.
 pub(super) async fn seed(app: &App, token: &PlainToken) -> Result<(), Failure> {
     let session = app.authenticate(token.reveal().as_bytes(), None).await?;
     if app.get_catalogue(&session).await?.catalogue.permissions().is_empty() {
@@ -46,7 +46,7 @@ pub(super) async fn seed(app: &App, token: &PlainToken) -> Result<(), Failure> {
 
 async fn make_account(app: &App, session: &Session, account: &AccountId) -> Result<(), Failure> {
     match app.upsert_account(session, account, "Demo".to_owned(), Guard::default()).await {
-        // Somebody deleted it, for good: then there is none.
+        // It was deleted, for good: then there is none.
         Err(Error::Rule(RuleError::IdNotReusable)) => return Ok(()),
         made => made?,
     };

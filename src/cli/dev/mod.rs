@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
-    Failure,
-    bootstrap::operator_key,
+    database::bootstrap::operator_key,
+    failure::Failure,
     process::{StopSignals, with_telemetry},
 };
 use crate::{
@@ -27,9 +27,9 @@ use crate::{
 };
 
 const KEY_NAME: &str = "latchkey dev";
-/// Somebody waits at the terminal: running calls get a moment, no more.
+/// Short, because a person waits at the terminal for it to stop.
 const DRAIN_TIMEOUT_S: &str = "2";
-/// How often PostgreSQL is looked at.
+/// How often to check that PostgreSQL still runs.
 const ALIVE_PERIOD: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
@@ -37,7 +37,7 @@ const ALIVE_PERIOD: Duration = Duration::from_millis(500);
     after_help = "A second run on the same folder keeps the data. Each run mints a new system token and deletes the key of the \
                   previous run. The PostgreSQL server programs (14 to 18) must be installed."
 )]
-pub(super) struct Args {
+pub(super) struct DevArgs {
     /// Where the data lives; created if missing.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -49,7 +49,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// All that `latchkey dev` started.
+/// Holds all that `latchkey dev` started.
 struct Started {
     server: Running,
     postgres: PrivatePostgres,
@@ -57,24 +57,24 @@ struct Started {
     database_url: String,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let data_dir = args.data_dir.clone().map_or_else(folder::default, Ok)?;
     let data_dir = std::path::absolute(data_dir)?;
-    // The rest of the settings needs the data folder, which is not ours before PostgreSQL has taken its lock.
+    // The other settings need the data folder, which is not ours before PostgreSQL has taken its lock.
     let logs = settings::load_database(&Flags::default().with("database_url", "postgres://later/"), environment())?;
     with_telemetry(logs.log(), async |metrics| until_stopped(&args, &data_dir, metrics, &mut signals).await).await
 }
 
 async fn until_stopped(
-    args: &Args,
+    args: &DevArgs,
     data_dir: &Path,
     metrics: Arc<Metrics>,
     signals: &mut StopSignals,
 ) -> Result<(), Failure> {
     check_port(args.port)?;
     let mut started = tokio::select! {
-        // What was started by then ends as `start` is dropped.
+        // Dropping `start` stops what it has started so far.
         () = signals.next() => return Ok(()),
         started = start(args, data_dir, metrics) => started?,
     };
@@ -93,7 +93,7 @@ async fn until_stopped(
         eprintln!("\nstopping the server and PostgreSQL; the data remains in {}", data_dir.display());
     }
     let Started { server, postgres, .. } = started;
-    let stopped = signals.hurried(async {
+    let stopped = signals.or_cut_off(async {
         server.stop().await;
         postgres.stop().await
     });
@@ -101,7 +101,7 @@ async fn until_stopped(
     result
 }
 
-fn welcome(args: &Args, data_dir: &Path, started: &Started) -> Result<(), Failure> {
+fn welcome(args: &DevArgs, data_dir: &Path, started: &Started) -> Result<(), Failure> {
     let Started { server, token, database_url, .. } = started;
     if args.json {
         welcome::json(server.address(), token, database_url)
@@ -110,12 +110,13 @@ fn welcome(args: &Args, data_dir: &Path, started: &Started) -> Result<(), Failur
     }
 }
 
-/// A port that is taken is told before a cluster is made for nothing. That it is still free later, nobody can promise.
+/// Refuses a port that is taken before a cluster is made for nothing. The port may still be lost later.
 fn check_port(port: u16) -> Result<(), StartError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpListener::bind(address).map(drop).map_err(|source| StartError::Listen { address, source })
 }
 
+/// Waits until PostgreSQL has exited by itself.
 async fn postgres_ended(postgres: &mut PrivatePostgres) {
     let mut ticks = tokio::time::interval(ALIVE_PERIOD);
     while !postgres.ended() {
@@ -123,7 +124,7 @@ async fn postgres_ended(postgres: &mut PrivatePostgres) {
     }
 }
 
-async fn start(args: &Args, data_dir: &Path, metrics: Arc<Metrics>) -> Result<Started, Failure> {
+async fn start(args: &DevArgs, data_dir: &Path, metrics: Arc<Metrics>) -> Result<Started, Failure> {
     let postgres = PrivatePostgres::start(Options::durable(data_dir)).await?;
     postgres.create_roles_and_database().await?;
     migrate::migrate(&postgres.owner_url(DATABASE)?, APP_ROLE, |_| {}).await?;
@@ -136,7 +137,7 @@ async fn start(args: &Args, data_dir: &Path, metrics: Arc<Metrics>) -> Result<St
     Ok(Started { server, postgres, token, database_url })
 }
 
-/// The settings of a server on the private PostgreSQL.
+/// Builds the settings of the server on the private PostgreSQL.
 fn dev_settings(port: u16, data_dir: &Path, database_url: &str) -> Result<Settings, Failure> {
     let flags = Flags::default()
         .with("listen_address", format!("127.0.0.1:{port}"))
@@ -146,13 +147,14 @@ fn dev_settings(port: u16, data_dir: &Path, database_url: &str) -> Result<Settin
     Ok(settings::load(&flags, environment())?)
 }
 
-/// The environment, less what it says of a server in earnest (its database, its peppers): that is not for this one.
+/// Reads the environment without the settings of a production server (its database, its peppers), which must not reach
+/// this one.
 fn environment() -> impl Iterator<Item = (String, String)> {
     let kept = |name: &str| name.starts_with("LATCHKEY_LOG_") || name == "LATCHKEY_POSTGRES_BIN";
     settings::process_environment().filter(move |(name, _)| !name.starts_with("LATCHKEY_") || kept(name))
 }
 
-/// Mints this run's operator key, then deletes the last run's (K4: a token cannot be shown twice).
+/// Mints this run's operator key, then deletes those of earlier runs, whose tokens cannot be shown again (K4).
 async fn fresh_token(app: &App, data_dir: &Path) -> Result<PlainToken, Failure> {
     let minted = app.bootstrap(operator_key(KEY_NAME.to_owned(), Expiry::Never)).await?;
     for earlier in folder::add_key(data_dir, minted.key.key_id)? {

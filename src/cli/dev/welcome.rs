@@ -1,4 +1,4 @@
-//! What `latchkey dev` says when it is ready: one line for programs, a tour for people.
+//! Prints what `latchkey dev` announces when it is ready: one line for programs, a tour for people.
 
 use std::{
     io::{Write, stdout},
@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::demo::ACCOUNT;
-use crate::{cli::Failure, domain::token::PlainToken};
+use crate::{cli::failure::Failure, domain::token::PlainToken};
 
-/// One line of JSON on standard output.
+/// Prints one line of JSON on standard output.
 pub(super) fn json(address: SocketAddr, token: &PlainToken, database_url: &str) -> Result<(), Failure> {
     let line = serde_json::json!({
         "address": address.to_string(),
@@ -22,7 +22,7 @@ pub(super) fn json(address: SocketAddr, token: &PlainToken, database_url: &str) 
     Ok(out.flush()?)
 }
 
-/// Lines to paste into another terminal.
+/// Prints commands to paste into another terminal.
 pub(super) fn tour(address: SocketAddr, token: &PlainToken, data_dir: &Path) -> Result<(), Failure> {
     let mut out = stdout().lock();
     writeln!(

@@ -1,10 +1,14 @@
 //! `latchkey accept-history`.
 
-use super::{
-    Failure, load, offline,
-    process::{say, with_telemetry},
+use super::offline;
+use crate::{
+    cli::{
+        environment::load,
+        failure::Failure,
+        process::{print_line, with_telemetry},
+    },
+    settings::Flags,
 };
-use crate::settings::Flags;
 
 #[derive(clap::Args)]
 #[command(
@@ -22,17 +26,17 @@ use crate::settings::Flags;
                   without a restart. On a healthy database, accepting costs only the caches. The command does not ask for\n\
                   confirmation, and can be repeated."
 )]
-pub(super) struct Args {
+pub(crate) struct AcceptHistoryArgs {
     #[command(flatten)]
     flags: Flags,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(crate) async fn run(args: AcceptHistoryArgs) -> Result<(), Failure> {
     let settings = load(&args.flags)?;
     with_telemetry(settings.log(), async |_| {
         let accepted = offline::open(&settings).await?.accept_history().await?;
         let (before, after) = (accepted.before, accepted.after);
-        Ok(say(format_args!("history accepted: the revision was {before} and is {after}"))?)
+        Ok(print_line(format_args!("history accepted: the revision was {before} and is {after}"))?)
     })
     .await
 }

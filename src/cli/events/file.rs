@@ -10,39 +10,41 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Failure;
-use crate::domain::log::{
-    archive::{Anchor, ArchivedEvent, FORMAT, Header},
-    event::Hash,
+use crate::{
+    cli::failure::Failure,
+    domain::log::{
+        archive::{Anchor, ArchivedEvent, FORMAT, Header},
+        event::Hash,
+    },
 };
 
-/// No event's line is longer.
+/// The longest line that is read, in bytes; no event's line is longer.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
-/// A file that is being written.
+/// Writes a file of archived events.
 pub(super) struct ArchiveWriter {
     path: PathBuf,
     file: BufWriter<File>,
 }
 
-/// A file whose header was read.
+/// Reads a file of archived events, whose header it has read.
 pub(super) struct ArchiveReader {
     path: PathBuf,
     lines: BufReader<File>,
     pub(super) header: Header,
 }
 
-/// Links that files, and the database, say that the chain has: by number, each with who says so.
+/// Collects the links of the chain that the files and the database state: hash and origin by number.
 #[derive(Default)]
 pub(super) struct Links(BTreeMap<i64, (Hash, String)>);
 
 // === impl ArchiveWriter ===
 
 impl ArchiveWriter {
-    /// Makes the file, readable by its owner only.
+    /// Creates the file, readable by its owner only, and writes its header.
     ///
     /// # Errors
-    /// It is there already, or cannot be made.
+    /// The file exists already, or cannot be created.
     pub(super) fn create(path: &Path, header: &Header) -> Result<Self, Failure> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(at(path))?;
         let mut writer = Self { path: path.to_owned(), file: BufWriter::new(file) };
@@ -50,6 +52,7 @@ impl ArchiveWriter {
         Ok(writer)
     }
 
+    /// Appends one value as a line of JSON.
     pub(super) fn line(&mut self, line: &impl Serialize) -> Result<(), Failure> {
         serde_json::to_writer(&mut self.file, line).map_err(|error| at(&self.path)(error.into()))?;
         Ok(self.file.write_all(b"\n").map_err(at(&self.path))?)
@@ -82,7 +85,7 @@ impl ArchiveReader {
         self.path.display().to_string()
     }
 
-    /// Verifies the chain from the file's first event to its last, and each link that somebody else has of it.
+    /// Verifies the chain from the file's first event to its last, and each of its links that another source states too.
     ///
     /// # Errors
     /// The first event that does not fit, and its line.
@@ -110,19 +113,19 @@ impl ArchiveReader {
 // === impl Links ===
 
 impl Links {
-    /// Adds what somebody says.
+    /// Adds a link and its origin.
     ///
     /// # Errors
-    /// Somebody said otherwise.
-    pub(super) fn add(&mut self, link: &Anchor, who: &str) -> Result<(), String> {
-        self.check(link).map_err(|problem| format!("{who}: event {}: {problem}", link.number))?;
-        self.0.insert(link.number, (link.hash, who.to_owned()));
+    /// Another origin states another hash for that event.
+    pub(super) fn add(&mut self, link: &Anchor, origin: &str) -> Result<(), String> {
+        self.check(link).map_err(|problem| format!("{origin}: event {}: {problem}", link.number))?;
+        self.0.insert(link.number, (link.hash, origin.to_owned()));
         Ok(())
     }
 
     fn check(&self, link: &Anchor) -> Result<(), String> {
         match self.0.get(&link.number) {
-            Some((hash, who)) if *hash != link.hash => Err(format!("the hash differs from that in {who}")),
+            Some((hash, origin)) if *hash != link.hash => Err(format!("the hash differs from that in {origin}")),
             _ => Ok(()),
         }
     }

@@ -1,11 +1,13 @@
 //! `latchkey erase-personal-data`.
 
-use super::{
-    Failure, load, offline,
-    process::{say, with_telemetry},
-};
+use super::offline;
 use crate::{
     app::ports::PersonalDataOf,
+    cli::{
+        environment::load,
+        failure::Failure,
+        process::{print_line, with_telemetry},
+    },
     domain::{
         id::{AccountId, KeyId, RoleId, TeamId, UserId},
         log::event::Target,
@@ -21,19 +23,19 @@ use crate::{
                   as an event. Live objects keep their names: edit or delete them first. Ids are not erased, nor is text in\n\
                   backups or in events written by releases without commitments. The command can be repeated."
 )]
-pub(super) struct Args {
+pub(crate) struct ErasePersonalDataArgs {
     /// The account that the text belongs to.
     #[arg(long, value_name = "ID")]
     account_id: String,
     #[command(flatten)]
-    of: Of,
+    object: ObjectArgs,
     #[command(flatten)]
     flags: Flags,
 }
 
 #[derive(clap::Args)]
 #[group(multiple = false)]
-struct Of {
+struct ObjectArgs {
     /// Erase only the text of this key.
     #[arg(long, value_name = "ID")]
     key_id: Option<String>,
@@ -48,20 +50,20 @@ struct Of {
     role_id: Option<String>,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let of = args.of.within(AccountId::parse("--account-id", &args.account_id)?)?;
+pub(crate) async fn run(args: ErasePersonalDataArgs) -> Result<(), Failure> {
+    let of = args.object.within(AccountId::parse("--account-id", &args.account_id)?)?;
     let settings = load(&args.flags)?;
     with_telemetry(settings.log(), async |_| {
         let erased = offline::open(&settings).await?.erase_personal_data(of).await?;
         let (events, rows) = (erased.events, erased.rows);
-        Ok(say(format_args!("erased the text of {events} events and of {rows} deleted objects"))?)
+        Ok(print_line(format_args!("erased the text of {events} events and of {rows} deleted objects"))?)
     })
     .await
 }
 
-// === impl Of ===
+// === impl ObjectArgs ===
 
-impl Of {
+impl ObjectArgs {
     fn within(&self, account_id: AccountId) -> Result<PersonalDataOf, Failure> {
         let mut key_id = None;
         let named = if let Some(id) = &self.key_id {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The example catalogue that `latchkey dev` starts with.
-pub const EXAMPLE: &str = include_str!("../../deploy/catalogue.toml");
+pub(crate) const EXAMPLE: &str = include_str!("../../../deploy/catalogue.toml");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,9 +55,9 @@ struct RoleEntry {
     all_permissions: bool,
 }
 
-/// Why a file is not a catalogue.
+/// Says why a file is not a catalogue.
 #[derive(Debug, thiserror::Error)]
-pub enum CatalogueFileError {
+pub(crate) enum CatalogueFileError {
     /// Not TOML, or an unknown or missing key; says where.
     #[error("not a catalogue: {0}")]
     Toml(#[from] toml::de::Error),
@@ -70,7 +70,7 @@ pub enum CatalogueFileError {
 ///
 /// # Errors
 /// [`CatalogueFileError`], naming every wrong value.
-pub fn parse(text: &str) -> Result<CatalogueSpec, CatalogueFileError> {
+pub(crate) fn parse(text: &str) -> Result<CatalogueSpec, CatalogueFileError> {
     let file: CatalogueFile = toml::from_str(text)?;
     let permissions = file.permissions.into_iter().map(|entry| PermissionSpec {
         name: entry.name,

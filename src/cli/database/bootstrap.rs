@@ -5,9 +5,10 @@ use std::{
     io::{Write, stdout},
 };
 
-use super::{Failure, load, offline, process::with_telemetry};
+use super::offline;
 use crate::{
     app::types::{ApiKeyDraft, Expiry},
+    cli::{environment::load, failure::Failure, process::with_telemetry},
     domain::{
         permissions::{grants::Grants, permission::SystemPermission},
         text,
@@ -21,7 +22,7 @@ use crate::{
     after_help = "The token is printed once, on its own, to standard output. Guard it like a root password, and delete the \
                   key (DeleteApiKey in account `system`) when it is no longer needed. The command can be repeated."
 )]
-pub(super) struct Args {
+pub(crate) struct BootstrapArgs {
     /// Name of the key, to tell it from others.
     #[arg(long, default_value = "operator")]
     name: String,
@@ -32,7 +33,7 @@ pub(super) struct Args {
     flags: Flags,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(crate) async fn run(args: BootstrapArgs) -> Result<(), Failure> {
     text::check_name("--name", &args.name)?;
     let settings = load(&args.flags)?;
     with_telemetry(settings.log(), async |_| {
@@ -50,8 +51,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     .await
 }
 
-/// A key that holds `system.operate`.
-pub(super) fn operator_key(name: String, expiry: Expiry) -> ApiKeyDraft {
+/// Drafts a key that holds `system.operate`.
+pub(crate) fn operator_key(name: String, expiry: Expiry) -> ApiKeyDraft {
     let account_permissions = BTreeSet::from([SystemPermission::Operate.name().to_owned()]);
     let grants = Grants { account_permissions, team_scope: None };
     ApiKeyDraft { name, comment: String::new(), metadata: BTreeMap::new(), grants, expiry }

@@ -2,27 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    Failure, catalogue_file, load, offline,
-    process::{say, with_telemetry},
-};
+use super::{catalogue_file, offline};
 use crate::{
     app::{
         Error,
         types::{Changed, Propagation},
+    },
+    cli::{
+        environment::load,
+        failure::Failure,
+        process::{print_line, with_telemetry},
     },
     domain::Error as RuleError,
     settings::Flags,
 };
 
 #[derive(clap::Subcommand)]
-pub(super) enum Command {
+pub(crate) enum CatalogueCommand {
     /// Replace the whole catalogue, retired permissions included, with that of a TOML file.
-    Apply(Args),
+    Apply(CatalogueApplyArgs),
 }
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(crate) struct CatalogueApplyArgs {
     /// The catalogue; see deploy/catalogue.toml for an example.
     #[arg(value_name = "FILE.toml")]
     file: PathBuf,
@@ -33,8 +35,8 @@ pub(super) struct Args {
     flags: Flags,
 }
 
-pub(super) async fn run(command: Command) -> Result<(), Failure> {
-    let Command::Apply(args) = command;
+pub(crate) async fn run(command: CatalogueCommand) -> Result<(), Failure> {
+    let CatalogueCommand::Apply(args) = command;
     let text = std::fs::read_to_string(&args.file).map_err(|error| format!("{}: {error}", args.file.display()))?;
     let spec = catalogue_file::parse(&text).map_err(|error| format!("{}: {error}", args.file.display()))?;
     let settings = load(&args.flags)?;
@@ -52,7 +54,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
             (true, true) => "would be replaced",
         };
         let count = permissions.len();
-        say(format_args!("the catalogue {what}: {count} permissions, {retired} of them retired"))?;
+        print_line(format_args!("the catalogue {what}: {count} permissions, {retired} of them retired"))?;
         if !args.validate_only && !propagation.complete {
             eprintln!("{}", not_everywhere(&propagation));
         }
@@ -61,7 +63,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
     .await
 }
 
-/// What to do about replicas that have not confirmed it.
+/// Warns of replicas that have not confirmed the new catalogue, and says how to wait for them.
 fn not_everywhere(Propagation { revision, pending_replicas, .. }: &Propagation) -> String {
     let replicas = if *pending_replicas == 1 { "replica has" } else { "replicas have" };
     format!(
@@ -70,8 +72,8 @@ fn not_everywhere(Propagation { revision, pending_replicas, .. }: &Propagation) 
     )
 }
 
-/// A refusal of the catalogue's content, every problem on a line of its own and with the permission's name; other
-/// errors as they are.
+/// Lists each problem with the catalogue's content on a line of its own, with the permission's name. Other errors stay
+/// as they are.
 fn in_terms_of_the_file(error: Error, file: &Path, names: &[String]) -> Failure {
     let Error::Rule(RuleError::Invalid(violations)) = error else { return error.into() };
     let mut text = format!("{} cannot be applied:", file.display());
