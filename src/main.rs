@@ -1,4 +1,4 @@
-//! The `latchkey` program: see [`latchkey::cli`].
+//! Runs the `latchkey` program: see [`latchkey::cli`].
 
 use std::process::ExitCode;
 

@@ -58,7 +58,7 @@ pub(super) fn use_small_pages() {
 /// however the work ends. A panic goes to the log too: the thread that panics would otherwise write it to standard error
 /// itself, and block for as long as nothing reads there.
 pub(super) async fn with_telemetry(
-    log: LogSettings<'_>,
+    log: LogSettings,
     work: impl AsyncFnOnce(Arc<Metrics>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new());

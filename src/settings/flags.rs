@@ -1,4 +1,4 @@
-//! The settings as command-line flags, for any subcommand to flatten: `#[command(flatten)] flags: settings::Flags`.
+//! Offers the settings as command-line flags, for any command to flatten: `#[command(flatten)] flags: settings::Flags`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +8,10 @@ use std::sync::LazyLock;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::table::{Fallback, Setting};
-use super::{SETTINGS, find};
+use super::setting::{Fallback, Setting};
+use super::table::{SETTINGS, named};
 
-/// What the command line says about settings: texts, not yet checked.
+/// Holds the settings given on the command line: texts, not yet checked.
 #[derive(Clone, Default)]
 pub struct Flags {
     /// `--config FILE`.
@@ -22,24 +22,23 @@ pub struct Flags {
 const CONFIG: &str = "config";
 const HEADING: &str = "Settings";
 
-/// The flags' names, in the order of the table: clap wants them to live as long as the program.
+/// The flags' names, in the order of the table: clap needs them for as long as the program runs.
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| SETTINGS.iter().map(Setting::flag).collect());
 
 impl Flags {
-    /// These flags and one more, as if it had been given on the command line. For `latchkey dev` and for tests.
+    /// Adds a flag, as if it had been given on the command line. For `latchkey dev` and for tests.
     ///
     /// # Panics
     /// If there is no such setting.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
-        let setting = find(key).unwrap_or_else(|| panic!("there is no setting {key}"));
-        self.values.insert(setting.key, value.into());
+        self.values.insert(named(key).key, value.into());
         self
     }
 }
 
-/// One clap argument for every setting, and `--config`.
-pub fn flags() -> impl Iterator<Item = Arg> {
+/// Builds a clap argument for every setting, and `--config`.
+fn arguments() -> impl Iterator<Item = Arg> {
     let config = Arg::new(CONFIG)
         .long(CONFIG)
         .value_name("FILE")
@@ -71,7 +70,7 @@ fn flag(setting: &'static Setting, name: &'static str) -> Arg {
 
 impl clap::Args for Flags {
     fn augment_args(command: Command) -> Command {
-        command.args(flags())
+        command.args(arguments())
     }
 
     fn augment_args_for_update(command: Command) -> Command {

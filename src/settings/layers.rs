@@ -1,145 +1,100 @@
-//! The layers that settings come from (defaults, file, environment, flags), merged by the `config` crate into texts
-//! that remember their origin. Nothing is checked here but the names.
+//! Merges the layers that settings come from (defaults, file, environment, flags) into texts that remember their origin.
+//! Nothing is checked here but the names.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use config::builder::{ConfigBuilder, DefaultState};
-use config::{Config, ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
+use toml::Value;
 
 use super::flags::Flags;
-use super::peppers::Peppers;
 use super::problems::{Problem, nearest};
-use super::table::Fallback;
-use super::{OTHER_VARIABLES, SETTINGS, find};
+use super::reader::{Given, Merged};
+use super::setting::{Fallback, Setting};
+use super::table::{OTHER_VARIABLES, SETTINGS, find};
+use super::values::Peppers;
 
 const PREFIX: &str = "LATCHKEY_";
 const CONFIG_VARIABLE: &str = "LATCHKEY_CONFIG";
 
-/// Every setting's text and origin after merging; `None` where nobody gave one.
-pub(super) struct Merged(Map<String, Value>);
-
-/// A layer whose keys are all known.
-#[derive(Clone, Default)]
-struct Layer(Map<String, Value>);
-
-/// Merges the layers, adding to `problems` what is wrong with their names and forms.
+/// Merges the layers, each overriding those before it, and adds to `problems` what is wrong with their names and forms.
 pub(super) fn merge(flags: &Flags, environment: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Merged {
+    let mut merged = Merged::new();
+    add_defaults(&mut merged);
     let variable = environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let file = match flags.config_file.clone().or(variable) {
-        Some(path) => file_layer(&path, problems),
-        None => Layer::default(),
-    };
-    let variables = variables_layer(environment);
-    let builder = Config::builder().add_source(defaults_layer()).add_source(file).add_source(variables);
-    let merged =
-        flags_layer(flags).0.into_iter().try_fold(builder, |builder, (key, value)| builder.set_override(key, value));
-    let merged = merged
-        .and_then(ConfigBuilder::<DefaultState>::build)
-        .and_then(|config| config.collect())
-        .expect("layers of known flat keys always merge");
+    if let Some(path) = flags.config_file.clone().or(variable) {
+        add_file(&mut merged, &path, problems);
+    }
+    add_variables(&mut merged, environment);
+    for (key, text) in &flags.values {
+        let source = format!("flag --{}", key.replace('_', "-"));
+        merged.insert(key, Given { text: Ok(text.clone()), source });
+    }
     report_unknown_variables(environment, &merged, problems);
-    Merged(merged)
+    merged
 }
 
-fn defaults_layer() -> Layer {
-    let mut layer = Layer::default();
+fn add_defaults(merged: &mut Merged) {
     for setting in SETTINGS {
         let text = match setting.fallback {
             Fallback::Value(text) => text,
             Fallback::Chosen { choose, .. } => choose(),
             Fallback::Required => continue,
         };
-        layer.0.insert(setting.key.to_owned(), Value::new(Some(&"default".to_owned()), text));
+        merged.insert(setting.key, Given { text: Ok(text.to_owned()), source: "default".to_owned() });
     }
-    layer
 }
 
-fn file_layer(path: &Path, problems: &mut Vec<Problem>) -> Layer {
-    let origin = format!("file {}", path.display());
+fn add_file(merged: &mut Merged, path: &Path, problems: &mut Vec<Problem>) {
+    let source = format!("file {}", path.display());
     let mut problem = |setting: &str, message: String| {
-        problems.push(Problem { setting: setting.to_owned(), source: Some(origin.clone()), message });
+        problems.push(Problem { setting: setting.to_owned(), source: Some(source.clone()), message });
     };
-    let mut layer = Layer::default();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) => {
-            problem("--config", format!("cannot read the file: {}", error.kind()));
-            return layer;
-        }
+        Err(error) => return problem("--config", format!("cannot read the file: {}", error.kind())),
     };
-    let table = match File::from_str(&text, FileFormat::Toml).collect() {
+    let table: toml::Table = match text.parse() {
         Ok(table) => table,
-        Err(error) => {
-            problem("--config", format!("is not valid TOML: {}", syntax_error(&error, &text)));
-            return layer;
-        }
+        Err(error) => return problem("--config", format!("is not valid TOML: {}", syntax_error(&error, &text))),
     };
     for (key, value) in table {
-        if find(&key).is_some() {
-            layer.0.insert(key, Value::new(Some(&origin), value.kind));
-        } else {
-            problem(&key, unknown("setting", nearest(&key, SETTINGS.iter().map(|setting| setting.key))));
+        match find(&key) {
+            Some(setting) => {
+                merged.insert(setting.key, Given { text: text_of(&value), source: source.clone() });
+            }
+            None => problem(&key, unknown("setting", nearest(&key, SETTINGS.iter().map(|setting| setting.key)))),
         }
     }
-    layer
 }
 
-/// Where and why TOML did not parse. Never the line itself, which the error's own `Display` would print: it may be
-/// the one with the password.
-fn syntax_error(error: &ConfigError, text: &str) -> String {
-    let ConfigError::FileParse { cause, .. } = error else {
-        return "a value that no setting can have".to_owned();
-    };
-    let Some(cause) = cause.downcast_ref::<toml::de::Error>() else {
-        return "a number out of range".to_owned();
-    };
-    let before = cause.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    format!("line {}: {}", before.matches('\n').count() + 1, cause.message())
+/// Says where and why TOML did not parse. It never quotes the line, as the error's own `Display` does: the line may hold
+/// the password.
+fn syntax_error(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
-/// Empty variables count as unset: a deployment file that passes `LATCHKEY_X=` means "nothing".
-fn variables_layer(environment: &HashMap<String, String>) -> Layer {
-    let known = SETTINGS.iter().filter_map(|setting| {
+/// Adds the variables that are set. An empty one counts as unset: a deployment file that passes `LATCHKEY_X=` means
+/// "nothing".
+fn add_variables(merged: &mut Merged, environment: &HashMap<String, String>) {
+    for setting in SETTINGS {
         let variable = setting.variable();
-        let text = environment.get(&variable)?;
-        Some((variable, text.clone()))
-    });
-    let source = Environment::with_prefix(PREFIX.trim_end_matches('_'))
-        .prefix_separator("_")
-        .ignore_empty(true)
-        .source(Some(known.collect()));
-    let collected = source.collect().expect("texts are collected as they are, without parsing");
-    let with_origin = collected.into_iter().map(|(key, value)| {
-        let origin = format!("environment {PREFIX}{}", key.to_ascii_uppercase());
-        (key, Value::new(Some(&origin), value.kind))
-    });
-    Layer(with_origin.collect())
+        if let Some(text) = environment.get(&variable).filter(|text| !text.is_empty()) {
+            merged.insert(setting.key, Given { text: Ok(text.clone()), source: format!("environment {variable}") });
+        }
+    }
 }
 
-fn flags_layer(flags: &Flags) -> Layer {
-    let with_origin = flags.values.iter().map(|(key, text)| {
-        let origin = format!("flag --{}", key.replace('_', "-"));
-        ((*key).to_owned(), Value::new(Some(&origin), text.as_str()))
-    });
-    Layer(with_origin.collect())
-}
-
-fn report_unknown_variables(
-    environment: &HashMap<String, String>,
-    merged: &Map<String, Value>,
-    problems: &mut Vec<Problem>,
-) {
-    let peppers = merged.get("peppers").and_then(|value| text_of(value).ok()).unwrap_or_default();
-    let known: Vec<String> = SETTINGS.iter().map(super::Setting::variable).collect();
+fn report_unknown_variables(environment: &HashMap<String, String>, merged: &Merged, problems: &mut Vec<Problem>) {
+    let peppers = merged.get("peppers").and_then(|given| given.text.as_deref().ok()).unwrap_or_default();
+    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
     let is_known = |name: &str| {
         known.iter().any(|variable| variable == name)
             || OTHER_VARIABLES.iter().any(|(other, _)| match other.strip_suffix('*') {
                 Some(start) => name.starts_with(start),
                 None => name == *other,
             })
-            || Peppers::variables_in(&peppers).any(|variable| variable == name)
+            || Peppers::variables_in(peppers).any(|variable| variable == name)
     };
     let mut unknown_names: Vec<&String> =
         environment.keys().filter(|name| name.starts_with(PREFIX) && !is_known(name)).collect();
@@ -160,44 +115,15 @@ fn unknown(noun: &str, meant: Option<&str>) -> String {
     }
 }
 
-impl Merged {
-    /// A setting's text and origin, or why its value has no text. `None` if nobody gave it.
-    pub(super) fn text(&self, key: &str) -> Option<(Result<String, String>, String)> {
-        let value = self.0.get(key)?;
-        Some((text_of(value), value.origin().unwrap_or("default").to_owned()))
-    }
-}
-
-/// A value's text. An array of strings is the same as its items joined by commas.
+/// Returns a value's text, or why it has none. An array is the same as its items joined by commas.
 fn text_of(value: &Value) -> Result<String, String> {
-    match &value.kind {
-        ValueKind::String(text) => Ok(text.clone()),
-        ValueKind::I64(number) => Ok(number.to_string()),
-        ValueKind::I128(number) => Ok(number.to_string()),
-        ValueKind::U64(number) => Ok(number.to_string()),
-        ValueKind::U128(number) => Ok(number.to_string()),
-        ValueKind::Float(number) => Ok(number.to_string()),
-        ValueKind::Boolean(answer) => Ok(answer.to_string()),
-        ValueKind::Array(items) => {
-            items.iter().map(text_of).collect::<Result<Vec<_>, _>>().map(|items| items.join(","))
-        }
-        ValueKind::Nil | ValueKind::Table(_) => Err("must be one value, not a table".to_owned()),
-    }
-}
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.0.clone())
-    }
-}
-
-impl fmt::Debug for Layer {
-    /// Names only: a value may be a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Integer(number) => Ok(number.to_string()),
+        Value::Float(number) => Ok(number.to_string()),
+        Value::Boolean(answer) => Ok(answer.to_string()),
+        Value::Datetime(time) => Ok(time.to_string()),
+        Value::Array(items) => items.iter().map(text_of).collect::<Result<Vec<_>, _>>().map(|items| items.join(",")),
+        Value::Table(_) => Err("must be one value, not a table".to_owned()),
     }
 }

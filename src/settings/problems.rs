@@ -1,8 +1,8 @@
-//! What is wrong with the settings: all of it at once, so that one restart mends everything.
+//! Collects what is wrong with the settings, so that one restart fixes all of it.
 
 use std::fmt;
 
-/// One thing wrong. Its texts hold no secret.
+/// Describes one thing that is wrong. Its texts hold no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The setting, or the unknown key or variable as it was written.
@@ -13,17 +13,17 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Everything wrong with the settings, at least one. `Display` prints one per line.
+/// Lists everything wrong with the settings, at least one problem. `Display` prints one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// `None` if there are none.
+    /// Wraps the problems; `None` if there are none.
     pub(super) fn of(problems: Vec<Problem>) -> Option<Self> {
         if problems.is_empty() { None } else { Some(Self(problems)) }
     }
 
-    /// The problems, in the order of the table.
+    /// Lists the problems.
     pub fn all(&self) -> &[Problem] {
         &self.0
     }
@@ -53,29 +53,14 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// The candidate nearest to `word`, if it is near enough to be what was meant.
+/// Finds the candidate nearest to `word`, if it is near enough to be what was meant.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near_enough = (word.len() / 4).clamp(1, 4);
-    let distances = candidates.map(|candidate| (edit_distance(word, candidate), candidate));
+    let distances = candidates.map(|candidate| (strsim::levenshtein(word, candidate), candidate));
     distances
         .filter(|(distance, _)| *distance <= near_enough)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, found)| found)
-}
-
-/// Levenshtein's distance in bytes, one row at a time.
-fn edit_distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.bytes().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]
@@ -88,7 +73,5 @@ mod tests {
         assert_eq!(nearest("leese_ms", words.into_iter()), Some("lease_ms"));
         assert_eq!(nearest("log_fromat", words.into_iter()), Some("log_format"));
         assert_eq!(nearest("banana", words.into_iter()), None);
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
     }
 }

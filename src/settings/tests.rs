@@ -3,6 +3,8 @@ use std::path::Path;
 
 use clap::{Args, FromArgMatches};
 
+use super::setting::{Fallback, Setting};
+use super::table::SETTINGS;
 use super::*;
 
 const SECRET_A: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -242,6 +244,19 @@ fn the_flags_are_the_table() {
     assert_eq!(flags.values.len(), 2);
     assert!(!format!("{flags:?}").contains("hunter2"));
     assert_eq!(load(&Flags { config_file: None, ..flags }, environment(&[])).unwrap().lease_ms, 5000);
+}
+
+/// The settings as a Markdown table.
+fn markdown() -> String {
+    let mut lines = vec!["| setting | default | what it is |".to_owned(), "|---|---|---|".to_owned()];
+    lines.extend(SETTINGS.iter().map(|setting: &Setting| {
+        let default = match setting.fallback {
+            Fallback::Value(text) => format!("`{text}`"),
+            Fallback::Required | Fallback::Chosen { .. } => setting.default_shown().to_owned(),
+        };
+        format!("| `{}` | {default} | {} |", setting.key, setting.doc_with_range())
+    }));
+    lines.join("\n")
 }
 
 #[test]

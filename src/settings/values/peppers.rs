@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::table::{Parse, Setting};
+use crate::settings::setting::{Parse, Setting};
 
-/// All configured peppers, at least one. The first mints; every one verifies.
+/// Holds all configured peppers, at least one. The first mints; every one verifies.
 #[derive(Debug, Clone)]
-pub struct Peppers(Vec<Pepper>);
+pub struct Peppers(Vec<ConfiguredPepper>);
 
-/// One pepper. `Debug` prints where it came from and never the secret.
+/// Holds one pepper. `Debug` prints where it came from, never the secret.
 #[derive(Clone)]
-pub struct Pepper {
+pub struct ConfiguredPepper {
     /// 1–32 characters of `[a-z0-9_-]`; stored beside every digest made with it.
     pub id: String,
     /// Where the secret was read.
@@ -26,7 +26,7 @@ pub struct Pepper {
     pub secret: Zeroizing<[u8; 32]>,
 }
 
-/// Where a pepper's secret is kept.
+/// Says where a pepper's secret is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PepperSource {
     /// A file holding 64 hex digits.
@@ -35,31 +35,31 @@ pub enum PepperSource {
     Variable(String),
 }
 
-/// Longest secret file read, in bytes: the digits and generous white space. Whatever is longer is no pepper.
+/// Longest secret file read, in bytes: the digits and generous white space. A longer file is no pepper.
 const FILE_BYTES_MAX: u64 = 1024;
 
 const SHAPE: &str = "must be exactly 64 hex digits (32 bytes; generate one with `openssl rand -hex 32`)";
 
 impl Peppers {
-    /// The pepper that newly minted tokens are hashed with.
-    pub fn minting(&self) -> &Pepper {
+    /// Returns the pepper that newly minted tokens are hashed with.
+    pub fn minting(&self) -> &ConfiguredPepper {
         self.0.first().expect("a parsed list of peppers is never empty")
     }
 
-    /// All peppers, the minting one first.
-    pub fn all(&self) -> &[Pepper] {
+    /// Lists all peppers, the minting one first.
+    pub fn all(&self) -> &[ConfiguredPepper] {
         &self.0
     }
 
-    /// The names of the variables that a `peppers` text refers to, so that they are not taken for misspelt settings.
-    pub(super) fn variables_in(text: &str) -> impl Iterator<Item = &str> {
+    /// Lists the variables that a `peppers` text refers to, so that they are not taken for misspelt settings.
+    pub(in super::super) fn variables_in(text: &str) -> impl Iterator<Item = &str> {
         text.split(',').filter_map(|item| item.trim().split_once('=')?.1.trim().strip_prefix("env:"))
     }
 }
 
 impl Parse for Peppers {
     fn parse(text: &str, _: &Setting, environment: &HashMap<String, String>) -> Result<Self, Vec<String>> {
-        let mut peppers: Vec<Pepper> = Vec::new();
+        let mut peppers: Vec<ConfiguredPepper> = Vec::new();
         let mut problems = Vec::new();
         for (index, item) in text.split(',').enumerate() {
             match parse_item(item.trim(), environment) {
@@ -79,18 +79,18 @@ impl Parse for Peppers {
     }
 
     fn shown(&self) -> String {
-        let show = |pepper: &Pepper| format!("{} from {}", pepper.id, pepper.source);
+        let show = |pepper: &ConfiguredPepper| format!("{} from {}", pepper.id, pepper.source);
         self.0.iter().map(show).collect::<Vec<_>>().join(", ")
     }
 }
 
-fn clash(one: &Pepper, other: &Pepper) -> bool {
+fn clash(one: &ConfiguredPepper, other: &ConfiguredPepper) -> bool {
     one.id == other.id || one.secret == other.secret
 }
 
 /// Reads one `id=file:/path` or `id=env:VARIABLE`. The item is echoed only as far as it is known to be no secret:
-/// somebody may have written the secret itself where its place belongs.
-fn parse_item(item: &str, environment: &HashMap<String, String>) -> Result<Pepper, String> {
+/// the secret itself may stand where its place belongs.
+fn parse_item(item: &str, environment: &HashMap<String, String>) -> Result<ConfiguredPepper, String> {
     let (id, place) =
         item.split_once('=').ok_or("is not of the form id=file:/path or id=env:VARIABLE (value not shown)")?;
     let (id, place) = (id.trim(), place.trim());
@@ -115,7 +115,7 @@ fn parse_item(item: &str, environment: &HashMap<String, String>) -> Result<Peppe
     if secret.iter().all(|byte| *byte == secret[0]) {
         return Err(format!("({id}): the content of {source} is one byte repeated: a placeholder, not a secret"));
     }
-    Ok(Pepper { id: id.to_owned(), source, secret })
+    Ok(ConfiguredPepper { id: id.to_owned(), source, secret })
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
@@ -144,10 +144,10 @@ fn decode(text: &str) -> Option<Zeroizing<[u8; 32]>> {
     Some(secret)
 }
 
-impl fmt::Debug for Pepper {
+impl fmt::Debug for ConfiguredPepper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, source, secret: _ } = self;
-        f.debug_struct("Pepper").field("id", id).field("source", source).finish_non_exhaustive()
+        f.debug_struct("ConfiguredPepper").field("id", id).field("source", source).finish_non_exhaustive()
     }
 }
 

@@ -1,21 +1,21 @@
-//! The database's address, which holds a password and so is never printed as given.
+//! The database's URL, which holds a password and so is never printed as given.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::table::{Parse, Setting};
+use crate::settings::setting::{Parse, Setting};
 
-/// A `postgres://` address. `Debug` and `Display` print it with every secret replaced by `****`.
+/// Holds a `postgres://` URL. `Debug` and `Display` print it with every secret replaced by `****`.
 #[derive(Clone)]
 pub struct DatabaseUrl(Zeroizing<String>);
 
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const MASK: &str = "****";
 
-/// Query parameters whose values are safe to print. Anything else is masked, so that a secret under a name nobody
-/// thought of (`password`, `sslpassword`, a percent-encoded spelling of either) is masked too.
+/// Query parameters whose values are safe to print. All others are masked, so that a secret under an unforeseen name
+/// (`sslpassword`, a percent-encoded `password`) is masked too.
 const SHOWN_PARAMETERS: [&str; 14] = [
     "application_name",
     "channel_binding",
@@ -34,15 +34,15 @@ const SHOWN_PARAMETERS: [&str; 14] = [
 ];
 
 impl DatabaseUrl {
-    /// The address as given, password and all: for the driver alone.
+    /// Returns the URL as given, with its password: for the driver alone.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The address with every secret masked.
+    /// Returns the URL with every secret masked.
     ///
-    /// Passwords are often not percent-encoded as they should be, so this cuts at the *last* `@` and, where it cannot
-    /// tell password from address, masks the whole.
+    /// Passwords are often not percent-encoded as they should be, so this splits at the *last* `@` and masks the whole
+    /// where it cannot distinguish the password from the host.
     pub fn redacted(&self) -> String {
         let text = self.0.trim();
         let Some((scheme, rest)) = SCHEMES.iter().find_map(|scheme| Some((*scheme, text.strip_prefix(scheme)?))) else {
@@ -66,7 +66,7 @@ impl DatabaseUrl {
     }
 }
 
-/// `user:password@host:port/name` with the password masked; `None` when no telling which part is the password.
+/// Masks the password in `user:password@host:port/name`; `None` if it is unclear which part is the password.
 fn redact_base(base: &str) -> Option<String> {
     let (user_info, address) = match base.rsplit_once('@') {
         Some((user_info, address)) => (Some(user_info), address),
@@ -83,7 +83,7 @@ fn redact_base(base: &str) -> Option<String> {
     })
 }
 
-/// Whether what follows a host's colon is a port, and so cannot be a password whose `@` was forgotten.
+/// Checks that what follows a host's colon is a port, and so cannot be a password whose `@` was forgotten.
 fn host_is_plain(host: &str) -> bool {
     let after_literal =
         if host.starts_with('[') { host.split_once(']').map_or(host, |(_, after)| after) } else { host };
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_address_that_runs_into_its_password_is_refused_without_a_word_of_it() {
-        let setting = super::super::find("database_url").unwrap();
+        let setting = crate::settings::table::find("database_url").unwrap();
         let parse = |text: &str| DatabaseUrl::parse(text, setting, &HashMap::new());
         for text in ["postgres://u:a?hunter2=1@db/x", "postgres://u:a#hunter2@db/x", "postgres://u:hunter2"] {
             let problems = parse(text).unwrap_err().join(" ");
