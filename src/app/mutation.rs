@@ -8,14 +8,15 @@ use tokio::time::Instant;
 
 use super::{
     App,
+    caller::requester::Requester,
     error::{Error, StoreError},
-    fairness::{shares::Admitted, turns::Payer},
+    fairness::shares::Admitted,
     ports::{Append, Lane, Locks, Tx},
-    propagation::barrier::Wait,
     types::Propagation,
 };
 use crate::domain::{
     Error as RuleError,
+    id::AccountId,
     log::{event::EventKind, revision::Revision},
 };
 
@@ -34,20 +35,25 @@ pub(super) trait Mutation: Send + Sync + 'static {
     /// Its name in spans and metrics.
     const NAME: &'static str;
 
-    /// Whose share it is taken from.
-    fn payer(&self) -> Payer;
+    /// Returns who asks for it: what is paid, locked and waited for follows from it.
+    fn requester(&self) -> &Requester;
 
-    /// Whose connections it runs on. [`Lane::Narrowing`] is for what can only take authority away, as is known before
-    /// it runs: it passes whatever waits to give some.
+    /// Returns the account that it changes, which is locked for it alone.
+    fn account(&self) -> Option<&AccountId>;
+
+    /// Returns whose connections it runs on. [`Lane::Narrowing`] is for what can only take authority away, as is known
+    /// before it runs: it passes whatever waits to give some.
     fn lane(&self) -> Lane {
-        Lane::Mutations
+        match self.requester() {
+            Requester::Upkeep => Lane::Upkeep,
+            Requester::Session(_) | Requester::Bearer { .. } | Requester::Local => Lane::Mutations,
+        }
     }
 
-    /// What it locks before it judges.
-    fn locks(&self) -> Locks;
-
-    /// How long its answer may wait for the other replicas.
-    fn wait(&self) -> Wait;
+    /// Returns what it locks before it judges.
+    fn locks(&self) -> Locks {
+        self.requester().locks_on(self.account())
+    }
 
     /// Judges and changes, under the locks (M9). Must not keep anything from an earlier run.
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error>;
@@ -110,13 +116,13 @@ impl App {
         mutation: M,
         validate_only: bool,
     ) -> Result<Committed<M::Output>, Error> {
-        let (app, wait) = (self.clone(), mutation.wait());
+        let (app, wait) = (self.clone(), mutation.requester().wait());
         // What changes nothing takes nothing away either.
         let lane = match mutation.lane() {
             Lane::Narrowing if validate_only => Lane::Mutations,
             lane => lane,
         };
-        let admitted = self.admit(lane, &mutation.payer(), &mutation.locks()).await?;
+        let admitted = self.admit(lane, &mutation.requester().payer(), &mutation.locks()).await?;
         let span = tracing::debug_span!("mutation", name = M::NAME);
         let work = async move { app.carry_out(&mutation, lane, validate_only, admitted).await };
         let task = tracing::Instrument::instrument(work, span);
@@ -145,7 +151,7 @@ impl App {
         if done.remembered && self.verifier().applied().is_some() {
             // So that the next verification here sees the change; without a follower there is none. It is woken by
             // the commit's notification too, but that is only a hint.
-            let wait = mutation.wait();
+            let wait = mutation.requester().wait();
             let most = if wait.skip { Duration::ZERO } else { LOCAL_APPLY_WAIT_MAX };
             self.verifier().await_number(done.revision.number, wait.at_most(most)).await;
         }

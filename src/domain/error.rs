@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::id::TeamId;
-
 /// A field of the request that is wrong, by its path in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldViolation {
@@ -35,12 +33,12 @@ pub enum Error {
     #[error("invalid request: {}", Violations(.0))]
     Invalid(Vec<FieldViolation>),
     /// The caller may see it but lacks a permission (on a team).
-    #[error("{}", Missing(.permission, .team.as_ref()))]
+    #[error("{}", Missing(.permission, .team.as_deref()))]
     PermissionMissing {
         /// The missing permission's name.
         permission: String,
-        /// The team it is missing on; `None` if it is missing account-wide.
-        team: Option<TeamId>,
+        /// The id of the team it is missing on; `None` if it is missing account-wide.
+        team: Option<String>,
     },
     /// The rules forbid this to the caller, whatever it holds.
     #[error("{message} ({rule})")]
@@ -116,7 +114,7 @@ impl fmt::Display for Violations<'_> {
     }
 }
 
-struct Missing<'a>(&'a str, Option<&'a TeamId>);
+struct Missing<'a>(&'a str, Option<&'a str>);
 
 impl fmt::Display for Missing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

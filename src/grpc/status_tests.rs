@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{ObjectKind, id::TeamId, log::revision::Revision};
+use crate::domain::{ObjectKind, log::revision::Revision};
 
 fn boxed() -> Box<dyn StdError + Send + Sync> {
     "driver text: password=hunter2".into()
@@ -11,7 +11,7 @@ fn rule(error: domain::Error) -> Error {
 
 /// Every error of the application, with the row of the rules' error table that it belongs to.
 fn table() -> Vec<(Error, Code, &'static str)> {
-    let team = Some(TeamId::from_stored("t"));
+    let team = Some("t".to_owned());
     vec![
         (rule(domain::Error::field("name", "is bad")), Code::InvalidArgument, "INVALID_FIELD"),
         (Error::BadCredentials(Outcome::Expired), Code::Unauthenticated, "BAD_CREDENTIALS"),
@@ -109,7 +109,7 @@ fn internal_texts_stay_inside() {
 
 #[test]
 fn the_missing_permission_and_team_are_named() {
-    let team = Some(TeamId::from_stored("t"));
+    let team = Some("t".to_owned());
     let status = Status::from(domain::Error::PermissionMissing { permission: "a.b".into(), team });
     assert_eq!(metadata(&status)["permission"], "a.b");
     assert_eq!(metadata(&status)["team_id"], "t");

@@ -6,12 +6,13 @@ use super::{check_grants, log};
 use crate::{
     app::{
         App,
-        caller::session::{Actor, Maker, Session},
+        caller::{
+            requester::{Actor, Requester},
+            session::Session,
+        },
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan, stamped},
         ports::{Locks, Tx},
-        propagation::barrier::Wait,
         types::{ApiKeyDraft, Expiry, Minted},
     },
     domain::{
@@ -29,7 +30,7 @@ use crate::{
 
 pub(crate) struct CreateApiKey {
     app: App,
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     draft: ApiKeyDraft,
     validate_only: bool,
@@ -48,7 +49,7 @@ impl App {
         validate_only: bool,
     ) -> Result<Minted, Error> {
         session.check_reach(account)?;
-        self.mint(Maker::Session(session.clone()), account, draft, validate_only).await
+        self.mint(Requester::Session(session.clone()), account, draft, validate_only).await
     }
 
     /// Mints a key for an operator with the database's own credentials: `latchkey bootstrap`, the only
@@ -57,17 +58,17 @@ impl App {
     /// # Errors
     /// Against the state only.
     pub async fn bootstrap(&self, draft: ApiKeyDraft) -> Result<Minted, Error> {
-        self.mint(Maker::Local, &AccountId::system(), draft, false).await
+        self.mint(Requester::Local, &AccountId::system(), draft, false).await
     }
 
     async fn mint(
         &self,
-        maker: Maker,
+        requester: Requester,
         account: &AccountId,
         draft: ApiKeyDraft,
         validate_only: bool,
     ) -> Result<Minted, Error> {
-        let create = CreateApiKey { app: self.clone(), maker, account: account.clone(), draft, validate_only };
+        let create = CreateApiKey { app: self.clone(), requester, account: account.clone(), draft, validate_only };
         let done = self.run(create, validate_only).await?;
         let (mut key, token) = done.output;
         key.revision = stamped(&done.revisions, key.revision);
@@ -80,12 +81,16 @@ impl Mutation for CreateApiKey {
     type Output = (ApiKey, Option<PlainToken>);
     const NAME: &'static str = "create_api_key";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
+    }
+
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     fn locks(&self) -> Locks {
-        let mut locks = self.maker.locks_on(&self.account);
+        let mut locks = self.requester.locks_on(self.account());
         locks.ahead.account = Some(self.account.clone());
         if let Some(scope) = &self.draft.grants.team_scope {
             locks.ahead.teams = scope.team_ids().clone();
@@ -93,12 +98,8 @@ impl Mutation for CreateApiKey {
         locks
     }
 
-    fn wait(&self) -> Wait {
-        self.maker.wait()
-    }
-
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         actor.reach(&self.account)?;
         let content = ApiKeyContent {
             name: self.draft.name.clone(),

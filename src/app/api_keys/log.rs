@@ -2,7 +2,7 @@
 
 use crate::{
     app::{
-        caller::session::Actor,
+        caller::requester::Actor,
         ports::{Append, Stamp},
     },
     domain::{

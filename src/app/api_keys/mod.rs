@@ -10,7 +10,7 @@ mod update;
 
 pub(super) use revoke::RecordPresented;
 
-use super::{App, caller::session::Actor, error::Error, ports::Reader};
+use super::{App, caller::requester::Actor, error::Error, ports::Reader};
 use crate::domain::{
     Error as RuleError, ObjectKind,
     api_key::ApiKey,

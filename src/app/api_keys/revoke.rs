@@ -6,12 +6,11 @@ use super::log;
 use crate::{
     app::{
         App,
-        caller::session::Actor,
+        caller::requester::Requester,
         error::Error,
-        fairness::turns::{CallerId, Payer},
         mutation::{Mutation, Plan},
-        ports::{Append, Lane, Locks, Stamp, Tx},
-        propagation::barrier::Wait,
+        ports::{Append, Lane, Stamp, Tx},
+        propagation::wait::Wait,
         types::Propagation,
     },
     domain::{
@@ -27,10 +26,10 @@ use crate::{
 };
 
 struct RevokeToken {
+    requester: Requester,
     account: AccountId,
     key: KeyId,
     digest: HashedToken,
-    wait: Wait,
 }
 
 /// Notes that a token was presented after its end: at most one event a token and hour (K8), and of an account's tokens
@@ -55,8 +54,10 @@ impl App {
         if !verification.stale() && self.has_ended(verification.outcome(), facts) {
             return self.propagate_head(wait).await;
         }
-        let revoke =
-            RevokeToken { account: facts.account_id.clone(), key: facts.key_id, digest: *entry.digest(), wait };
+        let (account, key) = (facts.account_id.clone(), facts.key_id);
+        let principal = Principal { key_id: key, account_id: account.clone(), user_id: None };
+        let requester = Requester::Bearer { principal, wait };
+        let revoke = RevokeToken { requester, account, key, digest: *entry.digest() };
         Ok(self.run(revoke, false).await?.propagation)
     }
 
@@ -74,15 +75,8 @@ impl App {
     }
 }
 
-fn locks_on(account: &AccountId) -> Locks {
-    Locks { exclusive: [account.clone()].into(), ..Locks::default() }
-}
-
-async fn load(tx: &mut dyn Tx, account: &AccountId, key: KeyId) -> Result<(ApiKey, Actor), Error> {
-    let found = tx.api_key(account, key).await?.ok_or(RuleError::NotFound(ObjectKind::ApiKey))?;
-    let principal = Principal { key_id: key, account_id: account.clone(), user_id: None };
-    let (catalogue, now) = (tx.catalogue().await?, tx.now().await?);
-    Ok((found, Actor { caller: None, principal: Some(principal), impersonates_by_operate: false, catalogue, now }))
+async fn load(tx: &mut dyn Tx, account: &AccountId, key: KeyId) -> Result<ApiKey, Error> {
+    Ok(tx.api_key(account, key).await?.ok_or(RuleError::NotFound(ObjectKind::ApiKey))?)
 }
 
 #[async_trait]
@@ -90,25 +84,22 @@ impl Mutation for RevokeToken {
     type Output = ();
     const NAME: &'static str = "revoke_token";
 
-    fn payer(&self) -> Payer {
-        Payer { account: self.account.clone(), caller: CallerId::Key(self.key) }
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     fn lane(&self) -> Lane {
         Lane::Narrowing
     }
 
-    fn locks(&self) -> Locks {
-        locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.wait
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
         let facts = tx.token(&self.digest).await?.ok_or(Error::BadCredentials(Outcome::Unknown))?;
-        let (before, actor) = load(tx, &self.account, self.key).await?;
+        let before = load(tx, &self.account, self.key).await?;
+        let actor = self.requester.actor(tx).await?;
         if matches!(facts.outcome(actor.now, None), Outcome::Deleted | Outcome::Rotated) {
             return Ok(Plan::unchanged(()));
         }
@@ -134,26 +125,18 @@ impl Mutation for RecordPresented {
     type Output = ();
     const NAME: &'static str = "record_presented";
 
-    fn payer(&self) -> Payer {
-        Payer::local()
+    fn requester(&self) -> &Requester {
+        &Requester::Upkeep
     }
 
-    fn lane(&self) -> Lane {
-        Lane::Upkeep
-    }
-
-    fn locks(&self) -> Locks {
-        locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        Wait::NONE
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
-        let (key, mut actor) = load(tx, &self.account, self.key).await?;
-        // Whoever presented it did not get in: Latchkey itself made the note.
-        actor.principal = None;
+        let key = load(tx, &self.account, self.key).await?;
+        // The bearer was refused: Latchkey itself makes the note.
+        let actor = self.requester().actor(tx).await?;
         if !tx.note_presented(&self.digest, actor.now).await? {
             return Ok(Plan::unchanged(()));
         }

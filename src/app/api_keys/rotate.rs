@@ -6,12 +6,10 @@ use super::{load, log};
 use crate::{
     app::{
         App,
-        caller::session::{Maker, Session},
+        caller::{requester::Requester, session::Session},
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
-        ports::{Locks, Tx},
-        propagation::barrier::Wait,
+        ports::Tx,
         types::{Guard, Minted},
     },
     domain::{
@@ -27,7 +25,7 @@ use crate::{
 
 struct RotateApiKey {
     app: App,
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     key: KeyId,
     grace: Span,
@@ -49,8 +47,8 @@ impl App {
     ) -> Result<Minted, Error> {
         session.check_reach(account)?;
         let validate_only = guard.validate_only;
-        let maker = Maker::Session(session.clone());
-        let rotate = RotateApiKey { app: self.clone(), maker, account: account.clone(), key, grace, guard };
+        let requester = Requester::Session(session.clone());
+        let rotate = RotateApiKey { app: self.clone(), requester, account: account.clone(), key, grace, guard };
         let done = self.run(rotate, validate_only).await?;
         let (mut key, token) = done.output;
         key.revision = stamped(&done.revisions, key.revision);
@@ -63,20 +61,16 @@ impl Mutation for RotateApiKey {
     type Output = (ApiKey, Option<PlainToken>);
     const NAME: &'static str = "rotate_api_key";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         // Not `load_visible`: a key may rotate itself without viewing itself (M6).
         let before = load(tx, &actor, &self.account, self.key).await?;
         let subject = before.content.subject();

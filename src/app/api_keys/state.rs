@@ -6,12 +6,10 @@ use super::{load_visible, log};
 use crate::{
     app::{
         App,
-        caller::session::{Maker, Session},
+        caller::{requester::Requester, session::Session},
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
-        ports::{Lane, Locks, Tx},
-        propagation::barrier::Wait,
+        ports::{Lane, Tx},
         types::{Changed, Guard, StateChange},
     },
     domain::{
@@ -24,7 +22,7 @@ use crate::{
 
 struct ChangeState {
     app: App,
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     key: KeyId,
     change: StateChange,
@@ -45,7 +43,7 @@ impl App {
         guard: Guard,
     ) -> Result<Changed<ApiKey>, Error> {
         session.check_reach(account)?;
-        self.change_state(Maker::Session(session.clone()), account, key, change, guard).await
+        self.change_state(Requester::Session(session.clone()), account, key, change, guard).await
     }
 
     /// Deletes a key of account `system` for an operator with the database's own credentials.
@@ -54,12 +52,12 @@ impl App {
     /// The key is not there, or the store failed.
     pub async fn delete_bootstrapped(&self, key: KeyId) -> Result<(), Error> {
         let account = AccountId::system();
-        self.change_state(Maker::Local, &account, key, StateChange::Delete, Guard::default()).await.map(|_| ())
+        self.change_state(Requester::Local, &account, key, StateChange::Delete, Guard::default()).await.map(|_| ())
     }
 
     async fn change_state(
         &self,
-        maker: Maker,
+        requester: Requester,
         account: &AccountId,
         key: KeyId,
         change: StateChange,
@@ -67,7 +65,10 @@ impl App {
     ) -> Result<Changed<ApiKey>, Error> {
         let validate_only = guard.validate_only;
         let done = self
-            .run(ChangeState { app: self.clone(), maker, account: account.clone(), key, change, guard }, validate_only)
+            .run(
+                ChangeState { app: self.clone(), requester, account: account.clone(), key, change, guard },
+                validate_only,
+            )
             .await?;
         let mut key = done.output;
         key.revision = stamped(&done.revisions, key.revision);
@@ -80,8 +81,8 @@ impl Mutation for ChangeState {
     type Output = ApiKey;
     const NAME: &'static str = "change_api_key_state";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     fn lane(&self) -> Lane {
@@ -91,16 +92,12 @@ impl Mutation for ChangeState {
         }
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         let before = load_visible(tx, &actor, &self.account, self.key).await?;
         let subject = before.content.subject();
         actor.judge(|caller| match self.change {

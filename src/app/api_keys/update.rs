@@ -10,12 +10,10 @@ use super::{
 use crate::{
     app::{
         App,
-        caller::session::{Maker, Session},
+        caller::{requester::Requester, session::Session},
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
-        ports::{Lane, Locks, Tx},
-        propagation::barrier::Wait,
+        ports::{Lane, Tx},
         types::{ApiKeyEdit, Changed, Guard, TeamScopeEdit},
     },
     domain::{
@@ -31,7 +29,7 @@ use crate::{
 
 struct UpdateApiKey {
     app: App,
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     key: KeyId,
     edit: ApiKeyEdit,
@@ -53,8 +51,8 @@ impl App {
     ) -> Result<Changed<ApiKey>, Error> {
         session.check_reach(account)?;
         let validate_only = guard.validate_only;
-        let maker = Maker::Session(session.clone());
-        let update = UpdateApiKey { app: self.clone(), maker, account: account.clone(), key, edit, guard };
+        let requester = Requester::Session(session.clone());
+        let update = UpdateApiKey { app: self.clone(), requester, account: account.clone(), key, edit, guard };
         let done = self.run(update, validate_only).await?;
         let mut key = done.output;
         key.revision = stamped(&done.revisions, key.revision);
@@ -67,24 +65,20 @@ impl Mutation for UpdateApiKey {
     type Output = ApiKey;
     const NAME: &'static str = "update_api_key";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     fn lane(&self) -> Lane {
         if self.edit.only_narrows() { Lane::Narrowing } else { Lane::Mutations }
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         let before = load_visible(tx, &actor, &self.account, self.key).await?;
         let content = match edited(&before.content, &self.edit, actor.now) {
             Ok(content) => content,

@@ -8,12 +8,10 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
-        caller::session::{Maker, Session},
+        caller::{requester::Requester, session::Session},
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
-        ports::{Lane, Locks, Page, Stamp, Tx},
-        propagation::barrier::Wait,
+        ports::{Lane, Page, Stamp, Tx},
         types::{Changed, Guard, Listed, Propagation},
         upkeep::purge,
     },
@@ -30,20 +28,20 @@ use crate::{
 };
 
 struct UpsertAccount {
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     display_name: String,
     guard: Guard,
 }
 
 struct SuspendAccount {
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     state: AccountState,
 }
 
 struct DeleteAccount {
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     guard: Guard,
 }
@@ -62,8 +60,8 @@ impl App {
     ) -> Result<Changed<Account>, Error> {
         session.check_directory(account)?;
         let validate_only = guard.validate_only;
-        let maker = Maker::Session(session.clone());
-        let upsert = UpsertAccount { maker, account: account.clone(), display_name, guard };
+        let requester = Requester::Session(session.clone());
+        let upsert = UpsertAccount { requester, account: account.clone(), display_name, guard };
         let done = self.run(upsert, validate_only).await?;
         let revision = stamped(&done.revisions, done.output.revision);
         Ok(Changed { value: Account { revision, ..done.output }, propagation: done.propagation })
@@ -108,7 +106,8 @@ impl App {
     ) -> Result<Changed<Account>, Error> {
         session.check_directory(account)?;
         let state = if suspended { AccountState::Suspended } else { AccountState::Active };
-        let suspend = SuspendAccount { maker: Maker::Session(session.clone()), account: account.clone(), state };
+        let suspend =
+            SuspendAccount { requester: Requester::Session(session.clone()), account: account.clone(), state };
         let done = self.run(suspend, false).await?;
         let revision = stamped(&done.revisions, done.output.revision);
         Ok(Changed { value: Account { revision, ..done.output }, propagation: done.propagation })
@@ -126,8 +125,8 @@ impl App {
         guard: Guard,
     ) -> Result<Propagation, Error> {
         session.check_directory(account)?;
-        let maker = Maker::Session(session.clone());
-        Ok(self.run(DeleteAccount { maker, account: account.clone(), guard }, false).await?.propagation)
+        let requester = Requester::Session(session.clone());
+        Ok(self.run(DeleteAccount { requester, account: account.clone(), guard }, false).await?.propagation)
     }
 }
 
@@ -136,20 +135,16 @@ impl Mutation for UpsertAccount {
     type Output = Account;
     const NAME: &'static str = "upsert_account";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let before = tx.account(&self.account).await?;
         if before.as_ref().is_some_and(|account| account.state == AccountState::Deleted) {
@@ -196,8 +191,8 @@ impl Mutation for SuspendAccount {
     type Output = Account;
     const NAME: &'static str = "suspend_account";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     fn lane(&self) -> Lane {
@@ -207,16 +202,12 @@ impl Mutation for SuspendAccount {
         }
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let before = existing_account(tx, &self.account).await?;
         if before.state == self.state {
@@ -240,24 +231,20 @@ impl Mutation for DeleteAccount {
     type Output = ();
     const NAME: &'static str = "delete_account";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     fn lane(&self) -> Lane {
         Lane::Narrowing
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let before = match tx.account(&self.account).await? {
             Some(account) if account.state == AccountState::Deleted => return Ok(Plan::unchanged(())),

@@ -8,17 +8,16 @@ use super::event;
 use crate::{
     app::{
         App,
-        caller::session::{Maker, Session},
+        caller::{requester::Requester, session::Session},
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Stamp, Tx},
-        propagation::barrier::Wait,
         types::{CatalogueSpec, CatalogueView, Changed, Guard},
     },
     domain::{
         directory::Role,
         error::Violated,
+        id::AccountId,
         log::{
             event::{Change, EventKind, list_change},
             revision::Revision,
@@ -31,7 +30,7 @@ use crate::{
 };
 
 struct ApplyCatalogue {
-    maker: Maker,
+    requester: Requester,
     spec: CatalogueSpec,
     guard: Guard,
 }
@@ -60,7 +59,7 @@ impl App {
         guard: Guard,
     ) -> Result<Changed<CatalogueView>, Error> {
         session.check_operate()?;
-        Ok(self.apply(Maker::Session(session.clone()), spec, guard).await?.0)
+        Ok(self.apply(Requester::Session(session.clone()), spec, guard).await?.0)
     }
 
     /// The same for an operator with the database's own credentials: `latchkey catalogue apply`. Tells, too,
@@ -73,17 +72,17 @@ impl App {
         spec: CatalogueSpec,
         validate_only: bool,
     ) -> Result<(Changed<CatalogueView>, bool), Error> {
-        self.apply(Maker::Local, spec, Guard { etag: None, validate_only }).await
+        self.apply(Requester::Local, spec, Guard { etag: None, validate_only }).await
     }
 
     async fn apply(
         &self,
-        maker: Maker,
+        requester: Requester,
         spec: CatalogueSpec,
         guard: Guard,
     ) -> Result<(Changed<CatalogueView>, bool), Error> {
         let validate_only = guard.validate_only;
-        let done = self.run(ApplyCatalogue { maker, spec, guard }, validate_only).await?;
+        let done = self.run(ApplyCatalogue { requester, spec, guard }, validate_only).await?;
         let Applied { before, permissions, default_roles, differs } = done.output;
         let catalogue = Catalogue::new(stamped(&done.revisions, before), permissions).into();
         let value = CatalogueView { catalogue, default_roles };
@@ -112,21 +111,20 @@ impl Mutation for ApplyCatalogue {
     type Output = Applied;
     const NAME: &'static str = "apply_catalogue";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
+    }
+
+    fn account(&self) -> Option<&AccountId> {
+        None
     }
 
     fn locks(&self) -> Locks {
-        let ahead = self.maker.ahead();
-        Locks { catalogue_exclusive: true, shared: self.maker.accounts(), ahead, ..Locks::default() }
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+        Locks { catalogue_exclusive: true, ..self.requester.locks_on(None) }
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         actor.require(SystemPermission::Operate, None)?;
         let current = actor.catalogue.clone();
         let names: BTreeSet<_> =

@@ -8,9 +8,9 @@ mod users;
 
 use super::{
     App,
-    caller::session::{Actor, Session},
+    caller::{requester::Actor, session::Session},
     error::Error,
-    fairness::shares::Reading,
+    fairness::reading::Reading,
     ports::{Append, Reader, Stamp},
 };
 use crate::domain::{

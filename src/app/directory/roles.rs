@@ -6,12 +6,10 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
-        caller::session::{Maker, Session},
+        caller::{requester::Requester, session::Session},
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag, stamped},
-        ports::{Lane, Locks, Page, Stamp, Tx},
-        propagation::barrier::Wait,
+        ports::{Lane, Page, Stamp, Tx},
         types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
@@ -23,14 +21,14 @@ use crate::{
 };
 
 struct UpsertRole {
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     role: Role,
     guard: Guard,
 }
 
 struct DeleteRole {
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     role: RoleId,
     guard: Guard,
@@ -50,8 +48,8 @@ impl App {
     ) -> Result<Changed<Role>, Error> {
         session.check_directory(account)?;
         let validate_only = guard.validate_only;
-        let maker = Maker::Session(session.clone());
-        let done = self.run(UpsertRole { maker, account: account.clone(), role, guard }, validate_only).await?;
+        let requester = Requester::Session(session.clone());
+        let done = self.run(UpsertRole { requester, account: account.clone(), role, guard }, validate_only).await?;
         let revision = stamped(&done.revisions, done.output.revision);
         Ok(Changed { value: Role { revision, ..done.output }, propagation: done.propagation })
     }
@@ -92,8 +90,8 @@ impl App {
         guard: Guard,
     ) -> Result<Propagation, Error> {
         session.check_directory(account)?;
-        let maker = Maker::Session(session.clone());
-        let delete = DeleteRole { maker, account: account.clone(), role: role.clone(), guard };
+        let requester = Requester::Session(session.clone());
+        let delete = DeleteRole { requester, account: account.clone(), role: role.clone(), guard };
         Ok(self.run(delete, false).await?.propagation)
     }
 }
@@ -123,20 +121,16 @@ impl Mutation for UpsertRole {
     type Output = Role;
     const NAME: &'static str = "upsert_role";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Role>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         existing_account(tx, &self.account).await?;
         let before = tx.role(&self.account, &self.role.role_id).await?;
@@ -164,24 +158,20 @@ impl Mutation for DeleteRole {
     type Output = ();
     const NAME: &'static str = "delete_role";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     fn lane(&self) -> Lane {
         Lane::Narrowing
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let account = existing_account(tx, &self.account).await?;
         let before = tx.role(&self.account, &self.role).await?.ok_or(RuleError::NotFound(ObjectKind::Role))?;

@@ -6,12 +6,10 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
-        caller::session::{Maker, Session},
+        caller::{requester::Requester, session::Session},
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag},
-        ports::{Lane, Locks, Page, Stamp, TeamRemoval, Tx},
-        propagation::barrier::Wait,
+        ports::{Lane, Page, Stamp, TeamRemoval, Tx},
         types::{Changed, Guard, Listed, Propagation},
         upkeep::purge,
     },
@@ -27,13 +25,13 @@ use crate::{
 };
 
 struct UpsertTeams {
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     teams: Vec<(Team, Option<Etag>)>,
 }
 
 struct DeleteTeam {
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     team: TeamId,
     guard: Guard,
@@ -52,7 +50,7 @@ impl App {
         validate_only: bool,
     ) -> Result<Changed<Vec<Team>>, Error> {
         session.check_directory(account)?;
-        let upsert = UpsertTeams { maker: Maker::Session(session.clone()), account: account.clone(), teams };
+        let upsert = UpsertTeams { requester: Requester::Session(session.clone()), account: account.clone(), teams };
         let done = self.run(upsert, validate_only).await?;
         let mut revisions = done.revisions.into_iter();
         let value = done.output.into_iter().map(|(mut team, changed)| {
@@ -99,8 +97,8 @@ impl App {
         guard: Guard,
     ) -> Result<Propagation, Error> {
         session.check_directory(account)?;
-        let maker = Maker::Session(session.clone());
-        let delete = DeleteTeam { maker, account: account.clone(), team: team.clone(), guard };
+        let requester = Requester::Session(session.clone());
+        let delete = DeleteTeam { requester, account: account.clone(), team: team.clone(), guard };
         Ok(self.run(delete, false).await?.propagation)
     }
 }
@@ -119,20 +117,16 @@ impl Mutation for UpsertTeams {
     type Output = Vec<(Team, bool)>;
     const NAME: &'static str = "upsert_teams";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let account = existing_account(tx, &self.account).await?;
         if let Some((team, _)) = self.teams.iter().find(|(team, _)| account.purging_team_ids.contains(&team.team_id)) {
@@ -170,24 +164,20 @@ impl Mutation for DeleteTeam {
     type Output = ();
     const NAME: &'static str = "delete_team";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     fn lane(&self) -> Lane {
         Lane::Narrowing
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let account = existing_account(tx, &self.account).await?;
         let before = tx.team(&self.account, &self.team).await?.ok_or(RuleError::NotFound(ObjectKind::Team))?;

@@ -8,12 +8,10 @@ use super::{check_write, event, existing_account};
 use crate::{
     app::{
         App,
-        caller::session::{Maker, Session},
+        caller::{requester::Requester, session::Session},
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan, check_etag},
-        ports::{Lane, Locks, Page, Stamp, Tx},
-        propagation::barrier::Wait,
+        ports::{Lane, Page, Stamp, Tx},
         types::{Changed, Guard, Listed, Propagation},
     },
     domain::{
@@ -29,14 +27,14 @@ use crate::{
 };
 
 struct UpsertUsers {
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     users: Vec<(User, Option<Etag>)>,
     field: &'static str,
 }
 
 struct DeleteUser {
-    maker: Maker,
+    requester: Requester,
     account: AccountId,
     user: UserId,
     guard: Guard,
@@ -57,7 +55,8 @@ impl App {
         field: &'static str,
     ) -> Result<Changed<Vec<User>>, Error> {
         session.check_directory(account)?;
-        let upsert = UpsertUsers { maker: Maker::Session(session.clone()), account: account.clone(), users, field };
+        let upsert =
+            UpsertUsers { requester: Requester::Session(session.clone()), account: account.clone(), users, field };
         let done = self.run(upsert, validate_only).await?;
         let mut revisions = done.revisions.into_iter();
         let value = done.output.into_iter().map(|(mut user, changed)| {
@@ -103,8 +102,8 @@ impl App {
         guard: Guard,
     ) -> Result<Propagation, Error> {
         session.check_directory(account)?;
-        let maker = Maker::Session(session.clone());
-        let delete = DeleteUser { maker, account: account.clone(), user: user.clone(), guard };
+        let requester = Requester::Session(session.clone());
+        let delete = DeleteUser { requester, account: account.clone(), user: user.clone(), guard };
         Ok(self.run(delete, false).await?.propagation)
     }
 }
@@ -132,8 +131,8 @@ impl Mutation for UpsertUsers {
     type Output = Vec<(User, bool)>;
     const NAME: &'static str = "upsert_users";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     fn lane(&self) -> Lane {
@@ -141,16 +140,12 @@ impl Mutation for UpsertUsers {
         if self.users.iter().all(deactivates) { Lane::Narrowing } else { Lane::Mutations }
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         existing_account(tx, &self.account).await?;
         self.check_references(tx).await?;
@@ -220,24 +215,20 @@ impl Mutation for DeleteUser {
     type Output = ();
     const NAME: &'static str = "delete_user";
 
-    fn payer(&self) -> Payer {
-        self.maker.payer()
+    fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     fn lane(&self) -> Lane {
         Lane::Narrowing
     }
 
-    fn locks(&self) -> Locks {
-        self.maker.locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        self.maker.wait()
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
-        let actor = self.maker.actor(tx).await?;
+        let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         existing_account(tx, &self.account).await?;
         let before = tx.user(&self.account, &self.user).await?.ok_or(RuleError::NotFound(ObjectKind::User))?;

@@ -6,14 +6,15 @@ use async_trait::async_trait;
 use crate::{
     app::{
         App,
-        caller::session::Maker,
+        caller::requester::Requester,
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan},
-        ports::{Append, Erased, Lane, Locks, PersonalDataOf, Tx},
-        propagation::barrier::Wait,
+        ports::{Append, Erased, PersonalDataOf, Tx},
     },
-    domain::log::event::{Change, EventDraft, EventKind, Target},
+    domain::{
+        id::AccountId,
+        log::event::{Change, EventDraft, EventKind, Target},
+    },
 };
 
 /// Events, and rows, of one transaction at most.
@@ -45,21 +46,12 @@ impl Mutation for Erase {
     type Output = Erased;
     const NAME: &'static str = "erase_personal_data";
 
-    fn payer(&self) -> Payer {
-        Maker::Local.payer()
+    fn requester(&self) -> &Requester {
+        &Requester::Upkeep
     }
 
-    fn lane(&self) -> Lane {
-        Lane::Upkeep
-    }
-
-    fn locks(&self) -> Locks {
-        Locks { exclusive: [self.0.account_id.clone()].into(), ..Locks::default() }
-    }
-
-    fn wait(&self) -> Wait {
-        // It takes no authority from anybody.
-        Wait::NONE
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.0.account_id)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {

@@ -8,17 +8,18 @@ use async_trait::async_trait;
 use crate::{
     app::{
         App,
-        caller::session::Maker,
+        caller::requester::Requester,
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan},
-        ports::{Append, Lane, Locks, Tx},
-        propagation::barrier::Wait,
+        ports::{Append, Tx},
         types::AcceptedHistory,
     },
-    domain::log::{
-        event::{Change, EventDraft, EventKind, Target},
-        revision::Revision,
+    domain::{
+        id::AccountId,
+        log::{
+            event::{Change, EventDraft, EventKind, Target},
+            revision::Revision,
+        },
     },
 };
 
@@ -42,22 +43,14 @@ impl Mutation for AcceptHistory {
     type Output = Revision;
     const NAME: &'static str = "accept_history";
 
-    fn payer(&self) -> Payer {
-        Maker::Local.payer()
-    }
-
-    fn lane(&self) -> Lane {
-        Lane::Upkeep
+    /// No replica follows the new history before it joins it: there is none to wait for.
+    fn requester(&self) -> &Requester {
+        &Requester::Upkeep
     }
 
     /// Nothing that an authority depends on changes; the head itself is locked by starting the epoch.
-    fn locks(&self) -> Locks {
-        Locks::default()
-    }
-
-    fn wait(&self) -> Wait {
-        // No replica follows the new history before it joins it: there is none to wait for.
-        Wait::NONE
+    fn account(&self) -> Option<&AccountId> {
+        None
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {

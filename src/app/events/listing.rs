@@ -4,7 +4,7 @@ use super::place::Place;
 use crate::{
     app::{
         App,
-        caller::session::{Actor, Session},
+        caller::{requester::Actor, session::Session},
         error::Error,
         ports::{EventFilter, Page, Reader, StoredEvent},
         types::{ChainReport, Listed},

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     app::{
         App, Error,
-        caller::session::{Session, key_caller},
+        caller::{requester::key_caller, session::Session},
         ports::{EventFilter, Found, Page, StoredEvent},
     },
     domain::{authority::named::Named, id::AccountId, log::revision::Revision},

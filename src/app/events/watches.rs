@@ -10,7 +10,7 @@ use std::{
 use crate::{
     app::{
         error::{Bound, Error},
-        fairness::turns::{CallerId, Payer},
+        fairness::fair_queue::{CallerId, Payer},
     },
     domain::id::AccountId,
 };

@@ -1,4 +1,5 @@
 //! Whose call may ask the database next.
 
+pub(super) mod fair_queue;
+pub(super) mod reading;
 pub(super) mod shares;
-pub(super) mod turns;

@@ -8,12 +8,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::turns::{Bounds, Payer, Share, Turn, Turns};
+use super::fair_queue::{Bounds, Payer, Share, Turn, Turns};
 use crate::{
     app::{
-        App,
         error::{Bound, Error},
-        ports::{Lane, Locks, Reader},
+        ports::{Lane, Locks},
     },
     domain::id::AccountId,
 };
@@ -59,7 +58,7 @@ pub(crate) struct Shares {
     callers: Turns,
     mutations: Turns,
     reads: Turns,
-    watches: Turns,
+    pub(super) watches: Turns,
     catalogue: Shielded,
     system: Shielded,
 }
@@ -81,12 +80,6 @@ pub(crate) struct Admitted {
 enum Pass {
     Shared { _guard: OwnedRwLockReadGuard<()> },
     Alone { _guard: OwnedRwLockWriteGuard<()> },
-}
-
-/// A snapshot that counts as one of its reader's reads while it is open.
-pub(crate) struct Reading {
-    reader: Box<dyn Reader>,
-    _turn: Turn,
 }
 
 // === impl Shares ===
@@ -114,7 +107,7 @@ impl Shares {
         }
     }
 
-    fn lane(&self, lane: Lane) -> Option<&Turns> {
+    pub(super) fn lane(&self, lane: Lane) -> Option<&Turns> {
         match lane {
             Lane::Narrowing => Some(&self.narrowing),
             Lane::Callers => Some(&self.callers),
@@ -126,7 +119,7 @@ impl Shares {
         }
     }
 
-    async fn admit(&self, lane: Lane, payer: &Payer, locks: &Locks) -> Result<Admitted, Error> {
+    pub(super) async fn admit(&self, lane: Lane, payer: &Payer, locks: &Locks) -> Result<Admitted, Error> {
         let turn = match self.lane(lane) {
             Some(turns) => Some(turns.enter(payer).await?),
             None => None,
@@ -153,70 +146,5 @@ impl Shielded {
         } else {
             None
         }
-    }
-}
-
-// === impl App ===
-
-impl App {
-    /// Waits until a mutation may begin. To be dropped when its transaction has ended.
-    ///
-    /// # Errors
-    /// [`Error::ShareExceeded`]; the store is known to be away.
-    pub(crate) async fn admit(&self, lane: Lane, payer: &Payer, locks: &Locks) -> Result<Admitted, Error> {
-        self.unless_away(self.shares().admit(lane, payer, locks)).await
-    }
-
-    /// Opens a snapshot for a caller's read.
-    ///
-    /// # Errors
-    /// [`Error::ShareExceeded`]; the store's.
-    pub(crate) async fn read_as(&self, lane: Lane, payer: &Payer) -> Result<Reading, Error> {
-        let turns = self.shares().lane(lane).ok_or(Error::Internal("a caller's read in a lane without turns"))?;
-        let turn = self.unless_away(turns.enter(payer)).await?;
-        Ok(Reading { reader: self.store().snapshot(lane).await?, _turn: turn })
-    }
-
-    /// Waits until an open watch may read, whatever the account's other reads are, and however many wait: watches are
-    /// bounded where they are opened.
-    pub(crate) async fn watch_turn(&self, payer: &Payer) -> Result<Turn, Error> {
-        self.unless_away(self.shares().watches.enter_anyway(payer)).await
-    }
-
-    /// Opens a snapshot for a watch whose turn it is.
-    pub(crate) async fn read_as_watch(&self, turn: Turn) -> Result<Reading, Error> {
-        Ok(Reading { reader: self.store().snapshot(Lane::Watches).await?, _turn: turn })
-    }
-
-    /// Nobody waits in a queue for a store that is known to be away.
-    async fn unless_away<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::select! {
-            biased;
-            done = work => done,
-            away = self.store().known_away() => Err(Error::Store(away)),
-        }
-    }
-}
-
-// === impl Reading ===
-
-impl Reading {
-    /// The snapshot.
-    pub fn as_mut(&mut self) -> &mut dyn Reader {
-        self.reader.as_mut()
-    }
-}
-
-impl std::ops::Deref for Reading {
-    type Target = dyn Reader;
-
-    fn deref(&self) -> &Self::Target {
-        self.reader.as_ref()
-    }
-}
-
-impl std::ops::DerefMut for Reading {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        self.reader.as_mut()
     }
 }

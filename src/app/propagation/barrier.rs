@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::wait::Wait;
 use crate::{
     app::{App, Error, caller::session::Session, error::StoreError, events::place::Place, types::Propagation},
     domain::log::revision::Revision,
     verify::replica::lease::drift_margin,
 };
 
-/// What an answer needs to reach the caller before its deadline.
-const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 /// How much longer than a lease a call without a deadline waits at least: time to see, evict and answer.
 const BEYOND_LEASE_MIN: Duration = Duration::from_secs(1);
 /// How long the one look of a call that asked not to wait may take.
@@ -22,34 +21,6 @@ const SKIPPED_LOOK_MAX: Duration = Duration::from_millis(100);
 /// The first pause between two looks at the rows; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-
-/// How long a call waits for its mutation to reach every replica.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wait {
-    /// When the caller gives up, if it said.
-    pub deadline: Option<Instant>,
-    /// The caller asked not to wait.
-    pub skip: bool,
-}
-
-// === impl Wait ===
-
-impl Wait {
-    /// Waits for no other replica: nothing is taken from anybody, or there is none to wait for.
-    pub(crate) const NONE: Self = Self { deadline: None, skip: true };
-
-    /// When the call is to be answered, if its caller said when it gives up. In the past if that is sooner
-    /// than an answer needs.
-    fn answer_by(self) -> Option<Instant> {
-        self.deadline.map(|deadline| deadline.checked_sub(ANSWER_MARGIN).unwrap_or(deadline))
-    }
-
-    /// So long from now, or when the call is to be answered if that is sooner.
-    pub(crate) fn at_most(self, span: Duration) -> Instant {
-        let end = Instant::now() + span;
-        self.answer_by().map_or(end, |answer_by| answer_by.min(end))
-    }
-}
 
 // === impl App ===
 
@@ -141,18 +112,5 @@ mod tests {
     fn a_call_without_a_deadline_outwaits_the_lease_and_the_drift_of_clocks() {
         assert_eq!(without_deadline(10 * SECOND), 11 * SECOND);
         assert_eq!(without_deadline(600 * SECOND), 612 * SECOND);
-    }
-
-    #[test]
-    fn an_answer_is_due_before_its_caller_gives_up() {
-        let now = Instant::now();
-        let wait = Wait { deadline: Some(now + SECOND), skip: false };
-        assert_eq!(wait.answer_by(), Some(now + SECOND - ANSWER_MARGIN));
-        assert_eq!(wait.at_most(2 * SECOND), now + SECOND - ANSWER_MARGIN);
-        assert!(wait.at_most(SECOND / 2) < now + SECOND - ANSWER_MARGIN);
-        assert!(Wait::default().at_most(2 * SECOND) >= now + 2 * SECOND);
-        // One that is nearer than an answer needs is not waited for at all.
-        let near = Wait { deadline: Some(now + ANSWER_MARGIN / 5), skip: false };
-        assert!(near.at_most(SECOND) < now);
     }
 }

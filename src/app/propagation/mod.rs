@@ -2,3 +2,4 @@
 
 pub(super) mod barrier;
 pub(super) mod looks;
+pub(super) mod wait;

@@ -11,11 +11,10 @@ use tokio::time::Instant;
 use crate::{
     app::{
         App,
+        caller::requester::Requester,
         error::Error,
-        fairness::turns::Payer,
         mutation::{Mutation, Plan},
-        ports::{Append, Lane, Locks, Purged, Stamp, Tx},
-        propagation::barrier::Wait,
+        ports::{Append, Lane, Purged, Stamp, Tx},
     },
     domain::{
         id::{AccountId, KeyId, TeamId},
@@ -103,10 +102,6 @@ impl App {
     }
 }
 
-fn locks_on(account: &AccountId) -> Locks {
-    Locks { exclusive: [account.clone()].into(), ..Locks::default() }
-}
-
 /// Latchkey itself does it.
 fn draft(kind: EventKind, account: &AccountId, target: (&str, &str), keys: Vec<KeyId>) -> EventDraft {
     EventDraft {
@@ -125,20 +120,12 @@ impl Mutation for Purge {
     type Output = ();
     const NAME: &'static str = "purge";
 
-    fn payer(&self) -> Payer {
-        Payer::local()
+    fn requester(&self) -> &Requester {
+        &Requester::Upkeep
     }
 
-    fn lane(&self) -> Lane {
-        Lane::Upkeep
-    }
-
-    fn locks(&self) -> Locks {
-        locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        Wait::NONE
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
@@ -176,20 +163,12 @@ impl Mutation for EraseApiKeys {
     type Output = ();
     const NAME: &'static str = "erase_api_keys";
 
-    fn payer(&self) -> Payer {
-        Payer::local()
+    fn requester(&self) -> &Requester {
+        &Requester::Upkeep
     }
 
-    fn lane(&self) -> Lane {
-        Lane::Upkeep
-    }
-
-    fn locks(&self) -> Locks {
-        locks_on(&self.account)
-    }
-
-    fn wait(&self) -> Wait {
-        Wait::NONE
+    fn account(&self) -> Option<&AccountId> {
+        Some(&self.account)
     }
 
     async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {

@@ -51,7 +51,7 @@ impl Managed {
             Self::Account => Ok(()),
             Self::Teams(managed) if managed.contains(team) => Ok(()),
             Self::Teams(_) | Self::Nothing => {
-                Err(Error::PermissionMissing { permission: MANAGE.to_owned(), team: Some(team.clone()) })
+                Err(Error::PermissionMissing { permission: MANAGE.to_owned(), team: Some(team.to_string()) })
             }
         }
     }

@@ -150,7 +150,7 @@ impl Caller {
             (!missing.is_empty()).then(|| Error::PermissionMissing {
                 // A set without a name is refused too: only its absence may let a pair pass.
                 permission: catalogue.first_name(&missing).unwrap_or_default(),
-                team: team.cloned(),
+                team: team.map(TeamId::to_string),
             })
         };
         let account = lacking(&pairs.account, None);
@@ -234,7 +234,9 @@ impl Caller {
         }
         match first_not_named(grants, &self.named, catalogue) {
             None => Ok(()),
-            Some((name, team)) => Err(Error::PermissionMissing { permission: name.to_owned(), team: team.cloned() }),
+            Some((name, team)) => {
+                Err(Error::PermissionMissing { permission: name.to_owned(), team: team.map(TeamId::to_string) })
+            }
         }
     }
 }

@@ -168,7 +168,7 @@ fn refused_by(rule: &str, result: Result<(), Error>) {
 
 #[track_caller]
 fn lacks(permission: &str, team: Option<&str>, result: Result<(), Error>) {
-    let team = team.map(TeamId::from_stored);
+    let team = team.map(str::to_owned);
     assert_eq!(result, Err(Error::PermissionMissing { permission: permission.into(), team }));
 }
 

@@ -121,6 +121,11 @@ impl Payer {
         Self { account: AccountId::system(), caller: CallerId::Local }
     }
 
+    /// A key of an account.
+    pub fn key(account: AccountId, key: KeyId) -> Self {
+        Self { account, caller: CallerId::Key(key) }
+    }
+
     /// A user that a service acts for.
     pub fn user(user: &OnBehalfOf) -> Self {
         Self { account: user.account_id.clone(), caller: CallerId::User(user.user_id.clone()) }
@@ -323,5 +328,5 @@ impl Bounds {
 }
 
 #[cfg(test)]
-#[path = "turns_tests.rs"]
+#[path = "fair_queue_tests.rs"]
 mod tests;
