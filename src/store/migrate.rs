@@ -6,13 +6,18 @@ use diesel::{
     QueryResult,
     migration::{Migration, MigrationSource},
     pg::Pg,
-    prelude::*,
-    sql_types::{Bool, Text},
+    sql_types::Text,
 };
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{connection::pool, sql::statement::statement};
+use super::{
+    connection::connect::{establish, primary_only},
+    sql::{
+        rows::{NameRow, YesRow},
+        statement::statement,
+    },
+};
 
 /// The migrations of this build, in order.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -72,18 +77,6 @@ pub enum MigrateError {
     Statement(#[from] diesel::result::Error),
 }
 
-#[derive(QueryableByName)]
-struct Yes {
-    #[diesel(sql_type = Bool)]
-    yes: bool,
-}
-
-#[derive(QueryableByName)]
-struct Name {
-    #[diesel(sql_type = Text)]
-    name: String,
-}
-
 /// Runs what was not run, telling `progress` the name of each migration before it is, then sets the
 /// application role's privileges. Needs a multi-thread runtime.
 ///
@@ -95,8 +88,8 @@ pub async fn migrate(
     mut progress: impl FnMut(&str) + Send,
 ) -> Result<Vec<String>, MigrateError> {
     check_role_name(app_role)?;
-    let url = pool::primary_only(url);
-    let connect = || pool::establish(url.clone(), CONNECT_TIMEOUT, None);
+    let url = primary_only(url);
+    let connect = || establish(url.clone(), CONNECT_TIMEOUT, None);
     // One at a time. Held by an open transaction on a second connection, which also works through
     // a pooler in transaction mode; its end, however it comes, releases the lock.
     let mut guard = connect().await.map_err(MigrateError::Connect)?;
@@ -136,14 +129,15 @@ async fn grant(connection: &mut AsyncPgConnection, role: &str) -> Result<(), Mig
             return Err(MigrateError::RoleMissing { role: role.to_owned(), sql, source });
         }
     }
-    let schema: Name = statement("SELECT quote_ident(current_schema()::text) AS name").get_result(connection).await?;
+    let schema: NameRow =
+        statement("SELECT quote_ident(current_schema()::text) AS name").get_result(connection).await?;
     let sql = GRANTS.replace("{role}", &format!("\"{role}\"")).replace("{schema}", &schema.name);
     connection.batch_execute(&format!("BEGIN; {sql} COMMIT")).await?;
     Ok(())
 }
 
 async fn role_exists(connection: &mut AsyncPgConnection, role: &str) -> QueryResult<bool> {
-    let exists: Yes = statement("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS yes")
+    let exists: YesRow = statement("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS yes")
         .bind::<Text, _>(role.to_owned())
         .get_result(connection)
         .await?;
@@ -166,9 +160,9 @@ fn check_role_name(role: &str) -> Result<(), MigrateError> {
 /// Whatever keeps the question from being asked.
 pub async fn schema_status(conn: &mut AsyncPgConnection) -> QueryResult<SchemaStatus> {
     let known = known().map_err(diesel::result::Error::QueryBuilderError)?;
-    let table: Yes =
+    let table: YesRow =
         statement("SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS yes").get_result(conn).await?;
-    let applied: Vec<Name> = if table.yes {
+    let applied: Vec<NameRow> = if table.yes {
         statement("SELECT version AS name FROM __diesel_schema_migrations ORDER BY version").load(conn).await?
     } else {
         Vec::new()

@@ -14,12 +14,10 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::{
-    objects::teams::{self, KeyIdRow},
-    sql::{
-        statement::{Statement, statement},
-        values::Time,
-    },
+use super::sql::{
+    rows::{CountRow, KeyIdRow, key_ids},
+    statement::{Statement, statement},
+    values::Time,
 };
 use crate::{
     app::ports::Purged,
@@ -98,12 +96,6 @@ const ERASE_SQL: &str = "WITH t AS (DELETE FROM api_key_teams WHERE key_id = ANY
      DELETE FROM api_keys WHERE account_id = $1 AND key_id = ANY($2) RETURNING key_id";
 
 #[derive(QueryableByName)]
-struct CountRow {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-}
-
-#[derive(QueryableByName)]
 struct IdRow {
     #[diesel(sql_type = Text)]
     id: String,
@@ -160,8 +152,8 @@ pub async fn team(
     limit: u32,
 ) -> QueryResult<Purged> {
     let mut left = i64::from(limit);
-    let key_ids = key_teams(conn, account, Some(team), now, &mut left).await?;
-    let mut purged = Purged { key_ids, ..Purged::default() };
+    let taken_from = key_teams(conn, account, Some(team), now, &mut left).await?;
+    let mut purged = Purged { key_ids: taken_from, ..Purged::default() };
     if left > 0 {
         purged.user_ids = roles_of_users(conn, account, Some(team), &mut left).await?;
     }
@@ -181,13 +173,13 @@ pub async fn account(
 ) -> QueryResult<Purged> {
     let mut left = i64::from(limit);
     // In this order: each is free of what points at it.
-    let key_ids = key_teams(conn, account, None, now, &mut left).await?;
-    let mut purged = Purged { key_ids, ..Purged::default() };
+    let taken_from = key_teams(conn, account, None, now, &mut left).await?;
+    let mut purged = Purged { key_ids: taken_from, ..Purged::default() };
     if left > 0 {
         let rows: Vec<KeyIdRow> =
             statement(KEYS_SQL).bind::<Text, _>(account.as_str()).bind::<BigInt, _>(left).load(conn).await?;
         left -= count(rows.len());
-        purged.key_ids.extend(teams::key_ids(rows));
+        purged.key_ids.extend(key_ids(rows));
         purged.key_ids.sort_unstable();
         purged.key_ids.dedup();
     }
@@ -318,10 +310,10 @@ pub async fn erase(
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    let chosen: Vec<Uuid> = teams::key_ids(chosen).into_iter().map(KeyId::as_uuid).collect();
+    let chosen: Vec<Uuid> = key_ids(chosen).into_iter().map(KeyId::as_uuid).collect();
     let erased: Vec<KeyIdRow> =
         statement(ERASE_SQL).bind::<Text, _>(account.as_str()).bind::<Array<SqlUuid>, _>(chosen).load(conn).await?;
-    Ok(teams::key_ids(erased))
+    Ok(key_ids(erased))
 }
 
 fn count(rows: usize) -> i64 {

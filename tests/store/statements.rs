@@ -55,7 +55,7 @@ async fn a_scan_and_a_filter_that_discards_rows_are_found() {
 #[test]
 fn every_method_of_the_ports_is_called() {
     let called: BTreeSet<_> = all().iter().map(|case| case.method).collect();
-    let store = include_str!("../../src/store/mod.rs");
+    let store = include_str!("../../src/store/postgres.rs");
     let primary = include_str!("../../src/verify/primary.rs");
     let blocks = [
         (include_str!("../../src/app/ports/read.rs"), "pub trait Reader", 25),

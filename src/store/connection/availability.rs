@@ -15,14 +15,13 @@ use std::{
     time::Duration,
 };
 
-use diesel::ConnectionError;
 use tokio::{
     runtime::Handle,
     sync::watch,
     time::{Instant, sleep, timeout},
 };
 
-use super::{pool, sqlstate};
+use super::{connect, sqlstate};
 use crate::app::{error::StoreError, ports::StoreResult};
 
 /// How long a statement may go without an answer before the database is suspected. Less than any time limit, so that
@@ -42,9 +41,9 @@ const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
 /// What is known of the database. Cheap to clone.
 #[derive(Clone)]
-pub struct Availability(Arc<Shared>);
+pub struct Availability(Arc<AvailabilityState>);
 
-struct Shared {
+struct AvailabilityState {
     url: String,
     /// How long an attempt of the probe may take before the database is away.
     patience: Duration,
@@ -71,7 +70,7 @@ struct KnownAway;
 impl Availability {
     /// Of the database at a URL, which is taken to be there. `statement` is the time limit of a statement.
     pub fn new(url: String, statement: Duration, runtime: Handle) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(AvailabilityState {
             url,
             patience: (statement / PROBES_PER_TIMEOUT).max(PROBE_TIMEOUT_MIN),
             runtime,
@@ -142,9 +141,9 @@ impl Availability {
         let mut failures = 0;
         while !self.0.closed.load(Ordering::Acquire) && !self.answered_since(since_micros) {
             let limit = if self.is_away() { self.0.patience.min(PROBE_TIMEOUT_MAX) } else { self.0.patience };
-            let connect = pool::establish(self.0.url.clone(), limit, None);
+            let connect = connect::establish(self.0.url.clone(), limit, None);
             match connect.await {
-                Err(error) if !connecting_is_answer(&error) => {}
+                Err(error) if !sqlstate::connecting_is_answer(&error) => {}
                 _ => self.answered(),
             }
             if !self.answered_since(since_micros) {
@@ -179,9 +178,9 @@ impl Availability {
     }
 }
 
-// === impl Shared ===
+// === impl AvailabilityState ===
 
-impl Shared {
+impl AvailabilityState {
     /// Says each change once.
     fn change(&self, away: Option<Instant>) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,14 +196,6 @@ impl Shared {
             (None, None) | (Some(_), Some(_)) => return,
         }
         self.away.send_replace(away);
-    }
-}
-
-/// True if the server refused a connection with a word of its own.
-pub fn connecting_is_answer(error: &ConnectionError) -> bool {
-    match error {
-        ConnectionError::CouldntSetupConfiguration(error) => sqlstate::is_word_of_server(error),
-        _ => false,
     }
 }
 

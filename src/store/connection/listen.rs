@@ -7,7 +7,7 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::StreamExt;
 use tokio::sync::Notify;
 
-use super::pool;
+use super::connect;
 use crate::store::log::events::CHANNEL;
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
@@ -15,10 +15,10 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
 /// Listens for ever, on a connection of its own.
 pub async fn run(url: String, timeout: Duration, notify: Arc<Notify>) {
-    let url = pool::primary_only(&url);
+    let url = connect::primary_only(&url);
     let mut back_off = BACK_OFF_MIN;
     loop {
-        match pool::establish(url.clone(), timeout, None).await {
+        match connect::establish(url.clone(), timeout, None).await {
             Ok(connection) => {
                 if listen(connection, timeout, &notify).await {
                     back_off = BACK_OFF_MIN;

@@ -5,14 +5,17 @@
 //! session for untranslated ones. What is not recognised is a [`StoreError::Bug`] — or, during COMMIT,
 //! [`StoreError::OutcomeUnknown`]: never a wrong certainty.
 
-use diesel::result::{DatabaseErrorKind as Kind, Error as DieselError};
+use diesel::{
+    ConnectionError,
+    result::{DatabaseErrorKind as Kind, Error as DieselError},
+};
 use diesel_async::pooled_connection::deadpool::PoolError;
 
 use crate::app::error::StoreError;
 
 /// What an error means, before it is known whether it came from COMMIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+enum ErrorClass {
     /// 40P01, 40001, 23505, 55P03: somebody else was faster.
     Conflict,
     /// 08xxx, 53xxx, 57xxx, 25006, a closed connection.
@@ -24,32 +27,32 @@ enum Class {
 }
 
 /// The untranslated beginnings of the messages of classes that Diesel has no kind for.
-const MESSAGES: &[(&str, Class)] = &[
+const MESSAGES: &[(&str, ErrorClass)] = &[
     // 40P01
-    ("deadlock detected", Class::Conflict),
+    ("deadlock detected", ErrorClass::Conflict),
     // 55P03
-    ("canceling statement due to lock timeout", Class::Conflict),
-    ("could not obtain lock on", Class::Conflict),
+    ("canceling statement due to lock timeout", ErrorClass::Conflict),
+    ("could not obtain lock on", ErrorClass::Conflict),
     // 54000
-    ("too many notifications in the NOTIFY queue", Class::NotifyFailed),
+    ("too many notifications in the NOTIFY queue", ErrorClass::NotifyFailed),
     // 57014
-    ("canceling statement due to", Class::Unavailable),
+    ("canceling statement due to", ErrorClass::Unavailable),
     // 57P01, 57P02, 57P05, 25P03: the backend is being ended.
-    ("terminating connection", Class::Unavailable),
-    ("terminating background worker", Class::Unavailable),
+    ("terminating connection", ErrorClass::Unavailable),
+    ("terminating background worker", ErrorClass::Unavailable),
     // 57P03
-    ("the database system is", Class::Unavailable),
+    ("the database system is", ErrorClass::Unavailable),
     // 53300
-    ("sorry, too many clients already", Class::Unavailable),
-    ("remaining connection slots are reserved", Class::Unavailable),
-    ("too many connections for", Class::Unavailable),
+    ("sorry, too many clients already", ErrorClass::Unavailable),
+    ("remaining connection slots are reserved", ErrorClass::Unavailable),
+    ("too many connections for", ErrorClass::Unavailable),
     // 53200, 53100
-    ("out of memory", Class::Unavailable),
-    ("out of shared memory", Class::Unavailable),
-    ("could not extend file", Class::Unavailable),
-    ("could not write", Class::Unavailable),
+    ("out of memory", ErrorClass::Unavailable),
+    ("out of shared memory", ErrorClass::Unavailable),
+    ("could not extend file", ErrorClass::Unavailable),
+    ("could not write", ErrorClass::Unavailable),
     // 08xxx
-    ("connection to client lost", Class::Unavailable),
+    ("connection to client lost", ErrorClass::Unavailable),
 ];
 
 /// What a server says that is going, or not there yet.
@@ -68,10 +71,10 @@ struct CommitAfterFailure;
 /// The error of a statement, by the meaning of its SQLSTATE.
 pub fn error(source: DieselError) -> StoreError {
     match classify(&source) {
-        Class::Conflict => StoreError::Conflict(source.into()),
-        Class::Unavailable => StoreError::Unavailable(source.into()),
-        Class::NotifyFailed => StoreError::NotifyFailed(source.into()),
-        Class::Bug => StoreError::Bug(source.into()),
+        ErrorClass::Conflict => StoreError::Conflict(source.into()),
+        ErrorClass::Unavailable => StoreError::Unavailable(source.into()),
+        ErrorClass::NotifyFailed => StoreError::NotifyFailed(source.into()),
+        ErrorClass::Bug => StoreError::Bug(source.into()),
     }
 }
 
@@ -79,10 +82,10 @@ pub fn error(source: DieselError) -> StoreError {
 /// changed; a connection that ended may have ended after it.
 pub fn commit_error(source: DieselError) -> StoreError {
     match classify(&source) {
-        Class::Conflict => StoreError::Conflict(source.into()),
-        Class::NotifyFailed => StoreError::NotifyFailed(source.into()),
-        Class::Bug if refused_by_constraint(&source) => StoreError::Bug(source.into()),
-        Class::Bug | Class::Unavailable => StoreError::OutcomeUnknown(source.into()),
+        ErrorClass::Conflict => StoreError::Conflict(source.into()),
+        ErrorClass::NotifyFailed => StoreError::NotifyFailed(source.into()),
+        ErrorClass::Bug if refused_by_constraint(&source) => StoreError::Bug(source.into()),
+        ErrorClass::Bug | ErrorClass::Unavailable => StoreError::OutcomeUnknown(source.into()),
     }
 }
 
@@ -94,6 +97,14 @@ pub fn is_answer(error: &StoreError) -> bool {
         StoreError::Conflict(_) | StoreError::NotifyFailed(_) | StoreError::Bug(_) => return true,
     };
     source.downcast_ref().is_some_and(is_word_of_server)
+}
+
+/// True if the server refused a connection with a word of its own.
+pub fn connecting_is_answer(error: &ConnectionError) -> bool {
+    match error {
+        ConnectionError::CouldntSetupConfiguration(error) => is_word_of_server(error),
+        _ => false,
+    }
 }
 
 /// True if a driver's error is what a server said that stays.
@@ -127,21 +138,21 @@ pub fn commit_after_failure() -> StoreError {
     StoreError::Bug(CommitAfterFailure.into())
 }
 
-fn classify(error: &DieselError) -> Class {
+fn classify(error: &DieselError) -> ErrorClass {
     let DieselError::DatabaseError(kind, information) = error else {
         return match error {
-            DieselError::BrokenTransactionManager => Class::Unavailable,
-            _ => Class::Bug,
+            DieselError::BrokenTransactionManager => ErrorClass::Unavailable,
+            _ => ErrorClass::Bug,
         };
     };
     match kind {
-        Kind::UniqueViolation | Kind::SerializationFailure => Class::Conflict,
-        Kind::UnableToSendCommand | Kind::ClosedConnection | Kind::ReadOnlyTransaction => Class::Unavailable,
-        Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation => Class::Bug,
+        Kind::UniqueViolation | Kind::SerializationFailure => ErrorClass::Conflict,
+        Kind::UnableToSendCommand | Kind::ClosedConnection | Kind::ReadOnlyTransaction => ErrorClass::Unavailable,
+        Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation => ErrorClass::Bug,
         _ => {
             let message = information.message();
             let known = MESSAGES.iter().find(|(beginning, _)| message.starts_with(beginning));
-            known.map_or(Class::Bug, |(_, class)| *class)
+            known.map_or(ErrorClass::Bug, |(_, class)| *class)
         }
     }
 }

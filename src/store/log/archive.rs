@@ -7,19 +7,21 @@
 use std::time::Duration;
 
 use diesel::{
-    QueryResult,
     prelude::*,
     sql_types::{BigInt, Bool, Bytea, Double, Nullable, SmallInt, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::events;
+use super::{
+    anchor::{self, AnchorRow},
+    events,
+};
 use crate::{
     domain::log::archive::{Anchor, ArchivedEvent},
     store::{
-        connection::pool,
+        connection::connect::{establish, primary_only},
         migrate,
-        sql::{statement::statement, values::Link},
+        sql::{rows::YesRow, statement::statement, values::Link},
     },
     verify::primary::OtherDatabase,
 };
@@ -29,7 +31,6 @@ pub const BATCH_ROWS_MAX: u32 = 500;
 /// Connecting only: a batch may take as long as it needs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-const ANCHOR_SQL: &str = "SELECT epoch, number, hash FROM log_anchor LIMIT 1";
 const POWERS_SQL: &str = "SELECT current_user::text AS role, has_table_privilege('events', 'DELETE') \
      AND has_table_privilege('event_details', 'DELETE') AND has_table_privilege('event_affected_keys', 'DELETE') \
      AND has_table_privilege('log_anchor', 'UPDATE') AS may";
@@ -86,17 +87,7 @@ pub struct Extent {
 pub struct Archiver(AsyncPgConnection);
 
 #[derive(QueryableByName)]
-struct AnchorRow {
-    #[diesel(sql_type = BigInt)]
-    epoch: i64,
-    #[diesel(sql_type = BigInt)]
-    number: i64,
-    #[diesel(sql_type = Bytea)]
-    hash: Link,
-}
-
-#[derive(QueryableByName)]
-struct PowersRow {
+struct MayArchiveRow {
     #[diesel(sql_type = Text)]
     role: String,
     #[diesel(sql_type = Bool)]
@@ -107,12 +98,6 @@ struct PowersRow {
 struct LeastRow {
     #[diesel(sql_type = Nullable<BigInt>)]
     number: Option<i64>,
-}
-
-#[derive(QueryableByName)]
-struct Yes {
-    #[diesel(sql_type = Bool)]
-    yes: bool,
 }
 
 #[derive(QueryableByName)]
@@ -129,23 +114,17 @@ struct ArchivedRow {
     hash: Link,
 }
 
-/// What the log was archived up to.
-pub async fn anchor(conn: &mut AsyncPgConnection) -> QueryResult<Anchor> {
-    let row: AnchorRow = statement(ANCHOR_SQL).get_result(conn).await?;
-    Ok(row.into_anchor())
-}
-
 /// What the log of a database was archived up to, for whoever may read it.
 ///
 /// # Errors
 /// [`ArchiveError`].
 pub async fn anchor_of(url: &str) -> Result<Anchor, ArchiveError> {
-    Ok(anchor(&mut connect(url).await?).await?)
+    Ok(anchor::read(&mut connect(url).await?).await?)
 }
 
 async fn connect(url: &str) -> Result<AsyncPgConnection, ArchiveError> {
-    let url = pool::primary_only(url);
-    let mut conn = pool::establish(url, CONNECT_TIMEOUT, None).await.map_err(ArchiveError::Connect)?;
+    let url = primary_only(url);
+    let mut conn = establish(url, CONNECT_TIMEOUT, None).await.map_err(ArchiveError::Connect)?;
     if migrate::schema_status(&mut conn).await? != migrate::SchemaStatus::Current {
         return Err(ArchiveError::Schema);
     }
@@ -161,7 +140,7 @@ impl Archiver {
     /// [`ArchiveError`].
     pub async fn open(url: &str) -> Result<Self, ArchiveError> {
         let mut conn = connect(url).await?;
-        let powers: PowersRow = statement(POWERS_SQL).get_result(&mut conn).await?;
+        let powers: MayArchiveRow = statement(POWERS_SQL).get_result(&mut conn).await?;
         if !powers.may {
             return Err(ArchiveError::NotOwner(powers.role));
         }
@@ -173,7 +152,7 @@ impl Archiver {
     /// # Errors
     /// [`ArchiveError`].
     pub async fn extent(&mut self) -> Result<Extent, ArchiveError> {
-        let anchor = anchor(&mut self.0).await?;
+        let anchor = anchor::read(&mut self.0).await?;
         // The head before the replicas: who registers after they were listed reads one that is no earlier.
         let head = events::head(&mut self.0).await??.revision.number;
         let least: LeastRow = statement(LEAST_APPLIED_SQL).get_result(&mut self.0).await?;
@@ -189,7 +168,7 @@ impl Archiver {
         let (mut older, mut newer) = (after, through + 1);
         while older + 1 < newer {
             let middle = older + (newer - older) / 2;
-            let row: Option<Yes> = statement(IS_OLDER_SQL)
+            let row: Option<YesRow> = statement(IS_OLDER_SQL)
                 .bind::<BigInt, _>(middle)
                 .bind::<Double, _>(age.as_secs_f64())
                 .get_result(&mut self.0)
@@ -253,12 +232,6 @@ impl Archiver {
         let query = statement(DELETE_SQL).bind::<BigInt, _>(from.number).bind::<BigInt, _>(to.number);
         query.execute(&mut self.0).await?;
         Ok(())
-    }
-}
-
-impl AnchorRow {
-    fn into_anchor(self) -> Anchor {
-        Anchor { epoch: self.epoch, number: self.number, hash: self.hash.0 }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     store::sql::{
         statement::{Statement, statement},
         values::{Time, revision},
-        walk::Walk,
+        walk::IndexWalk,
     },
 };
 
@@ -32,7 +32,7 @@ const COLUMNS: &str = "e.number, e.format_version, e.payload, e.hash, e.epoch, e
 
 /// The statements of a page: `$1` is the number to start after.
 #[derive(Clone, Debug)]
-pub struct ListSql {
+pub struct EventListSql {
     /// The events.
     pub page: String,
     /// The last row that the page looked at, if it came to the end of its share. Its values are the first of the
@@ -66,7 +66,7 @@ struct EventRow {
 }
 
 #[derive(QueryableByName)]
-struct ReachedRow {
+struct RevisionRow {
     #[diesel(sql_type = BigInt)]
     epoch: i64,
     #[diesel(sql_type = BigInt)]
@@ -94,7 +94,7 @@ pub async fn list(
     } else if bytes >= i64::from(PAGE_BYTES_MAX) {
         items.last().map(StoredEvent::revision)
     } else if let Some(reached) = sql.reached {
-        let row: Option<ReachedRow> = bind_rows(statement(reached), filter, page).get_result(conn).await.optional()?;
+        let row: Option<RevisionRow> = bind_rows(statement(reached), filter, page).get_result(conn).await.optional()?;
         row.map(|row| revision(row.epoch, row.number))
     } else {
         None
@@ -105,7 +105,7 @@ pub async fn list(
 /// The statements that [`list`] runs: of `$1` on what to walk by, then the kinds, then how many. The literal limits are
 /// for the planner, as in [`key_list`](crate::store::objects::key_list).
 #[must_use]
-pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> ListSql {
+pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> EventListSql {
     let mut binds = 1;
     let mut bind = || {
         binds += 1;
@@ -161,13 +161,13 @@ pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> ListSql {
          WHERE e.bytes - octet_length(e.payload) < {PAGE_BYTES_MAX} ORDER BY e.number LIMIT ${}",
         bind()
     );
-    ListSql { page, reached }
+    EventListSql { page, reached }
 }
 
 /// The condition and the order of a walk of the events after `$1` that have one value in a column.
 fn of_one(column: &str, value: String) -> String {
     let equal = [(column, value)];
-    let walk = Walk { alias: "e", equal: &equal, last: "number", after: Some("$1".to_owned()), descending: false };
+    let walk = IndexWalk { alias: "e", equal: &equal, last: "number", after: Some("$1".to_owned()), descending: false };
     format!("{} {}", walk.condition(), walk.order())
 }
 

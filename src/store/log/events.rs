@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use futures_util::future::{join, join3};
 use uuid::{Builder, Uuid};
 
-use super::{archive, personal, stamps::Stamps};
+use super::{anchor, personal, stamps::Stamps};
 use crate::{
     app::ports::Append,
     domain::{
@@ -126,7 +126,7 @@ pub async fn events_after(conn: &mut AsyncPgConnection, number: i64, limit: u32)
     // missing, the reader sees that numbers or hashes do not follow.
     let mut previous_hash = GENESIS;
     if number > 0 && rows.as_slice().first().is_some_and(|row| row.number > number) {
-        let anchor = archive::anchor(conn).await?;
+        let anchor = anchor::read(conn).await?;
         if anchor.number == number {
             previous_hash = anchor.hash;
         }
@@ -162,7 +162,7 @@ pub async fn append(
     let (checked, head) = join(checking.batch_execute(CHECK_SQL), head.get_result::<HeadRow>(&mut taking)).await;
     let head = checked.and(head)?;
 
-    let (mut batch, mut details) = (Batch::default(), personal::Details::default());
+    let (mut rows, mut details) = (EventRows::default(), personal::Details::default());
     let mut stamps = Stamps::default();
     let mut previous = head.hash.0;
     let mut revisions = Vec::with_capacity(appends.len());
@@ -172,7 +172,7 @@ pub async fn append(
             number += 1;
             let mut event = part.at(revision(head.epoch, number), event_id(head.time.0)?, head.time.0);
             details.seal(&mut event)?;
-            previous = batch.add(&event, &previous);
+            previous = rows.add(&event, &previous);
         }
         // Of the last part: whoever waits for it has waited for all of them.
         for stamp in stamped {
@@ -181,7 +181,7 @@ pub async fn append(
         revisions.push(revision(head.epoch, number));
     }
     // Pipelined: one round trip for all. The events go first, so that of two errors theirs is the one that tells.
-    let events = batch.write(conn, head.epoch, notify);
+    let events = rows.write(conn, head.epoch, notify);
     let (written, kept, stamped) = join3(events, details.write(conn), stamps.write(conn, head.epoch)).await;
     written.and(kept).and(stamped)?;
     Ok(revisions)
@@ -203,7 +203,7 @@ fn event_id(time: Timestamp) -> QueryResult<EventId> {
 
 /// The rows of events, column by column.
 #[derive(Default)]
-struct Batch {
+struct EventRows {
     numbers: Vec<i64>,
     event_ids: Vec<Uuid>,
     times: Vec<Time>,
@@ -226,7 +226,7 @@ const INSERT_SQL: &str = "WITH e AS (INSERT INTO events (number, epoch, event_id
      h AS (UPDATE log_head SET hash = $13) \
      SELECT pg_notify($14, '') WHERE $15";
 
-impl Batch {
+impl EventRows {
     fn add(&mut self, event: &Event, previous: &Hash) -> Hash {
         let payload = event.encode();
         let hash = chain(previous, &payload);

@@ -1,5 +1,6 @@
 //! Appends and reads events, and what hangs on them: the head, stamps, personal data, the archive.
 
+pub(super) mod anchor;
 pub mod archive;
 pub mod event_list;
 pub mod events;

@@ -20,17 +20,17 @@ const STAMP_KEYS_SQL: &str = "UPDATE api_keys t SET revision_epoch = $1, revisio
      FROM unnest($2, $3, $4) AS s (account_id, id, number) WHERE t.key_id = s.id AND t.account_id = s.account_id";
 
 /// Objects by account and id, each with the number of its last event: of several, the last counts.
-type Numbers<Id> = BTreeMap<(String, Id), i64>;
+type EventNumbers<Id> = BTreeMap<(String, Id), i64>;
 
 /// What a batch of events stamps.
 #[derive(Default)]
 pub struct Stamps {
-    api_keys: Numbers<Uuid>,
-    accounts: Numbers<()>,
-    teams: Numbers<String>,
-    roles: Numbers<String>,
-    all_roles: Numbers<()>,
-    users: Numbers<String>,
+    api_keys: EventNumbers<Uuid>,
+    accounts: EventNumbers<()>,
+    teams: EventNumbers<String>,
+    roles: EventNumbers<String>,
+    all_roles: EventNumbers<()>,
+    users: EventNumbers<String>,
     catalogue: Option<i64>,
 }
 
@@ -78,7 +78,7 @@ impl Stamps {
 async fn account_rows(
     mut conn: &AsyncPgConnection,
     table: &'static str,
-    rows: Numbers<()>,
+    rows: EventNumbers<()>,
     epoch: i64,
 ) -> QueryResult<()> {
     if rows.is_empty() {
@@ -101,7 +101,7 @@ async fn object_rows(
     mut conn: &AsyncPgConnection,
     table: &'static str,
     id_column: &'static str,
-    rows: Numbers<String>,
+    rows: EventNumbers<String>,
     epoch: i64,
 ) -> QueryResult<()> {
     if rows.is_empty() {
@@ -122,7 +122,7 @@ async fn object_rows(
     Ok(())
 }
 
-async fn key_rows(mut conn: &AsyncPgConnection, rows: Numbers<Uuid>, epoch: i64) -> QueryResult<()> {
+async fn key_rows(mut conn: &AsyncPgConnection, rows: EventNumbers<Uuid>, epoch: i64) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
     }

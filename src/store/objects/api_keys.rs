@@ -8,7 +8,6 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::teams::{KeyIdRow, key_ids};
 use crate::{
     app::ports::NewSecret,
     domain::{
@@ -19,6 +18,7 @@ use crate::{
         time::Timestamp,
     },
     store::sql::{
+        rows::{CountRow, KeyIdRow, key_ids},
         statement::statement,
         values::{Digest, Metadata, Time, items, revision, unreadable},
     },
@@ -139,12 +139,6 @@ pub(crate) struct KeyRow {
     purging_team_ids: Vec<String>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     account_delete_time: Option<Time>,
-}
-
-#[derive(QueryableByName)]
-struct CountRow {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
 }
 
 /// A key, deleted ones included, with its last use.

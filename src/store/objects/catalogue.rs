@@ -22,6 +22,7 @@ use crate::{
         },
     },
     store::sql::{
+        rows::NameRow,
         schema::{default_roles, permissions},
         statement::statement,
         values::{items, revision, unreadable},
@@ -95,12 +96,6 @@ struct PermissionRow {
 struct HeldRow {
     #[diesel(sql_type = Bool)]
     held: bool,
-}
-
-#[derive(QueryableByName)]
-struct NameRow {
-    #[diesel(sql_type = Text)]
-    name: String,
 }
 
 // === impl CatalogueHead ===

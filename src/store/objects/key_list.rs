@@ -10,7 +10,6 @@ use diesel::{
     sql_types::{Array, BigInt, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use uuid::Uuid;
 
 use super::api_keys::{KeyRow, select_sql};
 use crate::{
@@ -21,9 +20,10 @@ use crate::{
         id::{AccountId, KeyId, TeamId},
     },
     store::sql::{
+        rows::KeyIdRow,
         statement::{Statement, statement},
         values::items,
-        walk::Walk,
+        walk::IndexWalk,
     },
 };
 
@@ -48,7 +48,7 @@ pub enum Rows {
 
 /// The statements of a page.
 #[derive(Clone, Debug)]
-pub struct ListSql {
+pub struct KeyListSql {
     /// The keys.
     pub page: String,
     /// The last row that the page looked at, if it came to the end of its share. Its values are the first of the
@@ -56,22 +56,16 @@ pub struct ListSql {
     pub reached: Option<String>,
 }
 
-#[derive(QueryableByName)]
-struct ReachedRow {
-    #[diesel(sql_type = SqlUuid)]
-    key_id: Uuid,
-}
-
 /// Who looks at what, with the values that choose it.
-struct Look<'a> {
+struct KeyListQuery<'a> {
     account: &'a AccountId,
-    teams: Teams<'a>,
+    teams: TeamSelection<'a>,
     filter: &'a ApiKeyFilter,
     page: &'a Page<KeyId>,
     rows_max: u32,
 }
 
-enum Teams<'a> {
+enum TeamSelection<'a> {
     Any,
     One(&'a TeamId),
     Many(Vec<String>),
@@ -86,14 +80,14 @@ pub async fn list(
     page: &Page<KeyId>,
     rows_max: u32,
 ) -> QueryResult<Found<ApiKey, KeyId>> {
-    let Some(teams) = Teams::of(visible, filter) else {
+    let Some(teams) = TeamSelection::of(visible, filter) else {
         return Ok(Found { items: Vec::new(), looked_through: None });
     };
-    let look = Look { account, teams, filter, page, rows_max };
-    let mut rows = look.rows();
+    let query = KeyListQuery { account, teams, filter, page, rows_max };
+    let mut rows = query.rows();
     loop {
-        let found = look.run(conn, rows).await?;
-        match look.more_rows(rows) {
+        let found = query.run(conn, rows).await?;
+        match query.more_rows(rows) {
             // Most pages of a manager of a few teams are full with a small share of each.
             Some(more) if found.looked_through.is_some() => rows = more,
             _ => return Ok(found),
@@ -106,7 +100,7 @@ pub async fn list(
 /// The literal limits are for the planner. It takes a bound one for a tenth of all rows, finds a plan for the page that
 /// it is to be cheaper, and so plans every run anew, which takes half as long as the run.
 #[must_use]
-pub fn list_sql(rows: Rows, filter: &ApiKeyFilter, page: &Page<KeyId>, rows_max: u32) -> ListSql {
+pub fn list_sql(rows: Rows, filter: &ApiKeyFilter, page: &Page<KeyId>, rows_max: u32) -> KeyListSql {
     let mut binds = 1;
     let mut bind = || {
         binds += 1;
@@ -133,7 +127,7 @@ pub fn list_sql(rows: Rows, filter: &ApiKeyFilter, page: &Page<KeyId>, rows_max:
         format!("CROSS JOIN LATERAL (SELECT * FROM api_keys k WHERE k.key_id = t.key_id{kept}{passes} LIMIT 1) k");
     let (keys, reached) = match rows {
         Rows::Account => {
-            let walk = Walk { alias: "k", equal: &[account], last: "key_id", after, descending: true };
+            let walk = IndexWalk { alias: "k", equal: &[account], last: "key_id", after, descending: true };
             let order = walk.order();
             let walk = format!("api_keys k WHERE {}{kept} {order}", walk.condition());
             if passes.is_empty() {
@@ -146,7 +140,7 @@ pub fn list_sql(rows: Rows, filter: &ApiKeyFilter, page: &Page<KeyId>, rows_max:
         }
         Rows::Team => {
             let equal = [account, ("team_id", "$2".to_owned())];
-            let walk = Walk { alias: "t", equal: &equal, last: "key_id", after, descending: true };
+            let walk = IndexWalk { alias: "t", equal: &equal, last: "key_id", after, descending: true };
             let order = walk.order();
             let walk = format!(
                 "SELECT t.account_id, t.team_id, t.key_id FROM api_key_teams t WHERE {} {order}",
@@ -159,7 +153,7 @@ pub fn list_sql(rows: Rows, filter: &ApiKeyFilter, page: &Page<KeyId>, rows_max:
             // Of each team its share. What is older than the oldest of a full share is left for the next page: another
             // team's keys between would be shown too early.
             let equal = [account, ("team_id", "m.team_id".to_owned())];
-            let walk = Walk { alias: "t", equal: &equal, last: "key_id", after, descending: true };
+            let walk = IndexWalk { alias: "t", equal: &equal, last: "key_id", after, descending: true };
             let (condition, order) = (walk.condition(), walk.order());
             let looked = format!(
                 "WITH looked AS MATERIALIZED (SELECT t.key_id, t.place FROM unnest($2) AS m (team_id) CROSS JOIN LATERAL ( \
@@ -175,7 +169,7 @@ pub fn list_sql(rows: Rows, filter: &ApiKeyFilter, page: &Page<KeyId>, rows_max:
             (keys, Some(format!("{looked} SELECT r.key_id FROM reached r")))
         }
     };
-    ListSql { page: format!("{} LIMIT ${}", select_sql(&keys, "$1"), bind()), reached }
+    KeyListSql { page: format!("{} LIMIT ${}", select_sql(&keys, "$1"), bind()), reached }
 }
 
 /// A power of two, so that there are few texts.
@@ -183,9 +177,9 @@ fn looked_for(limit: u32) -> u32 {
     limit.max(LOOKED_FOR_MIN).checked_next_power_of_two().unwrap_or(u32::MAX)
 }
 
-// === impl Teams ===
+// === impl TeamSelection ===
 
-impl<'a> Teams<'a> {
+impl<'a> TeamSelection<'a> {
     /// The teams to look at; `None` if nothing is visible on them.
     fn of(visible: &'a Managed, filter: &'a ApiKeyFilter) -> Option<Self> {
         match (visible, &filter.team_id) {
@@ -199,15 +193,15 @@ impl<'a> Teams<'a> {
     }
 }
 
-// === impl Look ===
+// === impl KeyListQuery ===
 
-impl Look<'_> {
+impl KeyListQuery<'_> {
     /// The rows to look at first.
     fn rows(&self) -> Rows {
         match &self.teams {
-            Teams::Any => Rows::Account,
-            Teams::One(_) => Rows::Team,
-            Teams::Many(_) => Rows::Teams { share: self.share().min(looked_for(self.page.limit)) },
+            TeamSelection::Any => Rows::Account,
+            TeamSelection::One(_) => Rows::Team,
+            TeamSelection::Many(_) => Rows::Teams { share: self.share().min(looked_for(self.page.limit)) },
         }
     }
 
@@ -219,13 +213,13 @@ impl Look<'_> {
 
     /// Each team's part of the rows, a power of four: few texts.
     fn share(&self) -> u32 {
-        let teams = if let Teams::Many(teams) = &self.teams { teams.len() } else { 1 };
+        let teams = if let TeamSelection::Many(teams) = &self.teams { teams.len() } else { 1 };
         let even = self.rows_max / u32::try_from(teams.max(1)).unwrap_or(u32::MAX);
         1 << (even.max(TEAM_SHARE_MIN).ilog2() & !1)
     }
 
     async fn run(&self, conn: &mut AsyncPgConnection, rows: Rows) -> QueryResult<Found<ApiKey, KeyId>> {
-        let ListSql { page, reached } = list_sql(rows, self.filter, self.page, self.rows_max);
+        let KeyListSql { page, reached } = list_sql(rows, self.filter, self.page, self.rows_max);
         let mut query = self.bind_rows(statement(page));
         if let Some(permission) = &self.filter.permission {
             query = query.bind::<Text, _>(permission);
@@ -238,8 +232,8 @@ impl Look<'_> {
         let items = rows.into_iter().map(KeyRow::into_key).collect::<QueryResult<Vec<_>>>()?;
         let looked_through = match reached {
             Some(reached) if items.len() < self.page.limit as usize => {
-                let row: Option<ReachedRow> = self.bind_rows(statement(reached)).get_result(conn).await.optional()?;
-                row.map(|row| KeyId::from_uuid(row.key_id))
+                let row: Option<KeyIdRow> = self.bind_rows(statement(reached)).get_result(conn).await.optional()?;
+                row.map(|row| row.into_id())
             }
             _ => None,
         };
@@ -249,9 +243,9 @@ impl Look<'_> {
     fn bind_rows<'v>(&'v self, query: Statement<'v>) -> Statement<'v> {
         let mut query = query.bind::<Text, _>(self.account.as_str());
         match &self.teams {
-            Teams::Any => {}
-            Teams::One(team) => query = query.bind::<Text, _>(team.as_str()),
-            Teams::Many(teams) => query = query.bind::<Array<Text>, _>(teams.as_slice()),
+            TeamSelection::Any => {}
+            TeamSelection::One(team) => query = query.bind::<Text, _>(team.as_str()),
+            TeamSelection::Many(teams) => query = query.bind::<Array<Text>, _>(teams.as_slice()),
         }
         match self.page.after {
             Some(after) => query.bind::<SqlUuid, _>(after.as_uuid()),

@@ -1,7 +1,7 @@
 //! Digests of tokens (T2): the current one, the retiring one, the ended ones (K8, T3).
 
 use diesel::{
-    QueryResult, QueryableByName,
+    QueryResult,
     sql_types::{BigInt, Bytea, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -15,6 +15,7 @@ use crate::{
         token::HashedToken,
     },
     store::sql::{
+        rows::CountRow,
         statement::statement,
         values::{Digest, Time, unreadable},
     },
@@ -54,12 +55,6 @@ const FORGET_SQL: &str = "WITH ended AS ( \
       SELECT digest FROM api_key_secrets WHERE end_time < $1 ORDER BY end_time LIMIT $2), \
      u AS (DELETE FROM token_usage WHERE digest = ANY(ARRAY(SELECT digest FROM ended))) \
      DELETE FROM api_key_secrets WHERE digest = ANY(ARRAY(SELECT digest FROM ended))";
-
-#[derive(QueryableByName)]
-struct CountRow {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-}
 
 /// Replaces a key's current token. Two statements: within one, the unique index on the current token
 /// could see the new row before the old one ends.

@@ -5,20 +5,20 @@ use std::collections::BTreeSet;
 use diesel::{
     QueryResult,
     prelude::*,
-    sql_types::{Array, BigInt, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Text},
     upsert::excluded,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use uuid::Uuid;
 
 use crate::{
     app::ports::{Page, TeamRemoval},
     domain::{
         directory::Team,
-        id::{AccountId, KeyId, TeamId, UserId},
+        id::{AccountId, TeamId, UserId},
         time::Timestamp,
     },
     store::sql::{
+        rows::{KeyIdRow, key_ids},
         schema::teams,
         statement::statement,
         values::{Time, items, revision},
@@ -43,13 +43,6 @@ struct TeamRow {
     display_name: String,
     revision_epoch: i64,
     revision_number: i64,
-}
-
-/// A row of a statement that returns keys.
-#[derive(QueryableByName)]
-pub struct KeyIdRow {
-    #[diesel(sql_type = SqlUuid)]
-    key_id: Uuid,
 }
 
 #[derive(QueryableByName)]
@@ -157,13 +150,6 @@ pub async fn delete(
     diesel::delete(teams::table.find((account.as_str(), team.as_str()))).execute(conn).await?;
     let user_ids: BTreeSet<_> = users.iter().map(|row| UserId::from_stored(&row.user_id)).collect();
     Ok(TeamRemoval { key_ids: key_ids(keys), user_ids: user_ids.into_iter().collect() })
-}
-
-/// The ids of returned keys, in order.
-pub fn key_ids(rows: Vec<KeyIdRow>) -> Vec<KeyId> {
-    let mut ids: Vec<_> = rows.into_iter().map(|row| KeyId::from_uuid(row.key_id)).collect();
-    ids.sort_unstable();
-    ids
 }
 
 impl TeamRow {

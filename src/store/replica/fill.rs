@@ -105,20 +105,24 @@ struct FillRow {
 }
 
 /// What one snapshot says, before the sets are closed.
-pub struct Snapshot(FillRow);
+pub struct TokenSnapshot(FillRow);
 
 /// Reads a token, the head and the catalogue's revision from one snapshot.
 ///
 /// That there is no such token counts only if the peppers that it was hashed with are all that are in use.
-pub async fn read(mut conn: &AsyncPgConnection, digests: &[HashedToken], peppers: &[String]) -> QueryResult<Snapshot> {
+pub async fn read(
+    mut conn: &AsyncPgConnection,
+    digests: &[HashedToken],
+    peppers: &[String],
+) -> QueryResult<TokenSnapshot> {
     let query = statement(sql(digests.len())).bind::<Array<Text>, _>(peppers.to_vec());
     let query = digests.iter().fold(query, |query, digest| query.bind::<Bytea, _>(Digest(*digest)));
     let row: FillRow = query.get_result(&mut conn).await?;
     refuse_standby(row.standby)?;
-    Ok(Snapshot(row))
+    Ok(TokenSnapshot(row))
 }
 
-impl Snapshot {
+impl TokenSnapshot {
     /// The snapshot's catalogue, if it is the one read last.
     pub fn known_catalogue(&self, cache: &CatalogueCache) -> Option<Arc<Catalogue>> {
         let catalogue = revision(self.0.revision_epoch, self.0.revision_number);
@@ -244,7 +248,7 @@ mod tests {
             account in subsequence(&NAMES[..], 0..=8),
             on_teams in subsequence(&NAMES[..], 1..=8),
         ) {
-            let held = Held::of(&Snapshot(row(&account, &on_teams)).grants(), &catalogue);
+            let held = Held::of(&TokenSnapshot(row(&account, &on_teams)).grants(), &catalogue);
             let (_, facts) = row(&account, &on_teams).into_token(&catalogue).expect("readable").expect("a token");
             prop_assert_eq!(facts.account_permissions, held.account);
             prop_assert_eq!(Some(&facts.team_permissions), held.teams.get(&TeamId::from_stored("t")));

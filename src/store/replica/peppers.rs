@@ -58,7 +58,7 @@ pub enum PepperError {
 }
 
 #[derive(QueryableByName)]
-struct Known {
+struct OthersRow {
     #[diesel(sql_type = Bool)]
     others: bool,
     #[diesel(sql_type = Bool)]
@@ -66,7 +66,7 @@ struct Known {
 }
 
 #[derive(QueryableByName)]
-struct IdRow {
+struct PepperIdRow {
     #[diesel(sql_type = Text)]
     pepper_id: String,
 }
@@ -104,7 +104,8 @@ pub fn check(configured: &[Pepper], stored: &BTreeMap<String, Vec<u8>>) -> Resul
 
 /// True if the database knows a pepper that is not configured, in use or not.
 pub async fn knows_others(conn: &mut AsyncPgConnection, configured: &[String]) -> QueryResult<bool> {
-    let row: Known = statement(KNOWS_OTHERS_SQL).bind::<Array<Text>, _>(configured.to_vec()).get_result(conn).await?;
+    let row: OthersRow =
+        statement(KNOWS_OTHERS_SQL).bind::<Array<Text>, _>(configured.to_vec()).get_result(conn).await?;
     refuse_standby(row.standby)?;
     Ok(row.others)
 }
@@ -115,7 +116,7 @@ pub async fn missing(conn: &mut AsyncPgConnection, configured: &[String]) -> Que
     for sql in [LOCK_OTHERS_SQL, CLEAR_SQL] {
         statement(sql).bind::<Array<Text>, _>(configured.to_vec()).execute(conn).await?;
     }
-    let rows: Vec<IdRow> = statement(MISSING_SQL).bind::<Array<Text>, _>(configured.to_vec()).load(conn).await?;
+    let rows: Vec<PepperIdRow> = statement(MISSING_SQL).bind::<Array<Text>, _>(configured.to_vec()).load(conn).await?;
     Ok(rows.into_iter().map(|row| row.pepper_id).collect())
 }
 
@@ -123,10 +124,11 @@ pub async fn missing(conn: &mut AsyncPgConnection, configured: &[String]) -> Que
 /// that none takes the token for an unknown one.
 pub async fn choose(conn: &mut AsyncPgConnection, configured: &[String]) -> QueryResult<Option<String>> {
     for _ in 0..CHOICES_MAX {
-        let chosen: Option<IdRow> =
+        let chosen: Option<PepperIdRow> =
             statement(CHOOSE_SQL).bind::<Array<Text>, _>(configured.to_vec()).get_result(conn).await.optional()?;
-        let Some(IdRow { pepper_id }) = chosen else { return Ok(None) };
-        let used: Option<IdRow> = statement(USE_SQL).bind::<Text, _>(pepper_id).get_result(conn).await.optional()?;
+        let Some(PepperIdRow { pepper_id }) = chosen else { return Ok(None) };
+        let used: Option<PepperIdRow> =
+            statement(USE_SQL).bind::<Text, _>(pepper_id).get_result(conn).await.optional()?;
         if let Some(used) = used {
             return Ok(Some(used.pepper_id));
         }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     app::ports::{Registered, ReplicaRow},
     store::sql::{
+        rows::YesRow,
         statement::statement,
         values::{Link, refuse_standby, revision, unreadable},
     },
@@ -90,11 +91,11 @@ struct ListRow {
     #[diesel(sql_type = BigInt)]
     head_number: i64,
     #[diesel(embed)]
-    row: Option<Row>,
+    row: Option<ReplicaColumns>,
 }
 
 #[derive(QueryableByName)]
-struct Row {
+struct ReplicaColumns {
     #[diesel(sql_type = SqlUuid)]
     incarnation: Uuid,
     #[diesel(sql_type = BigInt)]
@@ -110,19 +111,13 @@ struct Row {
 }
 
 #[derive(QueryableByName)]
-struct NameRow {
+struct ReplicaNameRow {
     #[diesel(sql_type = SqlUuid)]
     incarnation: Uuid,
     #[diesel(sql_type = BigInt)]
     renewal_no: i64,
     #[diesel(sql_type = Text)]
     name: String,
-}
-
-#[derive(QueryableByName)]
-struct Yes {
-    #[diesel(sql_type = Bool)]
-    yes: bool,
 }
 
 /// Registers a replica that has applied nothing yet.
@@ -150,7 +145,7 @@ pub async fn acknowledge(conn: &mut AsyncPgConnection, said: &Acknowledgement) -
     if matched > 0 {
         return Ok(Acknowledged::Recorded);
     }
-    let row: Yes = statement(EXISTS_SQL).bind::<SqlUuid, _>(said.incarnation).get_result(conn).await?;
+    let row: YesRow = statement(EXISTS_SQL).bind::<SqlUuid, _>(said.incarnation).get_result(conn).await?;
     Ok(if row.yes { Acknowledged::HistoryDiverged } else { Acknowledged::Evicted })
 }
 
@@ -169,7 +164,7 @@ pub async fn evict(conn: &mut AsyncPgConnection, incarnation: Uuid, renewal_no: 
 
 /// The rows by what they say of themselves: incarnation, renewal number, name.
 pub async fn names(conn: &mut AsyncPgConnection) -> QueryResult<Vec<(Uuid, i64, String)>> {
-    let rows: Vec<NameRow> = statement("SELECT incarnation, renewal_no, name FROM replicas").load(conn).await?;
+    let rows: Vec<ReplicaNameRow> = statement("SELECT incarnation, renewal_no, name FROM replicas").load(conn).await?;
     Ok(rows.into_iter().map(|row| (row.incarnation, row.renewal_no, row.name)).collect())
 }
 
@@ -179,11 +174,11 @@ pub async fn list(conn: &mut AsyncPgConnection) -> QueryResult<Registered> {
     refuse_standby(rows.iter().any(|row| row.standby))?;
     let head = rows.as_slice().first().map(|row| revision(row.head_epoch, row.head_number));
     let head = head.ok_or_else(|| unreadable("log_head"))?;
-    let rows: QueryResult<_> = rows.into_iter().filter_map(|row| row.row).map(Row::into_port).collect();
+    let rows: QueryResult<_> = rows.into_iter().filter_map(|row| row.row).map(ReplicaColumns::into_port).collect();
     Ok(Registered { head, rows: rows? })
 }
 
-impl Row {
+impl ReplicaColumns {
     fn into_port(self) -> QueryResult<ReplicaRow> {
         Ok(ReplicaRow {
             incarnation: self.incarnation,

@@ -1,5 +1,11 @@
 //! Runs reads and mutations: snapshots, transactions, locks in their one order.
 
-pub(super) mod ahead;
-pub(super) mod snapshot;
-pub(super) mod transaction;
+mod ahead;
+mod snapshot;
+mod transaction;
+
+pub use self::snapshot::BEGIN_SQL as SNAPSHOT_BEGIN_SQL;
+pub(super) use self::{
+    snapshot::DatabaseSession,
+    transaction::{BEGIN_USAGE_SQL, begin_sql},
+};

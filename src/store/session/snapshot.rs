@@ -1,11 +1,12 @@
 //! A session: one connection in one transaction, and every read on it.
 //!
-//! [`PostgresStore::snapshot`](crate::store::PostgresStore) opens one REPEATABLE READ, READ ONLY;
+//! [`PostgresStore`](crate::store::PostgresStore) opens one REPEATABLE READ, READ ONLY;
 //! a mutation's (see `transaction`) reads the same way after its locks.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
+use diesel_async::AsyncPgConnection;
 
 use super::ahead::{self, ReadAhead};
 use crate::{
@@ -25,8 +26,11 @@ use crate::{
         verification::TokenFacts,
     },
     store::{
-        connection::pool::Connection,
-        log::{archive, event_list, events},
+        connection::{
+            pooled::{Connection, StatementRun, run},
+            sqlstate,
+        },
+        log::{anchor, event_list, events},
         objects::{
             accounts, api_keys,
             catalogue::{self, CatalogueCache},
@@ -50,13 +54,13 @@ macro_rules! planned_by_indexes {
          SET LOCAL jit = off"
     };
 }
-pub(crate) use planned_by_indexes;
+pub(super) use planned_by_indexes;
 
 /// Opens a reader's snapshot.
 pub const BEGIN_SQL: &str = concat!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ", planned_by_indexes!());
 
 /// One connection in one transaction.
-pub struct Session {
+pub struct DatabaseSession {
     pub(crate) connection: Connection,
     pub(crate) catalogue: Arc<CatalogueCache>,
     /// Those that may be minted under.
@@ -73,16 +77,12 @@ pub struct Session {
     pub(super) ahead: ReadAhead,
 }
 
-/// Runs one statement of a session within its time limit.
-macro_rules! run {
-    ($session:expr, $conn:ident => $statement:expr) => {{
-        let ($conn, flight) = $session.connection.parts();
-        flight.run($statement).await
-    }};
-}
-pub(crate) use run;
+impl DatabaseSession {
+    /// The connection, and the run of one statement on it.
+    pub(in crate::store) fn parts(&mut self) -> (&mut AsyncPgConnection, StatementRun<'_>) {
+        self.connection.parts()
+    }
 
-impl Session {
     /// The session of an open transaction.
     pub(crate) fn new(
         connection: Connection,
@@ -109,7 +109,7 @@ impl Session {
 }
 
 #[async_trait]
-impl Reader for Session {
+impl Reader for DatabaseSession {
     async fn head(&mut self) -> StoreResult<Revision> {
         Ok(self.known_head().await?.revision)
     }
@@ -119,7 +119,7 @@ impl Reader for Session {
     }
 
     async fn anchor(&mut self) -> StoreResult<Anchor> {
-        run!(self, conn => archive::anchor(conn))
+        run!(self, conn => anchor::read(conn))
     }
 
     async fn now(&mut self) -> StoreResult<Timestamp> {
@@ -132,7 +132,7 @@ impl Reader for Session {
         if self.changes_catalogue {
             run!(self, conn => catalogue::load(conn)).map(|(_, catalogue)| catalogue)
         } else {
-            run!(self, conn => self.catalogue.current(conn))
+            run!(self.connection, conn => self.catalogue.current(conn))
         }
     }
 
@@ -164,7 +164,7 @@ impl Reader for Session {
             Some(catalogue) => catalogue,
             None => Reader::catalogue(self).await?,
         };
-        let fill = snapshot.into_fill(catalogue).map_err(crate::store::connection::sqlstate::error)?;
+        let fill = snapshot.into_fill(catalogue).map_err(sqlstate::error)?;
         Ok(fill.token.map(|(_, facts)| facts))
     }
 

@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use super::{
     ahead::ReadAhead,
-    snapshot::{Session, planned_by_indexes, run},
+    snapshot::{DatabaseSession, planned_by_indexes},
 };
 use crate::{
     app::{
@@ -31,6 +31,7 @@ use crate::{
         token::HashedToken,
     },
     store::{
+        connection::pooled::run,
         log::{events, personal},
         objects::{accounts, api_keys, catalogue, roles, secrets, teams, users},
         operator_reads, purge,
@@ -84,7 +85,7 @@ fn literal(account: &AccountId) -> StoreResult<String> {
         .map_err(|malformed| StoreError::Bug(malformed.into()))
 }
 
-impl Session {
+impl DatabaseSession {
     /// Opens the transaction, takes the locks and reads what is asked ahead: one round trip.
     pub(crate) async fn open(&mut self, begin: &str, locks: &Locks) -> StoreResult<()> {
         self.changes_catalogue = locks.catalogue_exclusive;
@@ -104,7 +105,7 @@ impl Session {
 }
 
 #[async_trait]
-impl Tx for Session {
+impl Tx for DatabaseSession {
     async fn minting_pepper(&mut self) -> StoreResult<Option<String>> {
         let configured = self.pepper_ids.clone();
         run!(self, conn => peppers::choose(conn, &configured))

@@ -25,7 +25,7 @@ pub fn statement<'v>(sql: impl Into<Cow<'static, str>>) -> Statement<'v> {
     Statement { sql: sql.into(), values: Vec::new() }
 }
 
-struct Value<St, U> {
+struct BoundValue<St, U> {
     value: U,
     sql_type: PhantomData<St>,
 }
@@ -39,12 +39,12 @@ impl<'v> Statement<'v> {
         U: ToSql<St, Pg> + Send + 'v,
         St: Send + 'v,
     {
-        self.values.push(Box::new(Value::<St, U> { value, sql_type: PhantomData }));
+        self.values.push(Box::new(BoundValue::<St, U> { value, sql_type: PhantomData }));
         self
     }
 }
 
-impl<St, U> QueryFragment<Pg> for Value<St, U>
+impl<St, U> QueryFragment<Pg> for BoundValue<St, U>
 where
     Pg: HasSqlType<St>,
     U: ToSql<St, Pg>,

@@ -6,7 +6,7 @@
 //! are asked for by a range of all the columns, in the order of all of them: just one index has both.
 
 /// Which rows, by which columns of an index, in its order or the reverse.
-pub struct Walk<'a> {
+pub struct IndexWalk<'a> {
     /// The table's alias.
     pub alias: &'a str,
     /// The first columns, each with what it equals: a placeholder, or a column of another table.
@@ -19,9 +19,9 @@ pub struct Walk<'a> {
     pub descending: bool,
 }
 
-// === impl Walk ===
+// === impl IndexWalk ===
 
-impl Walk<'_> {
+impl IndexWalk<'_> {
     /// The condition.
     pub fn condition(&self) -> String {
         let (beyond, from, to) = if self.descending { ("<", "<=", ">=") } else { (">", ">=", "<=") };
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_walk_is_a_range_of_all_the_columns_in_their_order() {
         let equal = [("account_id", "$1".to_owned()), ("team_id", "m.team_id".to_owned())];
-        let mut walk = Walk { alias: "t", equal: &equal, last: "key_id", after: None, descending: true };
+        let mut walk = IndexWalk { alias: "t", equal: &equal, last: "key_id", after: None, descending: true };
         let to = "(t.account_id, t.team_id) >= ($1, m.team_id)";
         assert_eq!(walk.condition(), format!("(t.account_id, t.team_id) <= ($1, m.team_id) AND {to}"));
         assert_eq!(walk.order(), "ORDER BY t.account_id DESC, t.team_id DESC, t.key_id DESC");
