@@ -129,12 +129,11 @@ async fn spans_and_metrics_arrive_and_no_header_with_them() {
     until(|| metrics.rpcs_unfinished() == 1).await;
 
     tracing::info!("all RPCs are done");
-    metrics.verification("VALID");
-    metrics.cache_lookup(CacheLookup::Hit);
+    metrics.verification_total("VALID", 1);
+    metrics.cache_lookup_total(CacheLookup::Hit, 1);
     metrics.mutation("create_api_key", true, 2, Duration::from_millis(3));
-    metrics.miss_duration(Duration::from_millis(1));
     metrics.applied_revision(1, 42);
-    metrics.dropped(DroppedRecord::Usage, 5);
+    metrics.dropped_total(DroppedRecord::Usage, 5);
     guard.shutdown().await;
 
     let spans = collector.spans();
@@ -282,7 +281,6 @@ fn assert_metrics(collector: &OtlpCollector) {
     assert_eq!(value("latchkey.verifications", "latchkey.outcome", "VALID"), 1);
     assert_eq!(value("latchkey.verifications", "latchkey.outcome", "ROTATED"), 0);
     assert_eq!(value("latchkey.cache.lookups", "latchkey.cache.result", "hit"), 1);
-    assert_eq!(value("latchkey.cache.miss.duration", "", ""), 1);
     assert_eq!(value("latchkey.mutation.duration", "latchkey.mutation.name", "create_api_key"), 1);
     assert_eq!(value("latchkey.mutation.retries", "", ""), 2);
     assert_eq!(value("latchkey.revision.applied", "", ""), 42);

@@ -13,8 +13,10 @@ use tonic::Code;
 use tower::{Layer, Service};
 
 use super::{
-    MethodTable, Metrics,
-    rpc::{Observer, Rpc, now},
+    clock::now,
+    methods::MethodTable,
+    metrics::Metrics,
+    rpc::{Rpc, RpcObserver},
 };
 
 /// Makes one span and one measurement of each RPC: `Server::builder().layer(GrpcLayer::new(methods, metrics))`.
@@ -23,13 +25,13 @@ use super::{
 /// trailers. No header, metadata or body is recorded. An RPC dropped before its end counts as unfinished and CANCELLED:
 /// its client went away, or its handler panicked.
 #[derive(Debug, Clone)]
-pub struct GrpcLayer(Arc<Observer>);
+pub struct GrpcLayer(Arc<RpcObserver>);
 
 /// A service that [`GrpcLayer`] observes.
 #[derive(Debug, Clone)]
 pub struct GrpcService<S> {
     inner: S,
-    observer: Arc<Observer>,
+    observer: Arc<RpcObserver>,
 }
 
 pin_project! {
@@ -64,7 +66,7 @@ impl GrpcLayer {
     /// The same for a transport that knows when what it is reading arrived: an RPC's duration counts from then, and the
     /// clock is looked at once less for each.
     pub fn with_arrival(methods: Arc<MethodTable>, metrics: Arc<Metrics>, arrival: fn() -> Instant) -> Self {
-        Self(Arc::new(Observer::new(methods, metrics, arrival)))
+        Self(Arc::new(RpcObserver::new(methods, metrics, arrival)))
     }
 }
 

@@ -8,14 +8,13 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundHistogram, Counter, Histogram, Meter};
 
-use super::MethodLabel;
+use super::methods::MethodLabel;
 
 /// All measurements. One per server; they count whether exported or not.
 #[derive(Debug, Default)]
 pub struct Metrics {
     verifications: [Count; OUTCOMES.len()],
     cache_lookups: [Count; CACHE_RESULTS.len()],
-    invariants_broken: [Count; INVARIANTS.len()],
     cache_evictions: [Count; EVICTION_REASONS.len()],
     cache_tokens: Count,
     ended_loads: Count,
@@ -94,8 +93,6 @@ const EVICTION_REASONS: [&str; 2] = ["full", "shared_bytes"];
 const DROPPED_KINDS: [&str; 4] = ["usage", "late_token", "late_token_folded", "operator_read"];
 /// In the order of [`LeftOut`].
 const LEFT_OUT_REASONS: [&str; 3] = ["buffer_full", "repeated", "calls"];
-/// Any other text counts as the last.
-const INVARIANTS: [&str; 7] = ["V1", "V2", "V3", "V4", "V5", "V6", "OTHER"];
 
 /// Seconds, as the semantic conventions advise for RPCs, with finer steps below for what the cache answers.
 const BOUNDARIES_S: [f64; 16] =
@@ -111,7 +108,6 @@ struct Count(AtomicU64);
 struct Instruments {
     rpc: Histogram<f64>,
     rpc_unfinished: Counter<u64>,
-    miss: Histogram<f64>,
     mutation: Histogram<f64>,
 }
 
@@ -119,11 +115,6 @@ impl Metrics {
     /// Everything at zero.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// A verification ended with this outcome, named as in the API.
-    pub fn verification(&self, outcome: &'static str) {
-        self.verifications[index(&OUTCOMES, outcome)].add(1);
     }
 
     /// So many verifications ended with this outcome since the process started: for a caller that counts itself.
@@ -157,28 +148,6 @@ impl Metrics {
         self.dropped[kind as usize].set(total);
     }
 
-    /// How many verifications ended with this outcome.
-    pub fn verifications(&self, outcome: &str) -> u64 {
-        self.verifications[index(&OUTCOMES, outcome)].get()
-    }
-
-    /// The cache was asked.
-    pub fn cache_lookup(&self, result: CacheLookup) {
-        self.cache_lookups[result as usize].add(1);
-    }
-
-    /// How often the cache gave this result.
-    pub fn cache_lookups(&self, result: CacheLookup) -> u64 {
-        self.cache_lookups[result as usize].get()
-    }
-
-    /// A cache miss was answered by the database.
-    pub fn miss_duration(&self, duration: Duration) {
-        if let Some(instruments) = self.instruments.get() {
-            instruments.miss.record(duration.as_secs_f64(), &[]);
-        }
-    }
-
     /// A mutation's transaction ended, after so many retries, in success or not.
     pub fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration) {
         self.mutation_retries.add(u64::from(retries));
@@ -199,16 +168,6 @@ impl Metrics {
         self.revision.set(number);
     }
 
-    /// So many records were given up.
-    pub fn dropped(&self, kind: DroppedRecord, count: u64) {
-        self.dropped[kind as usize].add(count);
-    }
-
-    /// How many records of this kind were given up.
-    pub fn dropped_count(&self, kind: DroppedRecord) -> u64 {
-        self.dropped[kind as usize].get()
-    }
-
     /// So many log lines were left out.
     pub(super) fn log_lines_left_out(&self, reason: LeftOut, count: u64) {
         self.log_lines_left_out[reason as usize].add(count);
@@ -217,11 +176,6 @@ impl Metrics {
     /// How many log lines were left out for this reason.
     pub fn log_lines_left_out_count(&self, reason: LeftOut) -> u64 {
         self.log_lines_left_out[reason as usize].get()
-    }
-
-    /// An invariant, `V1` to `V6`, was seen broken. Should stay at zero for ever: alert on it.
-    pub fn invariant_broken(&self, id: &'static str) {
-        self.invariants_broken[index(&INVARIANTS, id)].add(1);
     }
 
     /// An RPC went away without an end.
@@ -270,7 +224,6 @@ impl Metrics {
                 .u64_counter("latchkey.rpc.unfinished")
                 .with_description("RPCs that went away without an end")
                 .build(),
-            miss: histogram("latchkey.cache.miss.duration", "Time for the database to answer a cache miss"),
             mutation: histogram("latchkey.mutation.duration", "Duration of mutations, retries included"),
         };
         if self.instruments.set(instruments).is_ok() {
@@ -289,7 +242,6 @@ impl Metrics {
         family.gauge("latchkey.cache.shared.bytes", "Bytes that cached tokens share", |metrics| &metrics.cache_shared_bytes);
         family.counters("latchkey.records.dropped", "Records given up", "latchkey.record.kind", &DROPPED_KINDS, |metrics| &metrics.dropped);
         family.counters("latchkey.log.lines.left_out", "Log lines left out", "latchkey.log.reason", &LEFT_OUT_REASONS, |metrics| &metrics.log_lines_left_out);
-        family.counters("latchkey.invariants.broken", "Invariants seen broken", "latchkey.invariant", &INVARIANTS, |metrics| &metrics.invariants_broken);
         family.counter("latchkey.mutation.retries", "Mutations tried again", |metrics| &metrics.mutation_retries);
         family.gauge("latchkey.revision.epoch", "Epoch of the applied revision", |metrics| &metrics.epoch);
         family.gauge("latchkey.revision.applied", "Number of the applied revision", |metrics| &metrics.revision);
@@ -368,16 +320,17 @@ mod tests {
     #[test]
     fn counts_go_where_they_belong_and_strangers_to_the_last() {
         let metrics = Metrics::new();
-        metrics.verification("VALID");
-        metrics.verification("ROTATED");
-        metrics.verification("no such outcome");
-        assert_eq!([metrics.verifications("VALID"), metrics.verifications("ROTATED")], [1, 1]);
-        assert_eq!(metrics.verifications("OTHER"), 1);
-        metrics.cache_lookup(CacheLookup::FenceRefused);
+        let verifications = |outcome| metrics.verifications[index(&OUTCOMES, outcome)].get();
+        metrics.verification_total("VALID", 1);
+        metrics.verification_total("ROTATED", 2);
+        metrics.verification_total("no such outcome", 3);
+        assert_eq!([verifications("VALID"), verifications("ROTATED")], [1, 2]);
+        assert_eq!(verifications("OTHER"), 3);
+        metrics.cache_lookup_total(CacheLookup::FenceRefused, 1);
         assert_eq!(CACHE_RESULTS[CacheLookup::FenceRefused as usize], "fence_refused");
-        assert_eq!(metrics.cache_lookups(CacheLookup::FenceRefused), 1);
-        metrics.dropped(DroppedRecord::LateToken, 3);
+        assert_eq!(metrics.cache_lookups[CacheLookup::FenceRefused as usize].get(), 1);
+        metrics.dropped_total(DroppedRecord::LateToken, 3);
         assert_eq!(DROPPED_KINDS[DroppedRecord::LateToken as usize], "late_token");
-        assert_eq!(metrics.dropped_count(DroppedRecord::LateToken), 3);
+        assert_eq!(metrics.dropped[DroppedRecord::LateToken as usize].get(), 3);
     }
 }

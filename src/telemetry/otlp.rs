@@ -3,6 +3,7 @@
 use std::env;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry::trace::TracerProvider;
@@ -14,9 +15,11 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing_subscriber::{Layer, Registry};
 
-use super::{InitError, Metrics, SHUTDOWN_TIMEOUT, sampling::EarlySampling};
+use super::{error::InitError, metrics::Metrics, sampling::EarlySampling};
 
 const NAME: &str = "latchkey";
+/// Longest that [`TelemetryGuard::shutdown`](super::TelemetryGuard::shutdown) waits for a collector.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is exported, and where to.
 #[derive(Debug, Clone)]

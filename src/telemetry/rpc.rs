@@ -12,19 +12,16 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::Code;
 use tracing::field::Empty;
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Metadata, Span};
+use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{MethodLabel, MethodTable, Metrics, log::logs, sampling};
-
-/// The target of RPC spans, for filters: whatever log filter takes it takes the other three.
-pub(super) const TARGET: &str = "latchkey::rpc";
-/// The target of the spans of RPCs that are not traced, for logs only.
-pub(super) const UNSAMPLED_TARGET: &str = "latchkey::rpc::unsampled";
-/// The target of the spans of RPCs whose lines are beyond the bound, for traces only.
-const UNLOGGED_TARGET: &str = "latchkey::rpc::unlogged";
-/// The target of RPCs that are for neither. No span is made of it: asking for one has the log count what it lacks.
-const UNWANTED_TARGET: &str = "latchkey::rpc::unsampled::unlogged";
+use super::{
+    clock::Stopwatch,
+    log::logs,
+    methods::{MethodLabel, MethodTable},
+    metrics::Metrics,
+    sampling, targets,
+};
 
 const TRACEPARENT_NAME: &str = "traceparent";
 const TRACEPARENT: HeaderName = HeaderName::from_static(TRACEPARENT_NAME);
@@ -62,7 +59,7 @@ const CODES: usize = 17;
 
 /// What observes the RPCs of one core: one for each, so that no two write the same count of holders at every call.
 #[derive(Debug)]
-pub(super) struct Observer {
+pub(super) struct RpcObserver {
     methods: Arc<MethodTable>,
     metrics: Arc<Metrics>,
     /// By method and status, once there was one: where its duration is recorded without a look-up of its labels.
@@ -77,16 +74,16 @@ pub(super) struct Observer {
 pub(super) struct Rpc {
     span: Span,
     label: MethodLabel,
-    observer: Arc<Observer>,
+    observer: Arc<RpcObserver>,
     stopwatch: Option<Stopwatch>,
     /// Whether its end is within the bound on the log's lines.
     logged: bool,
     finished: bool,
 }
 
-// === impl Observer ===
+// === impl RpcObserver ===
 
-impl Observer {
+impl RpcObserver {
     pub(super) fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>, arrival: fn() -> Instant) -> Self {
         let durations = (0..methods.labels()).map(|_| Default::default()).collect();
         Self { methods, metrics, durations, arrival }
@@ -111,11 +108,11 @@ impl Observer {
 
 impl Rpc {
     /// Begins to observe. Looks at one header only, `traceparent`.
-    fn start(label: MethodLabel, headers: &HeaderMap, observer: Arc<Observer>) -> Self {
+    fn start(label: MethodLabel, headers: &HeaderMap, observer: Arc<RpcObserver>) -> Self {
         let logged = label.hot || logs::takes_call(label, observer.arrival);
         let span = span_in_trace(label, headers, logged);
         // A clock reading is the dearest thing here: none unless somebody wants the duration.
-        let stopwatch = observer.metrics.is_exported().then(|| Stopwatch((observer.arrival)()));
+        let stopwatch = observer.metrics.is_exported().then(|| Stopwatch::since((observer.arrival)()));
         Self { span, label, observer, stopwatch, logged, finished: false }
     }
 
@@ -164,26 +161,11 @@ impl Drop for Rpc {
 fn log_fault(label: MethodLabel, code: Code) {
     if logs::takes_fault(label) {
         tracing::info!(
-            target: UNSAMPLED_TARGET,
+            target: targets::UNSAMPLED,
             { rpc.method = label.method, rpc.response.status_code = code_name(code) },
             "a call failed whose line was left out"
         );
     }
-}
-
-/// Whether the log is to leave out the span of this metadata, and count it.
-pub(super) fn is_unlogged(metadata: &Metadata<'_>) -> bool {
-    matches!(metadata.target(), UNLOGGED_TARGET | UNWANTED_TARGET)
-}
-
-/// Whether this metadata is of an RPC that is to be traced.
-pub(super) fn is_traced(metadata: &Metadata<'_>) -> bool {
-    matches!(metadata.target(), TARGET | UNLOGGED_TARGET)
-}
-
-/// Whether this metadata is of an RPC that is not to be traced.
-pub(super) fn is_untraced(metadata: &Metadata<'_>) -> bool {
-    matches!(metadata.target(), UNSAMPLED_TARGET | UNWANTED_TARGET)
 }
 
 /// The RPC's span, below its caller's if that names one. Hot methods get one that nothing wants at the default log
@@ -196,10 +178,10 @@ fn span_in_trace(label: MethodLabel, headers: &HeaderMap, logged: bool) -> Span 
         headers.contains_key(&TRACEPARENT).then(|| TraceContextPropagator::new().extract(&TraceParent(headers)));
     let parent = parent.filter(|parent: &Context| parent.span().span_context().is_valid());
     let span = match (sampling::drops(parent.as_ref()), logged) {
-        (false, true) => span!(TARGET, label),
-        (false, false) => span!(UNLOGGED_TARGET, label, Level::INFO),
-        (true, true) => return span!(UNSAMPLED_TARGET, label),
-        (true, false) => return span!(UNWANTED_TARGET, label, Level::INFO),
+        (false, true) => span!(targets::RPC, label),
+        (false, false) => span!(targets::UNLOGGED, label, Level::INFO),
+        (true, true) => return span!(targets::UNSAMPLED, label),
+        (true, false) => return span!(targets::UNWANTED, label, Level::INFO),
     };
     if let Some(parent) = parent.filter(|_| !span.is_disabled()) {
         // Fails where spans are logged but not exported: then there is nothing to be the parent of.
@@ -264,21 +246,5 @@ fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
-    }
-}
-
-/// When what is being read arrived, for whoever does not know better.
-#[expect(clippy::disallowed_methods, reason = "it is only reported: no decision, no test depends on it")]
-pub(super) fn now() -> Instant {
-    Instant::now()
-}
-
-/// The one clock here. It times what is reported to people and decides nothing, so no test needs to own it.
-#[derive(Debug)]
-struct Stopwatch(Instant);
-
-impl Stopwatch {
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
     }
 }

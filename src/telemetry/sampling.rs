@@ -19,7 +19,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::rpc;
+use super::targets;
 
 /// The target of every span and event of this crate, by its beginning.
 const OURS: &str = "latchkey";
@@ -58,8 +58,8 @@ impl EarlySampling {
     /// too, of tonic, hyper and h2: exporting those would be export without end.
     fn wants(metadata: &Metadata<'_>) -> bool {
         let module = metadata.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-        let level = if rpc::is_traced(metadata) { Level::DEBUG } else { Level::INFO };
-        module && !rpc::is_untraced(metadata) && *metadata.level() <= level
+        let level = if targets::is_traced(metadata) { Level::DEBUG } else { Level::INFO };
+        module && !targets::is_untraced(metadata) && *metadata.level() <= level
     }
 }
 
@@ -68,11 +68,11 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
-        Self::wants(metadata) && (rpc::is_traced(metadata) || context.lookup_current().is_some())
+        Self::wants(metadata) && (targets::is_traced(metadata) || context.lookup_current().is_some())
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        match (Self::wants(metadata), rpc::is_traced(metadata)) {
+        match (Self::wants(metadata), targets::is_traced(metadata)) {
             (false, _) => Interest::never(),
             (true, true) => Interest::always(),
             (true, false) => Interest::sometimes(),
@@ -120,7 +120,7 @@ mod tests {
     use tracing_subscriber::Layer;
     use tracing_subscriber::layer::SubscriberExt;
 
-    use super::super::rpc::Observer;
+    use super::super::rpc::RpcObserver;
     use super::super::{MethodTable, Metrics};
     use super::*;
 
@@ -140,10 +140,10 @@ mod tests {
     fn traced(sampler: Sampler, method: &str, traceparent: Option<&str>) -> usize {
         let counting = Counting::default();
         let layer = counting.clone().with_filter(EarlySampling(Arc::new(sampler)));
-        let observer = Arc::new(Observer::new(
+        let observer = Arc::new(RpcObserver::new(
             Arc::new(MethodTable::new([method])),
             Arc::new(Metrics::new()),
-            crate::telemetry::rpc::now,
+            crate::telemetry::clock::now,
         ));
         let mut headers = HeaderMap::new();
         if let Some(traceparent) = traceparent {

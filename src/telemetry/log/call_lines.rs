@@ -18,7 +18,10 @@ use std::{
     time::Instant,
 };
 
-use crate::telemetry::{LeftOut, MethodLabel, Metrics};
+use crate::telemetry::{
+    methods::MethodLabel,
+    metrics::{LeftOut, Metrics},
+};
 
 /// So many methods are told apart, more than there are; beyond that they share.
 const METHODS_MAX: usize = 64;
@@ -29,7 +32,7 @@ pub(crate) struct CallLines {
     /// 0: nothing is left out.
     per_second_max: u32,
     began: Instant,
-    all: Window,
+    all: SecondWindow,
     methods: [MethodLines; METHODS_MAX],
     metrics: Arc<Metrics>,
     /// Of those that the metrics count as left out, how many were reported.
@@ -38,21 +41,21 @@ pub(crate) struct CallLines {
 
 #[derive(Debug, Default)]
 struct MethodLines {
-    ends: Window,
-    faults: Window,
+    ends: SecondWindow,
+    faults: SecondWindow,
 }
 
 /// How many lines one second has had: the second in the upper half, the count in the lower. What is full is only read,
 /// so that a flood has no two cores write to it.
 #[derive(Debug, Default)]
-struct Window(AtomicU64);
+struct SecondWindow(AtomicU64);
 
 // === impl CallLines ===
 
 impl CallLines {
     pub(crate) fn new(per_second_max: u32, began: Instant, metrics: Arc<Metrics>) -> Self {
         let methods = array::from_fn(|_| MethodLines::default());
-        Self { per_second_max, began, all: Window::default(), methods, metrics, reported: AtomicU64::new(0) }
+        Self { per_second_max, began, all: SecondWindow::default(), methods, metrics, reported: AtomicU64::new(0) }
     }
 
     /// Whether a call that begins is to be logged as it ends. Looks at the clock only if there is a bound.
@@ -89,9 +92,9 @@ impl CallLines {
     }
 }
 
-// === impl Window ===
+// === impl SecondWindow ===
 
-impl Window {
+impl SecondWindow {
     /// Takes one of so many in a second. A second that is over, by the clock of another thread, counts as the latest.
     fn take(&self, second: u32, max: u32) -> bool {
         let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |packed| {
@@ -114,10 +117,7 @@ mod tests {
     use super::super::logs::captured::Captured;
     use super::*;
     use crate::settings::LogFormat;
-    use crate::telemetry::{
-        LogOptions, MethodTable, Otlp, build,
-        rpc::{self, Observer},
-    };
+    use crate::telemetry::{LogOptions, MethodTable, Otlp, build, clock, rpc::RpcObserver};
 
     const FLOOD: usize = 20_000;
     const FLOODED: &str = "a.B/Flooded";
@@ -127,7 +127,7 @@ mod tests {
     /// All calls arrive at one moment, so that it is one second whatever else the machine does.
     fn frozen() -> Instant {
         static MOMENT: OnceLock<Instant> = OnceLock::new();
-        *MOMENT.get_or_init(rpc::now)
+        *MOMENT.get_or_init(clock::now)
     }
 
     struct Logged {
@@ -157,7 +157,7 @@ mod tests {
         let options = LogOptions { calls_per_second_max: per_second_max, repeats_per_second_max: 5, ..options };
         let (dispatch, guard) = build(options, &Otlp::off(), &metrics).unwrap();
         let methods = Arc::new(MethodTable::new([FLOODED, OTHER, HOT]));
-        let observer = Arc::new(Observer::new(methods, metrics.clone(), frozen));
+        let observer = Arc::new(RpcObserver::new(methods, metrics.clone(), frozen));
         tracing::dispatcher::with_default(&dispatch, || {
             for (method, code) in calls {
                 observer.start(&format!("/{method}"), &HeaderMap::new()).finish(code);
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_flood_hides_no_other_method_and_no_fault() {
-        let before = rpc::now();
+        let before = clock::now();
         let faults = std::iter::repeat_n((FLOODED, Code::Internal), FLOOD);
         let logged = logged("info", 50, flood(FLOODED).chain(faults).chain([(OTHER, Code::Ok), (OTHER, Code::Ok)]));
         assert_eq!(logged.count("close", OTHER), 1);
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn each_second_has_its_own_and_a_late_clock_takes_none_of_a_second_that_is_over() {
-        let window = Window::default();
+        let window = SecondWindow::default();
         let taken = |second| (0..10).filter(|_| window.take(second, 3)).count();
         assert_eq!([taken(0), taken(0), taken(2), taken(1), taken(3)], [3, 0, 3, 0, 3]);
     }

@@ -36,7 +36,7 @@ const QUOTE_BYTES_MAX: usize = 200;
 pub(crate) struct Folding {
     /// 0: nothing is folded.
     per_second_max: u32,
-    windows: Mutex<HashMap<Key, Window>>,
+    windows: Mutex<HashMap<Key, RepeatWindow>>,
 }
 
 /// What was left out of one message, or of one place.
@@ -65,7 +65,7 @@ enum Key {
 struct Site(Identifier, u64);
 
 #[derive(Debug)]
-struct Window {
+struct RepeatWindow {
     began: Instant,
     passed: u32,
     left_out: Option<LeftOutLines>,
@@ -117,7 +117,7 @@ impl Folding {
         // Without room for the message, the place counts for it.
         for key in [site, message] {
             if key == Key::Rest || has_room(&windows, &key) {
-                windows.entry(key).or_insert_with(|| Window::new(now)).passed += 1;
+                windows.entry(key).or_insert_with(|| RepeatWindow::new(now)).passed += 1;
             }
         }
         true
@@ -136,18 +136,18 @@ impl Folding {
         left_out
     }
 
-    fn windows(&self) -> MutexGuard<'_, HashMap<Key, Window>> {
+    fn windows(&self) -> MutexGuard<'_, HashMap<Key, RepeatWindow>> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn has_room(windows: &HashMap<Key, Window>, key: &Key) -> bool {
+fn has_room(windows: &HashMap<Key, RepeatWindow>, key: &Key) -> bool {
     windows.len() < KEYS_MAX || windows.contains_key(key)
 }
 
-// === impl Window ===
+// === impl RepeatWindow ===
 
-impl Window {
+impl RepeatWindow {
     fn new(now: Instant) -> Self {
         Self { began: now, passed: 0, left_out: None }
     }
@@ -223,7 +223,7 @@ mod tests {
 
     use super::super::logs::captured::Captured;
     use crate::settings::LogFormat;
-    use crate::telemetry::rpc::now;
+    use crate::telemetry::clock::now;
     use crate::telemetry::{LeftOut, LogOptions, Metrics, Otlp, build};
 
     /// Everything as JSON, with so many repeats a second, and what was left out at the end.

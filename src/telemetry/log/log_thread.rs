@@ -15,7 +15,10 @@ use std::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::telemetry::{LeftOut, Metrics, rpc::now};
+use crate::telemetry::{
+    clock::now,
+    metrics::{LeftOut, Metrics},
+};
 
 /// How often the thread tells what was left out.
 pub(super) const REPORT_PERIOD: Duration = Duration::from_secs(1);
@@ -28,7 +31,7 @@ const URGENT_SHARE: usize = 4;
 
 /// The end of the buffer that lines are put into.
 #[derive(Clone, Debug)]
-pub(crate) struct LogBuffer(Arc<Shared>);
+pub(crate) struct LogBuffer(Arc<BufferState>);
 
 /// The thread that writes them. Dropped, it writes what it can within [`FLUSH_TIMEOUT`] and ends.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(crate) struct Line<'a> {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct BufferState {
     pending: Mutex<Pending>,
     /// Something arrived, was written, or ended.
     changed: Condvar,
@@ -63,7 +66,7 @@ struct Pending {
 
 impl LogBuffer {
     pub(crate) fn new(bytes_max: usize, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Shared { pending: Mutex::default(), changed: Condvar::new(), bytes_max, metrics }))
+        Self(Arc::new(BufferState { pending: Mutex::default(), changed: Condvar::new(), bytes_max, metrics }))
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
