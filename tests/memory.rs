@@ -3,12 +3,10 @@
 
 mod support;
 
-use latchkey::proto::{
-    Account, ApiKey, BatchUpsertTeamsRequest, Team, TeamScope, UpdateApiKeyRequest, UpsertAccountRequest,
-    VerificationOutcome as Outcome, VerifyTokenRequest,
-};
+use latchkey::proto::{ApiKey, TeamScope, VerificationOutcome as Outcome};
 use support::{
     Caller,
+    calls::{self, requests},
     ground::{Ground, START_LIMIT},
     process::{Process, Signal},
     world::{ACME, apply_example_catalogue, create, key},
@@ -32,12 +30,9 @@ fn resident_bytes(process: &Process) -> usize {
 /// An account with so many teams, by the operator.
 async fn make_account(operator: &Caller, teams: &[String]) {
     apply_example_catalogue(operator).await;
-    let account = Some(Account { account_id: ACME.into(), display_name: ACME.into(), ..Default::default() });
-    operator.directory().upsert_account(UpsertAccountRequest { account, ..Default::default() }).await.unwrap();
-    let team = |id: &String| Team { team_id: id.clone(), display_name: "a team".into(), ..Default::default() };
+    operator.directory().upsert_account(requests::upsert_account(ACME, ACME)).await.unwrap();
     for teams in teams.chunks(500) {
-        let teams = teams.iter().map(team).collect();
-        let request = BatchUpsertTeamsRequest { account_id: ACME.into(), teams, ..Default::default() };
+        let request = requests::upsert_teams(ACME, teams.iter().map(|team| requests::team(team, "a team")));
         operator.directory().batch_upsert_teams(request).await.unwrap();
     }
 }
@@ -46,15 +41,16 @@ async fn make_account(operator: &Caller, teams: &[String]) {
 async fn edit(operator: &Caller, key: &ApiKey, token: &str, teams: &[String], without: usize) {
     let team_ids = teams.iter().enumerate().filter(|(place, _)| *place != without).map(|(_, id)| id.clone()).collect();
     let team_scope = Some(TeamScope { team_ids, permissions: vec!["catalog.view".into()] });
-    let request = UpdateApiKeyRequest {
-        account_id: ACME.into(),
-        api_key: Some(ApiKey { key_id: key.key_id.clone(), team_scope, ..Default::default() }),
-        update_mask: Some(prost_types::FieldMask { paths: vec!["team_scope".into()] }),
-        ..Default::default()
-    };
-    operator.keys().update_api_key(request).await.unwrap();
-    let request = VerifyTokenRequest { token: token.into(), ..Default::default() };
-    let answer = operator.tokens().verify_token(request).await.unwrap().into_inner().verification.unwrap();
+    let changed = ApiKey { key_id: key.key_id.clone(), team_scope, ..Default::default() };
+    calls::update(operator, ACME, changed, &["team_scope"]).await.unwrap();
+    let answer = operator
+        .tokens()
+        .verify_token(requests::verify_token(token, None))
+        .await
+        .unwrap()
+        .into_inner()
+        .verification
+        .unwrap();
     assert_eq!(answer.outcome(), Outcome::Valid);
     assert_eq!(answer.team_scope.unwrap().team_ids.len(), TEAMS - 1);
 }

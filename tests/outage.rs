@@ -17,10 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use latchkey::proto::{VerificationOutcome as Outcome, VerifyTokenRequest};
+use latchkey::proto::VerificationOutcome as Outcome;
 use support::{
     Caller, Server, World,
-    calls::delete,
+    calls::{delete, requests},
     ground,
     process::Signal,
     server::connect,
@@ -82,8 +82,8 @@ fn outage() -> Duration {
 }
 
 async fn verify(verifier: &Caller, token: &str) -> Result<(Outcome, bool), Status> {
-    let request = VerifyTokenRequest { token: token.into(), ..Default::default() };
-    let answer = verifier.tokens().verify_token(request).await?.into_inner().verification.unwrap();
+    let answer =
+        verifier.tokens().verify_token(requests::verify_token(token, None)).await?.into_inner().verification.unwrap();
     Ok((answer.outcome(), answer.stale))
 }
 

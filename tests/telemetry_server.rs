@@ -8,15 +8,15 @@ mod support;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use latchkey::proto::{
-    ApiKey, CreateApiKeyRequest, GetIdentityRequest, ListEventsRequest, Requirement, VerifyTokenRequest,
-    token_service_client::TokenServiceClient,
-};
+use latchkey::proto::{GetIdentityRequest, ListEventsRequest, token_service_client::TokenServiceClient};
 use otlp_collector::{OtlpCollector, points, texts};
 use support::{
-    Caller, database, ground, logs,
+    Caller,
+    calls::requests,
+    database, ground, logs,
     process::{Process, Signal, eventually, latchkey},
     server::{connect, pepper},
+    world::key,
 };
 use tokio::time::Instant;
 use tonic::{Code, Request};
@@ -54,15 +54,12 @@ async fn a_server_exports_its_calls_and_counts_and_no_secret() {
     let channel = connect(process.address(LIMIT)).await;
     let caller = Caller { channel, token: operator.clone(), on_behalf_of: None };
 
-    let api_key =
-        ApiKey { name: "traced".into(), account_permissions: vec!["system.verify".into()], ..Default::default() };
-    let create = CreateApiKeyRequest { account_id: "system".into(), api_key: Some(api_key), ..Default::default() };
+    let api_key = key("traced", &["system.verify"]);
+    let create = requests::create_key("system", &api_key);
     let minted = caller.keys().create_api_key(traced(create)).await.unwrap().into_inner().token;
     for token in [minted.as_str(), minted.as_str(), "nonsense"] {
-        let account_id = "system".to_owned();
-        let permission = "system.verify".to_owned();
-        let requirement = Some(Requirement { account_id, permission, team_ids: vec![] });
-        let request = VerifyTokenRequest { token: token.into(), requirement, min_revision: None };
+        let requirement = requests::requirement("system", "system.verify", &[]);
+        let request = requests::verify_token(token, Some(requirement));
         caller.tokens().verify_token(traced(request)).await.unwrap();
     }
     // The totals are copied once a second; the rest leaves when the server stops.

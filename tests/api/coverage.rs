@@ -55,7 +55,7 @@ impl Rpc {
 
     /// Sends bytes with a bearer token.
     pub async fn send_as(&self, channel: &Channel, token: &str, bytes: Vec<u8>) -> Result<(), Status> {
-        self.send(channel, bytes, &[("authorization", format!("Bearer {token}"))]).await
+        self.send(channel, bytes, &[("authorization", crate::support::bearer(token))]).await
     }
 }
 

@@ -9,7 +9,6 @@ mod support;
 mod authority;
 mod bad_input;
 mod break_glass;
-mod calls;
 mod connections;
 mod coverage;
 mod directory;
@@ -27,3 +26,5 @@ mod tokens;
 mod verification;
 mod waits;
 mod watch;
+
+use support::calls::acme as calls;

@@ -375,7 +375,7 @@ async fn a6_a_malformed_or_repeated_header_is_refused() {
         let channel = world.server.channel.clone();
         async move { latchkey::proto::token_service_client::TokenServiceClient::new(channel).get_identity(request).await }
     };
-    let bearer = || ("authorization", format!("Bearer {}", world.product.token));
+    let bearer = || ("authorization", crate::support::bearer(&world.product.token));
     let user = || ("latchkey-on-behalf-of", "acme/users/owner".to_owned());
     send(vec![bearer(), user()]).await.expect("each once is what is asked for");
     bad_metadata(send(vec![bearer(), bearer(), user()]).await, "authorization");

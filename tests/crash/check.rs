@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use latchkey::proto::{
-    Event, EventKind, GetAccountRequest, GetCatalogueRequest, ListApiKeysRequest, ListEventsRequest, ListRolesRequest,
-    ListTeamsRequest, ListUsersRequest, Revision, TokenCheck, VerificationOutcome, VerifyEventChainRequest,
-    VerifyTokensRequest,
+    Event, EventKind, GetAccountRequest, GetCatalogueRequest, ListApiKeysRequest, ListRolesRequest, ListTeamsRequest,
+    ListUsersRequest, TokenCheck, VerificationOutcome, VerifyEventChainRequest,
 };
 
 use crate::{
     clients::{ACCOUNT, Ack, Known, SIDE_ACCOUNT, Told},
     model::{Model, number},
-    support::Caller,
+    support::{
+        Caller,
+        calls::requests::{self, PAGE_SIZE_MAX},
+    },
 };
-
-const PAGE: i32 = 1_000;
 
 /// The log as it was read so far, and the state that it tells.
 pub struct Checker {
@@ -52,9 +52,8 @@ impl Checker {
     async fn new_events(&mut self, operator: &Caller) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
-            let after_revision = Some(Revision { epoch: 1, number: self.head });
-            let request = ListEventsRequest { page_size: PAGE, after_revision, ..Default::default() };
-            let page = operator.events().list_events(request).await.expect("the log").into_inner();
+            let page =
+                operator.events().list_events(requests::list_events(self.head)).await.expect("the log").into_inner();
             for event in &page.events {
                 let revision = event.revision.expect("a revision");
                 assert_eq!((revision.epoch, revision.number), (1, self.head + 1), "gap-free");
@@ -132,13 +131,13 @@ impl Checker {
             let account_id = || account.to_owned();
             let shown = directory.get_account(GetAccountRequest { account_id: account_id() }).await.expect("there");
             self.model.check_account(shown.get_ref().account.as_ref().expect("an account"));
-            let request = ListTeamsRequest { account_id: account_id(), page_size: PAGE, ..Default::default() };
+            let request = ListTeamsRequest { account_id: account_id(), page_size: PAGE_SIZE_MAX, ..Default::default() };
             let shown = directory.list_teams(request).await.expect("teams").into_inner().teams;
             teams += shown.iter().inspect(|team| self.model.check_team(account, team)).count();
-            let request = ListRolesRequest { account_id: account_id(), page_size: PAGE, ..Default::default() };
+            let request = ListRolesRequest { account_id: account_id(), page_size: PAGE_SIZE_MAX, ..Default::default() };
             let shown = directory.list_roles(request).await.expect("roles").into_inner().roles;
             roles += shown.iter().inspect(|role| self.model.check_role(account, role)).count();
-            let request = ListUsersRequest { account_id: account_id(), page_size: PAGE, ..Default::default() };
+            let request = ListUsersRequest { account_id: account_id(), page_size: PAGE_SIZE_MAX, ..Default::default() };
             let shown = directory.list_users(request).await.expect("users").into_inner().users;
             users += shown.iter().inspect(|user| self.model.check_user(account, user)).count();
         }
@@ -150,13 +149,7 @@ impl Checker {
         let mut count = 0;
         let mut page_token = String::new();
         loop {
-            let request = ListApiKeysRequest {
-                account_id: account.to_owned(),
-                page_size: PAGE,
-                page_token,
-                show_deleted: true,
-                ..Default::default()
-            };
+            let request = ListApiKeysRequest { page_token, ..requests::list_keys(account) };
             let page = operator.keys().list_api_keys(request).await.expect("keys").into_inner();
             count += page.api_keys.iter().inspect(|key| self.model.check_key(key)).count();
             page_token = page.next_page_token;
@@ -171,8 +164,13 @@ impl Checker {
         for chunk in known.minted.chunks(1_000) {
             let check = |token: &str| TokenCheck { token: token.to_owned(), requirement: None };
             let checks = chunk.iter().map(|minted| check(&minted.token)).collect();
-            let request = VerifyTokensRequest { checks, min_revision: None };
-            let results = operator.tokens().verify_tokens(request).await.expect("answers").into_inner().results;
+            let results = operator
+                .tokens()
+                .verify_tokens(requests::verify_tokens(checks))
+                .await
+                .expect("answers")
+                .into_inner()
+                .results;
             for (minted, result) in chunk.iter().zip(results) {
                 let key = &self.model.keys[&(ACCOUNT.to_owned(), minted.key_id.clone())];
                 let expected = self.expected(key, minted.number);

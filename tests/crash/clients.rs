@@ -9,6 +9,8 @@ use tonic::{Code, Status};
 
 use crate::support::{
     Caller,
+    calls::requests,
+    random::Random,
     world::{key, strings, team_key},
 };
 
@@ -54,28 +56,6 @@ pub struct Known {
     next_name: u64,
 }
 
-/// SplitMix64: what is random follows from the seed.
-#[derive(Clone)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[usize::try_from(self.below(of.len() as u64)).expect("small")]
-    }
-
-    fn some(&mut self, of: &[&'static str]) -> Vec<&'static str> {
-        of.iter().filter(|_| self.below(2) == 0).copied().collect()
-    }
-}
-
 /// One client.
 pub struct Client {
     pub caller: Caller,
@@ -119,9 +99,9 @@ impl Client {
     /// A key that somebody was told of, mostly one of the last.
     fn some_key(&mut self) -> Option<String> {
         let known = self.known.lock().expect("no panic");
-        let count = known.keys.len() as u64;
+        let count = known.keys.len();
         let back = if self.random.below(4) == 0 { count } else { count.min(12) };
-        (count > 0).then(|| known.keys[usize::try_from(count - 1 - self.random.below(back)).expect("small")].clone())
+        (count > 0).then(|| known.keys[count - 1 - self.random.below(back)].clone())
     }
 
     fn content(&mut self) -> ApiKey {
@@ -156,8 +136,7 @@ impl Client {
     }
 
     async fn create(&mut self) -> Answer {
-        let api_key = Some(self.content());
-        let request = CreateApiKeyRequest { account_id: ACCOUNT.into(), api_key, ..Default::default() };
+        let request = requests::create_key(ACCOUNT, &self.content());
         let CreateApiKeyResponse { api_key, token, propagation } =
             self.caller.keys().create_api_key(request).await?.into_inner();
         Ok(told_minted(api_key, token, propagation))
@@ -166,53 +145,42 @@ impl Client {
     async fn rotate(&mut self, key_id: String) -> Answer {
         let at_once = self.random.below(2) == 0;
         let grace_period = at_once.then(prost_types::Duration::default);
-        let request = RotateApiKeyRequest {
-            account_id: ACCOUNT.into(),
-            key_id,
-            grace_period,
-            skip_propagation_wait: true,
-            ..Default::default()
-        };
+        let request =
+            RotateApiKeyRequest { skip_propagation_wait: true, ..requests::rotate_key(ACCOUNT, &key_id, grace_period) };
         let RotateApiKeyResponse { api_key, token, propagation } =
             self.caller.keys().rotate_api_key(request).await?.into_inner();
         Ok(told_minted(api_key, token, propagation))
     }
 
     async fn update(&mut self, key_id: String) -> Answer {
-        let api_key = Some(ApiKey { key_id, ..self.content() });
-        let paths = strings(&["name", "account_permissions", "team_scope", "expire_time"]);
-        let update_mask = Some(prost_types::FieldMask { paths });
-        let request = UpdateApiKeyRequest {
-            account_id: ACCOUNT.into(),
-            api_key,
-            update_mask,
-            skip_propagation_wait: true,
-            ..Default::default()
-        };
+        let changed = ApiKey { key_id, ..self.content() };
+        let paths = ["name", "account_permissions", "team_scope", "expire_time"];
+        let request =
+            UpdateApiKeyRequest { skip_propagation_wait: true, ..requests::update_key(ACCOUNT, changed, &paths) };
         let UpdateApiKeyResponse { api_key, propagation } =
             self.caller.keys().update_api_key(request).await?.into_inner();
         Ok(told(propagation, api_key.map(Box::new).map(Told::Key)))
     }
 
     async fn change_state(&mut self, key_id: String) -> Answer {
-        let account_id = ACCOUNT.to_owned();
+        let (account, key_id) = (ACCOUNT, key_id.as_str());
         let mut keys = self.caller.keys();
         let (api_key, propagation) = match self.random.below(5) {
             0 | 1 => {
                 let request =
-                    DisableApiKeyRequest { account_id, key_id, skip_propagation_wait: true, ..Default::default() };
+                    DisableApiKeyRequest { skip_propagation_wait: true, ..requests::disable_key(account, key_id) };
                 let answer = keys.disable_api_key(request).await?.into_inner();
                 (answer.api_key, answer.propagation)
             }
             2 | 3 => {
                 let request =
-                    EnableApiKeyRequest { account_id, key_id, skip_propagation_wait: true, ..Default::default() };
+                    EnableApiKeyRequest { skip_propagation_wait: true, ..requests::enable_key(account, key_id) };
                 let answer = keys.enable_api_key(request).await?.into_inner();
                 (answer.api_key, answer.propagation)
             }
             _ => {
                 let request =
-                    DeleteApiKeyRequest { account_id, key_id, skip_propagation_wait: true, ..Default::default() };
+                    DeleteApiKeyRequest { skip_propagation_wait: true, ..requests::delete_key(account, key_id) };
                 let answer = keys.delete_api_key(request).await?.into_inner();
                 (answer.api_key, answer.propagation)
             }
@@ -231,12 +199,7 @@ impl Client {
             team_roles: team_roles.collect(),
             ..Default::default()
         };
-        let request = UpsertUserRequest {
-            account_id: ACCOUNT.into(),
-            user: Some(user),
-            skip_propagation_wait: true,
-            ..Default::default()
-        };
+        let request = UpsertUserRequest { skip_propagation_wait: true, ..requests::upsert_user(ACCOUNT, user) };
         let answer = self.caller.directory().upsert_user(request).await?.into_inner();
         Ok(told(answer.propagation, answer.user.map(Told::User)))
     }
@@ -244,16 +207,11 @@ impl Client {
     /// Three at once: all or none.
     async fn upsert_teams(&mut self) -> Answer {
         let name = format!("batch {}", self.name());
-        let first = usize::try_from(self.random.below(4)).expect("small");
-        let team = |i: usize| Team {
-            team_id: TEAMS[(first + i) % TEAMS.len()].into(),
-            display_name: name.clone(),
-            ..Default::default()
-        };
+        let first = self.random.below(4);
+        let team = |i: usize| requests::team(TEAMS[(first + i) % TEAMS.len()], &name);
         let request = BatchUpsertTeamsRequest {
-            account_id: ACCOUNT.into(),
-            teams: (0..3).map(team).collect(),
             skip_propagation_wait: true,
+            ..requests::upsert_teams(ACCOUNT, (0..3).map(team))
         };
         let answer = self.caller.directory().batch_upsert_teams(request).await?.into_inner();
         Ok(told(answer.propagation, answer.teams.into_iter().map(Told::Team)))
@@ -261,12 +219,7 @@ impl Client {
 
     async fn delete_team(&mut self) -> Answer {
         let team_id = self.random.one(&TEAMS).to_owned();
-        let request = DeleteTeamRequest {
-            account_id: ACCOUNT.into(),
-            team_id: team_id.clone(),
-            skip_propagation_wait: true,
-            ..Default::default()
-        };
+        let request = DeleteTeamRequest { skip_propagation_wait: true, ..requests::delete_team(ACCOUNT, &team_id) };
         let answer = self.caller.directory().delete_team(request).await?.into_inner();
         Ok(told(answer.propagation, [Told::Gone("team", team_id)]))
     }
@@ -302,27 +255,25 @@ impl Client {
     }
 
     async fn upsert_account(&mut self) -> Answer {
-        let account = Account { account_id: SIDE_ACCOUNT.into(), display_name: self.name(), ..Default::default() };
-        let request =
-            UpsertAccountRequest { account: Some(account), skip_propagation_wait: true, ..Default::default() };
+        let request = UpsertAccountRequest {
+            skip_propagation_wait: true,
+            ..requests::upsert_account(SIDE_ACCOUNT, &self.name())
+        };
         let answer = self.caller.directory().upsert_account(request).await?.into_inner();
         Ok(told(answer.propagation, answer.account.map(Told::Account)))
     }
 
     async fn suspend(&mut self) -> Answer {
         let mut directory = self.caller.directory();
-        let account_id = SIDE_ACCOUNT.to_owned();
         let (account, propagation) = if self.random.below(2) == 0 {
-            let answer = directory
-                .suspend_account(SuspendAccountRequest { account_id, skip_propagation_wait: true })
-                .await?
-                .into_inner();
+            let request =
+                SuspendAccountRequest { skip_propagation_wait: true, ..requests::suspend_account(SIDE_ACCOUNT) };
+            let answer = directory.suspend_account(request).await?.into_inner();
             (answer.account, answer.propagation)
         } else {
-            let answer = directory
-                .resume_account(ResumeAccountRequest { account_id, skip_propagation_wait: true })
-                .await?
-                .into_inner();
+            let request =
+                ResumeAccountRequest { skip_propagation_wait: true, ..requests::resume_account(SIDE_ACCOUNT) };
+            let answer = directory.resume_account(request).await?.into_inner();
             (answer.account, answer.propagation)
         };
         Ok(told(propagation, account.map(Told::Account)))

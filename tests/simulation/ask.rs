@@ -15,8 +15,8 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     model::{ACCOUNT_PERMISSIONS, Asked, Model, TEAM_PERMISSION, TEAMS, micros_now},
-    op::{Dice, REPLICAS},
-    support::{Caller, world::ACME},
+    op::REPLICAS,
+    support::{Caller, calls::requests, random::Random, world::ACME},
 };
 
 /// Longer than most pauses of a process: what is asked meanwhile is answered afterwards.
@@ -50,14 +50,14 @@ pub struct Ask {
 }
 
 impl Ask {
-    fn some(dice: &mut Dice) -> Self {
-        let (path, fresh) = (Path::roll(dice), dice.roll(4) == 0);
+    fn some(dice: &mut Random) -> Self {
+        let (path, fresh) = (Path::roll(dice), dice.below(4) == 0);
         Self { path, fresh, random: Some(BATCH), exact: false, patience: HAMMER_PATIENCE }
     }
 
     /// Everything, now.
-    pub fn all(dice: &mut Dice) -> Self {
-        let (path, fresh) = (Path::roll(dice), dice.roll(4) == 0);
+    pub fn all(dice: &mut Random) -> Self {
+        let (path, fresh) = (Path::roll(dice), dice.below(4) == 0);
         Self { path, fresh, random: None, exact: false, patience: LOOK_PATIENCE }
     }
 
@@ -68,8 +68,8 @@ impl Ask {
 }
 
 impl Path {
-    fn roll(dice: &mut Dice) -> Self {
-        [Self::Batch, Self::Batch, Self::Stream, Self::Single][dice.roll(4)]
+    fn roll(dice: &mut Random) -> Self {
+        [Self::Batch, Self::Batch, Self::Stream, Self::Single][dice.below(4)]
     }
 }
 
@@ -106,21 +106,21 @@ impl Shared {
 }
 
 /// A well-formed token that nobody minted.
-fn invented(dice: &mut Dice) -> String {
+fn invented(dice: &mut Random) -> String {
     let mut secret = zeroize::Zeroizing::new([0; 32]);
-    secret.iter_mut().for_each(|byte| *byte = dice.roll(256) as u8);
+    secret.iter_mut().for_each(|byte| *byte = dice.below(256) as u8);
     let prefix = Prefix::parse("prefix", "lk").expect("a prefix");
     PlainToken::mint(&prefix, &secret).reveal().to_owned()
 }
 
 /// Questions about every token, or about some at random, and about one that nobody minted.
-fn questions(model: &Model, dice: &mut Dice, ask: Ask) -> Vec<(Asked, TokenCheck)> {
+fn questions(model: &Model, dice: &mut Random, ask: Ask) -> Vec<(Asked, TokenCheck)> {
     let (random, min_revision) = (ask.random, ask.fresh.then_some(model.known));
     let (sent, sent_micros) = (Instant::now(), micros_now());
     let all = model.keys.iter().enumerate();
     let mut tokens: Vec<_> = all.flat_map(|(key, facts)| (0..facts.tokens.len()).map(move |t| (key, t))).collect();
     if let Some(count) = random.filter(|_| !tokens.is_empty()) {
-        tokens = (0..count).map(|_| tokens[dice.roll(tokens.len())]).collect();
+        tokens = (0..count).map(|_| tokens[dice.below(tokens.len())]).collect();
     }
     let mut asked = Vec::new();
     let mut ask = |key: Option<(usize, usize)>, token: &str, permission, team: Option<&'static str>| {
@@ -131,10 +131,10 @@ fn questions(model: &Model, dice: &mut Dice, ask: Ask) -> Vec<(Asked, TokenCheck
     };
     for (key, place) in tokens {
         let token = &model.keys[key].tokens[place];
-        if random.is_some() && dice.roll(3) > 0 {
-            ask(Some((key, place)), token, ACCOUNT_PERMISSIONS[dice.roll(4)], None);
+        if random.is_some() && dice.below(3) > 0 {
+            ask(Some((key, place)), token, ACCOUNT_PERMISSIONS[dice.below(4)], None);
         } else if random.is_some() {
-            ask(Some((key, place)), token, TEAM_PERMISSION, Some(TEAMS[dice.roll(3)]));
+            ask(Some((key, place)), token, TEAM_PERMISSION, Some(TEAMS[dice.below(3)]));
         } else {
             ACCOUNT_PERMISSIONS.iter().for_each(|permission| ask(Some((key, place)), token, permission, None));
             TEAMS.iter().for_each(|team| ask(Some((key, place)), token, TEAM_PERMISSION, Some(team)));
@@ -160,7 +160,7 @@ fn too_late() -> Status {
 }
 
 /// Asks by one path; true if there was an answer.
-pub async fn ask(shared: &Shared, slot: usize, dice: &mut Dice, ask: Ask) -> bool {
+pub async fn ask(shared: &Shared, slot: usize, dice: &mut Random, ask: Ask) -> bool {
     let Some(caller) = shared.caller(slot) else { return false };
     let (asked, checks): (Vec<_>, Vec<_>) = questions(&shared.model(), dice, ask).into_iter().unzip();
     let min = asked[0].min_revision.map(|(epoch, number)| Revision { epoch, number });
@@ -198,7 +198,7 @@ type Found = Result<Vec<latchkey::proto::TokenVerification>, Status>;
 async fn batch(caller: &Caller, checks: Vec<TokenCheck>, min_revision: Option<Revision>) -> Found {
     let mut results = Vec::new();
     for checks in checks.chunks(1_000) {
-        let request = VerifyTokensRequest { checks: checks.to_vec(), min_revision };
+        let request = VerifyTokensRequest { min_revision, ..requests::verify_tokens(checks.to_vec()) };
         results.extend(caller.tokens().verify_tokens(request).await?.into_inner().results);
     }
     Ok(results)
@@ -233,7 +233,7 @@ async fn stream(caller: &Caller, checks: Vec<TokenCheck>, min_revision: Option<R
 async fn single(caller: &Caller, checks: Vec<TokenCheck>, min_revision: Option<Revision>) -> Found {
     let mut results = Vec::new();
     for check in checks.into_iter().take(20) {
-        let request = VerifyTokenRequest { token: check.token, requirement: check.requirement, min_revision };
+        let request = VerifyTokenRequest { min_revision, ..requests::verify_token(&check.token, check.requirement) };
         let response = caller.tokens().verify_token(request).await?.into_inner();
         results.push(response.verification.ok_or_else(|| Status::internal("no verification"))?);
     }
@@ -243,7 +243,7 @@ async fn single(caller: &Caller, checks: Vec<TokenCheck>, min_revision: Option<R
 /// Hammers one slot until it is aborted.
 pub fn hammer(shared: Arc<Shared>, slot: usize, seed: u64) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut dice = Dice::new(seed ^ (slot as u64) << 32);
+        let mut dice = Random::new(seed ^ (slot as u64) << 32);
         loop {
             let some = Ask::some(&mut dice);
             let answered = ask(&shared, slot, &mut dice, some).await;

@@ -10,9 +10,14 @@ use tonic::Status;
 
 use crate::{
     ask::{self, Ask, Path},
-    op::{Dice, REPLICAS},
+    op::REPLICAS,
     runner::Run,
-    support::{Caller, calls, world::ACME},
+    support::{
+        Caller,
+        calls::{self, requests},
+        random::Random,
+        world::ACME,
+    },
 };
 
 /// For everybody to be back; nobody restarts them.
@@ -28,7 +33,7 @@ pub async fn close(run: &mut Run<'_>) {
             None => run.join(slot).await,
         }
     }
-    let mut dice = Dice::new(7);
+    let mut dice = Random::new(7);
     let started = Instant::now();
     for slot in 0..REPLICAS {
         while !ask::ask(&run.shared, slot, &mut dice, Ask::healed(Path::Batch, false)).await {
@@ -102,15 +107,9 @@ pub async fn accounts(run: &Run<'_>, operator: &Caller) -> Result<(), Unaccounte
     if !chain.valid {
         return Err(Unaccounted::Wrong(format!("V6: {chain:?}")));
     }
-    let request = proto::ListEventsRequest { account_id: ACME.into(), page_size: 1_000, ..Default::default() };
+    let request = proto::ListEventsRequest { account_id: ACME.into(), ..requests::list_events(0) };
     let replayed = replay(&operator.events().list_events(request).await?.into_inner().events);
-    let request = proto::ListApiKeysRequest {
-        account_id: ACME.into(),
-        page_size: 1_000,
-        show_deleted: true,
-        ..Default::default()
-    };
-    let listed = calls::list(operator, request).await?;
+    let listed = calls::list(operator, requests::list_keys(ACME)).await?;
     let listed = listed.api_keys.iter().map(|key| (key.key_id.clone(), told(key))).collect();
     compare(run, &replayed, &listed).map_err(Unaccounted::Wrong)
 }

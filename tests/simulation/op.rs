@@ -1,5 +1,7 @@
 //! What happens in a simulated history: operations and faults, and the generator that a seed drives.
 
+use crate::support::random::Random;
+
 /// One step of a history. Numbers pick among what there is, modulo; a replica is a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -130,26 +132,6 @@ impl Fault {
     }
 }
 
-/// Numbers that look random and are the same for a seed.
-#[derive(Clone)]
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
-    }
-
-    /// Dice of one's own, which do not change what these roll next.
-    pub fn fork(&mut self) -> Self {
-        Self::new(self.roll(1 << 30) as u64)
-    }
-
-    pub fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % sides
-    }
-}
-
 /// How many slots for replicas there are.
 pub const REPLICAS: usize = 3;
 
@@ -158,7 +140,7 @@ const ILL_MAX: usize = 7;
 
 /// The history of a seed.
 pub fn history(seed: u64, length: usize) -> Vec<Op> {
-    let mut dice = Dice::new(seed);
+    let mut dice = Random::new(seed);
     let mut ops: Vec<Op> = (0..4).map(|kind| Op::Mint { replica: kind % REPLICAS, kind }).collect();
     let mut cures: Vec<(usize, Fault)> = Vec::new();
     let end = ops.len() + length;
@@ -166,43 +148,43 @@ pub fn history(seed: u64, length: usize) -> Vec<Op> {
         let due = cures.iter().position(|(place, _)| *place <= ops.len());
         let op = match due {
             Some(due) => Op::Fault(cures.swap_remove(due).1),
-            None if dice.roll(3) == 0 => Op::Fault(fault(&mut dice)),
+            None if dice.below(3) == 0 => Op::Fault(fault(&mut dice)),
             None => step(&mut dice),
         };
         if let Op::Fault(fault) = op {
-            cures.extend(fault.cure().map(|cure| (ops.len() + 1 + dice.roll(ILL_MAX), cure)));
+            cures.extend(fault.cure().map(|cure| (ops.len() + 1 + dice.below(ILL_MAX), cure)));
         }
         ops.push(op);
     }
     ops
 }
 
-fn step(dice: &mut Dice) -> Op {
-    let (replica, key) = (dice.roll(REPLICAS), dice.roll(8));
-    match dice.roll(24) {
-        0..=3 => Op::Mint { replica, kind: dice.roll(6) },
-        4..=7 => Op::Edit { replica, key, kind: dice.roll(6) },
+fn step(dice: &mut Random) -> Op {
+    let (replica, key) = (dice.below(REPLICAS), dice.below(8));
+    match dice.below(24) {
+        0..=3 => Op::Mint { replica, kind: dice.below(6) },
+        4..=7 => Op::Edit { replica, key, kind: dice.below(6) },
         8 => Op::Flap { replica, key },
         9 | 10 => Op::Disable { replica, key },
         11 => Op::Enable { replica, key },
-        12..=14 => Op::Rotate { replica, key, grace_s: [0, 0, 2, 60][dice.roll(4)] },
+        12..=14 => Op::Rotate { replica, key, grace_s: [0, 0, 2, 60][dice.below(4)] },
         15 => Op::Delete { replica, key },
         16 => Op::Revoke { replica, key },
         17 => Op::Suspend { replica },
         18 => Op::Resume { replica },
-        19 => Op::DeleteTeam { replica, team: dice.roll(3) },
-        20 => Op::RestoreTeam { replica, team: dice.roll(3) },
-        21 => Op::Retire { replica, retired: dice.roll(2) == 0 },
+        19 => Op::DeleteTeam { replica, team: dice.below(3) },
+        20 => Op::RestoreTeam { replica, team: dice.below(3) },
+        21 => Op::Retire { replica, retired: dice.below(2) == 0 },
         22 => Op::RevokeCaller { replica },
-        _ if dice.roll(2) == 0 => Op::Await { replica },
-        _ if dice.roll(6) == 0 => Op::AcceptHistory,
-        _ => Op::Pass { ms: 300 + 300 * dice.roll(3) as u16 },
+        _ if dice.below(2) == 0 => Op::Await { replica },
+        _ if dice.below(6) == 0 => Op::AcceptHistory,
+        _ => Op::Pass { ms: 300 + 300 * dice.below(3) as u16 },
     }
 }
 
-fn fault(dice: &mut Dice) -> Fault {
-    let replica = dice.roll(REPLICAS);
-    match dice.roll(22) {
+fn fault(dice: &mut Random) -> Fault {
+    let replica = dice.below(REPLICAS);
+    match dice.below(22) {
         0 | 1 => Fault::KillReplica(replica),
         2..=5 => Fault::StopReplica(replica),
         6 | 7 => Fault::LeaveReplica(replica),
@@ -210,10 +192,10 @@ fn fault(dice: &mut Dice) -> Fault {
         9..=11 => Fault::CutListeners(replica),
         12 => Fault::KillPostgres,
         13 => Fault::RestartPostgres,
-        14 => Fault::StopPostgres(300 + 400 * dice.roll(4) as u16),
+        14 => Fault::StopPostgres(300 + 400 * dice.below(4) as u16),
         15 | 16 => Fault::CutConnections(replica),
         17 => Fault::Refuse(replica),
-        18 | 19 => Fault::Delay(replica, 5 + 20 * dice.roll(8) as u16),
+        18 | 19 => Fault::Delay(replica, 5 + 20 * dice.below(8) as u16),
         20 => Fault::HoldToDatabase(replica),
         _ => Fault::HoldToReplica(replica),
     }

@@ -15,9 +15,11 @@ use crate::{
     closing,
     cluster::{Postgres, Replica},
     model::{ACCOUNT_PERMISSIONS, Authority, Key, RETIRED, TEAM_PERMISSION, TEAMS, Versions, at},
-    op::{Dice, Fault, Op, REPLICAS},
+    op::{Fault, Op, REPLICAS},
     support::{
-        Caller, calls,
+        Caller,
+        calls::{self, requests},
+        random::Random,
         world::{self, ACME},
     },
 };
@@ -50,7 +52,7 @@ pub struct Run<'a> {
     planted: Option<&'static str>,
     /// How long the last slot's replica answers without a lease.
     stale_ms: u64,
-    dice: Dice,
+    dice: Random,
     faults: BTreeMap<&'static str, u64>,
     /// Keys whose minting has an unknown outcome.
     pub lost_mints: usize,
@@ -148,7 +150,7 @@ impl<'a> Run<'a> {
         let database = postgres.fresh().await;
         let operator = postgres.bootstrap(&database).await;
         let stale_ms = if seed.is_multiple_of(4) { STALE_MS } else { 0 };
-        let (shared, dice) = (Shared::new([false, false, stale_ms > 0]), Dice::new(!seed));
+        let (shared, dice) = (Shared::new([false, false, stale_ms > 0]), Random::new(!seed));
         let replicas = [const { None }; REPLICAS];
         let faults = BTreeMap::new();
         let mut run =
@@ -158,9 +160,7 @@ impl<'a> Run<'a> {
         }
         let operator = run.operator_at(0);
         world::apply_example_catalogue(&operator).await;
-        let account = proto::Account { account_id: ACME.into(), display_name: ACME.into(), ..Default::default() };
-        let request = proto::UpsertAccountRequest { account: Some(account), ..Default::default() };
-        operator.directory().upsert_account(request).await.expect("an account");
+        operator.directory().upsert_account(requests::upsert_account(ACME, ACME)).await.expect("an account");
         for team in TEAMS {
             run.restore_team(&operator, team).await.expect("a team");
         }
@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
             let all = Ask::all(dice);
             ask::ask(&shared, *slot, dice, all)
         });
-        let reader = self.dice.roll(REPLICAS);
+        let reader = self.dice.below(REPLICAS);
         let operator = self.operator_at(reader);
         let accounts = tokio::time::timeout(LOOK_PATIENCE, closing::accounts(self, &operator));
         let (_, accounts) = tokio::join!(futures_util::future::join_all(asks), accounts);

@@ -99,12 +99,11 @@ impl Run<'_> {
         let Some((place, key_id, before)) = self.pick(key) else { return self.mint(replica, key).await };
         self.propose(place, Authority { active, ..before });
         let mut keys = self.operator_at(replica).keys();
-        let account_id = ACME.to_owned();
         let came = if active {
-            let request = proto::EnableApiKeyRequest { account_id, key_id, ..Default::default() };
+            let request = requests::enable_key(ACME, &key_id);
             sort(limited(keys.enable_api_key(in_time(request))).await, |enabled| enabled.get_ref().propagation).0
         } else {
-            let request = proto::DisableApiKeyRequest { account_id, key_id, ..Default::default() };
+            let request = requests::disable_key(ACME, &key_id);
             sort(limited(keys.disable_api_key(in_time(request))).await, |disabled| disabled.get_ref().propagation).0
         };
         self.settle_key(place, &came);
@@ -120,12 +119,7 @@ impl Run<'_> {
         let retiring = current.filter(|_| grace_s > 0);
         let tokens = retiring.into_iter().chain([fresh]).map(|token| (token, None)).collect();
         self.propose(place, Authority { tokens, ..before });
-        let request = proto::RotateApiKeyRequest {
-            account_id: ACME.into(),
-            key_id,
-            grace_period: Some(calls::seconds(grace_s.into())),
-            ..Default::default()
-        };
+        let request = requests::rotate_key(ACME, &key_id, Some(calls::seconds(grace_s.into())));
         let rotated = limited(self.operator_at(replica).keys().rotate_api_key(in_time(request))).await;
         let (came, rotated) = sort(rotated, |rotated| rotated.get_ref().propagation);
         if let Some(rotated) = rotated.map(tonic::Response::into_inner) {
@@ -149,7 +143,7 @@ impl Run<'_> {
     pub async fn delete(&mut self, replica: usize, place: usize) -> bool {
         self.propose(place, Authority::default());
         let key_id = self.shared.model().keys[place].id.clone();
-        let request = proto::DeleteApiKeyRequest { account_id: ACME.into(), key_id, ..Default::default() };
+        let request = requests::delete_key(ACME, &key_id);
         let deleted = limited(self.operator_at(replica).keys().delete_api_key(in_time(request))).await;
         let (came, _) = sort(deleted, |deleted| deleted.get_ref().propagation);
         self.settle_key(place, &came);

@@ -4,20 +4,18 @@ use super::*;
 
 impl Run<'_> {
     pub(super) async fn restore_team(&self, operator: &Caller, team: &str) -> Result<(), Status> {
-        let team = proto::Team { team_id: team.into(), display_name: team.into(), ..Default::default() };
-        let request = proto::UpsertTeamRequest { account_id: ACME.into(), team: Some(team), ..Default::default() };
+        let request = requests::upsert_team(ACME, requests::team(team, team));
         operator.directory().upsert_team(request).await.map(drop)
     }
 
     pub(super) async fn suspend(&mut self, replica: usize, suspended: bool) {
         self.shared.model().account_active.propose(!suspended);
         let mut directory = self.operator_at(replica).directory();
-        let account_id = ACME.to_owned();
         let came = if suspended {
-            let request = proto::SuspendAccountRequest { account_id, ..Default::default() };
+            let request = requests::suspend_account(ACME);
             sort(limited(directory.suspend_account(in_time(request))).await, |done| done.get_ref().propagation).0
         } else {
-            let request = proto::ResumeAccountRequest { account_id, ..Default::default() };
+            let request = requests::resume_account(ACME);
             sort(limited(directory.resume_account(in_time(request))).await, |done| done.get_ref().propagation).0
         };
         self.settle(&came, |model| &mut model.account_active);
@@ -31,7 +29,7 @@ impl Run<'_> {
             permission.retired = retired;
         }
         self.shared.model().retired.propose(retired);
-        let request = proto::ApplyCatalogueRequest { catalogue: Some(catalogue), ..Default::default() };
+        let request = requests::apply_catalogue(catalogue);
         let applied = limited(directory.apply_catalogue(in_time(request))).await;
         let came = sort(applied, |applied| applied.get_ref().propagation).0;
         self.settle(&came, |model| &mut model.retired);
@@ -65,7 +63,7 @@ impl Run<'_> {
             after.teams.remove(team);
             self.propose(*place, after);
         }
-        let request = proto::DeleteTeamRequest { account_id: ACME.into(), team_id: team.into(), ..Default::default() };
+        let request = requests::delete_team(ACME, team);
         let deleted = limited(self.operator_at(replica).directory().delete_team(in_time(request))).await;
         let came = sort(deleted, |deleted| deleted.get_ref().propagation).0;
         affected.iter().for_each(|place| self.settle_key(*place, &came));
@@ -88,14 +86,14 @@ impl Run<'_> {
             _ = limited(caller.tokens().get_identity(proto::GetIdentityRequest {})).await;
         }
         let key_id = minted.api_key.expect("a key").key_id;
-        let request = proto::DeleteApiKeyRequest { account_id: "system".into(), key_id, ..Default::default() };
+        let request = requests::delete_key("system", &key_id);
         let deleted = limited(operator.keys().delete_api_key(in_time(request))).await;
         let complete = deleted.is_ok_and(|deleted| deleted.into_inner().propagation.is_some_and(|p| p.complete));
         if !complete {
             return;
         }
         for caller in callers {
-            let request = proto::VerifyTokenRequest { token: minted.token.clone(), ..Default::default() };
+            let request = requests::verify_token(&minted.token, None);
             let verified = limited(async { caller.tokens().verify_token(request).await }).await.is_ok();
             let request = proto::GetIdentityRequest {};
             if verified || limited(async { caller.tokens().get_identity(request).await }).await.is_ok() {

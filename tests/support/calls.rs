@@ -1,17 +1,19 @@
-//! The calls that tests make most often, each one line to make and to read.
+//! The calls that tests make most often, each one line to make and to read: here for any account, in [`acme`] for the one
+//! that most tests act in, and in [`requests`] what is sent.
+
+pub mod acme;
+pub mod requests;
 
 use std::time::Duration;
 
 use latchkey::proto::{
-    ApiKey, ApplyCatalogueRequest, ApplyCatalogueResponse, Catalogue, DeleteApiKeyRequest, DisableApiKeyRequest,
-    EnableApiKeyRequest, Event, EventKind, GetApiKeyRequest, GetCatalogueRequest, ListApiKeysRequest,
-    ListApiKeysResponse, ListEventsRequest, Permission, Propagation, Requirement, ResumeAccountRequest, Revision,
-    RevokeTokenRequest, RotateApiKeyRequest, RotateApiKeyResponse, SuspendAccountRequest, UpdateApiKeyRequest,
+    ApiKey, ApplyCatalogueResponse, Catalogue, Event, EventKind, GetCatalogueRequest, ListApiKeysRequest,
+    ListApiKeysResponse, ListEventsRequest, Permission, Propagation, RevokeTokenRequest, RotateApiKeyResponse,
     UpdateApiKeyResponse,
 };
-use prost_types::FieldMask;
 use tonic::Status;
 
+pub use self::requests::requirement;
 use super::{Caller, World};
 
 /// Microseconds since the Unix epoch.
@@ -30,7 +32,7 @@ pub fn millis(millis: i32) -> prost_types::Duration {
 }
 
 pub async fn get(caller: &Caller, account: &str, key_id: &str) -> Result<ApiKey, Status> {
-    let request = GetApiKeyRequest { account_id: account.into(), key_id: key_id.into() };
+    let request = requests::get_key(account, key_id);
     Ok(caller.keys().get_api_key(request).await?.into_inner().api_key.expect("a key"))
 }
 
@@ -45,15 +47,7 @@ pub async fn update(
     api_key: ApiKey,
     paths: &[&str],
 ) -> Result<UpdateApiKeyResponse, Status> {
-    let update_mask = (!paths.is_empty()).then(|| FieldMask { paths: super::world::strings(paths) });
-    let request = UpdateApiKeyRequest {
-        account_id: account.into(),
-        api_key: Some(api_key),
-        update_mask,
-        validate_only: false,
-        ..Default::default()
-    };
-    Ok(caller.keys().update_api_key(request).await?.into_inner())
+    Ok(caller.keys().update_api_key(requests::update_key(account, api_key, paths)).await?.into_inner())
 }
 
 /// Rotates a key; no grace means the default.
@@ -63,23 +57,21 @@ pub async fn rotate(
     key_id: &str,
     grace_period: Option<prost_types::Duration>,
 ) -> Result<RotateApiKeyResponse, Status> {
-    let request =
-        RotateApiKeyRequest { account_id: account.into(), key_id: key_id.into(), grace_period, ..Default::default() };
-    Ok(caller.keys().rotate_api_key(request).await?.into_inner())
+    Ok(caller.keys().rotate_api_key(requests::rotate_key(account, key_id, grace_period)).await?.into_inner())
 }
 
 pub async fn disable(caller: &Caller, account: &str, key_id: &str) -> Result<ApiKey, Status> {
-    let request = DisableApiKeyRequest { account_id: account.into(), key_id: key_id.into(), ..Default::default() };
+    let request = requests::disable_key(account, key_id);
     Ok(caller.keys().disable_api_key(request).await?.into_inner().api_key.expect("a key"))
 }
 
 pub async fn enable(caller: &Caller, account: &str, key_id: &str) -> Result<ApiKey, Status> {
-    let request = EnableApiKeyRequest { account_id: account.into(), key_id: key_id.into(), ..Default::default() };
+    let request = requests::enable_key(account, key_id);
     Ok(caller.keys().enable_api_key(request).await?.into_inner().api_key.expect("a key"))
 }
 
 pub async fn delete(caller: &Caller, account: &str, key_id: &str) -> Result<ApiKey, Status> {
-    let request = DeleteApiKeyRequest { account_id: account.into(), key_id: key_id.into(), ..Default::default() };
+    let request = requests::delete_key(account, key_id);
     Ok(caller.keys().delete_api_key(request).await?.into_inner().api_key.expect("a key"))
 }
 
@@ -94,12 +86,12 @@ pub async fn revoke(caller: &Caller) -> Result<Propagation, Status> {
 }
 
 pub async fn suspend(world: &World, account: &str) {
-    let request = SuspendAccountRequest { account_id: account.into(), ..Default::default() };
+    let request = requests::suspend_account(account);
     world.directory.directory().suspend_account(request).await.expect("the account is suspended");
 }
 
 pub async fn resume(world: &World, account: &str) {
-    let request = ResumeAccountRequest { account_id: account.into(), ..Default::default() };
+    let request = requests::resume_account(account);
     world.directory.directory().resume_account(request).await.expect("the account is resumed");
 }
 
@@ -110,11 +102,18 @@ pub async fn head(world: &World) -> i64 {
     response.head.expect("a head").number
 }
 
-/// The events after a number.
+/// Every event after a number, over all accounts.
 pub async fn events_after(world: &World, number: i64) -> Vec<Event> {
-    let after_revision = Some(Revision { epoch: 1, number });
-    let request = ListEventsRequest { page_size: 1_000, after_revision, ..Default::default() };
-    world.auditor.events().list_events(request).await.expect("the auditor reads the log").into_inner().events
+    let (mut events, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListEventsRequest { page_token, ..requests::list_events(number) };
+        let page = world.auditor.events().list_events(request).await.expect("the auditor reads the log").into_inner();
+        events.extend(page.events);
+        if page.next_page_token.is_empty() {
+            return events;
+        }
+        page_token = page.next_page_token;
+    }
 }
 
 /// What happened to a key, in order.
@@ -130,8 +129,7 @@ pub async fn catalogue(world: &World) -> Catalogue {
 }
 
 pub async fn apply(caller: &Caller, catalogue: Catalogue) -> Result<ApplyCatalogueResponse, Status> {
-    let request = ApplyCatalogueRequest { catalogue: Some(catalogue), validate_only: false, ..Default::default() };
-    Ok(caller.directory().apply_catalogue(request).await?.into_inner())
+    Ok(caller.directory().apply_catalogue(requests::apply_catalogue(catalogue)).await?.into_inner())
 }
 
 /// Applies the current catalogue with one permission changed.
@@ -143,10 +141,6 @@ pub async fn change_permission(
     let mut catalogue = catalogue(world).await;
     change(catalogue.permissions.iter_mut().find(|permission| permission.name == name).expect(name));
     apply(&world.server.operator, catalogue).await
-}
-
-pub fn requirement(account: &str, permission: &str, teams: &[&str]) -> Requirement {
-    Requirement { account_id: account.into(), permission: permission.into(), team_ids: super::world::strings(teams) }
 }
 
 /// Asks again until the answer is right, for what happens beside requests: five seconds at most.

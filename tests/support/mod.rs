@@ -6,10 +6,11 @@ pub mod database;
 pub mod ground;
 pub mod logs;
 pub mod process;
+pub mod random;
 pub mod raw;
 pub mod server;
 pub mod sql;
 pub mod world;
 
-pub use server::{Caller, Server};
+pub use server::{Caller, Server, bearer};
 pub use world::World;

@@ -102,7 +102,7 @@ impl Raw {
     pub fn headers(&mut self, path: &str, token: &str, authority: &[u8]) -> Vec<u8> {
         let said = std::mem::replace(&mut self.said_authority, true);
         let authority = if said { vec![0xbe] } else { [&[0x41][..], &text(authority)].concat() };
-        let bearer = format!("Bearer {token}");
+        let bearer = super::server::bearer(token);
         [
             &[0x83, 0x86][..],
             &authority,

@@ -25,7 +25,7 @@ use tonic::{
 
 use super::{
     database::{self, Database},
-    logs,
+    logs, random,
 };
 
 const PEPPER_VARIABLE: &str = "LATCHKEY_TEST_PEPPER";
@@ -114,12 +114,16 @@ pub fn settings(database_url: &str, change: impl FnOnce(Flags) -> Flags) -> Sett
 pub fn pepper() -> &'static str {
     static PEPPER: OnceLock<String> = OnceLock::new();
     PEPPER.get_or_init(|| {
-        let mut bytes = [0u8; 32];
-        getrandom::fill(&mut bytes).expect("random bytes");
+        let bytes = random::fresh_bytes::<32>();
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         logs::keep_secret("pepper", &text);
         text
     })
+}
+
+/// The metadata `authorization` of a caller.
+pub fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
 }
 
 pub async fn connect(address: SocketAddr) -> Channel {
@@ -150,7 +154,7 @@ impl Caller {
 
     fn headers(&self) -> Headers {
         let value = |text: String| text.parse().expect("ASCII");
-        let authorization = value(format!("Bearer {}", self.token));
+        let authorization = value(bearer(&self.token));
         Headers { authorization, on_behalf_of: self.on_behalf_of.clone().map(value) }
     }
 }

@@ -2,13 +2,13 @@
 //! account `other` with a team and an owner, and the keys of services.
 
 use latchkey::proto::{
-    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, Requirement, Team, TeamRole, TeamScope, TokenVerification, User,
-    UserState, VerificationOutcome, VerifyTokenRequest,
+    ApiKey, CreateApiKeyResponse, Requirement, TeamRole, TeamScope, TokenVerification, User, UserState,
+    VerificationOutcome,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{Caller, Server};
+use super::{Caller, Server, calls::requests};
 
 pub const ACME: &str = "acme";
 pub const OTHER: &str = "other";
@@ -72,26 +72,9 @@ impl World {
     }
 
     async fn make_account(&self, account: &str, teams: &[&str]) {
-        let request = latchkey::proto::UpsertAccountRequest {
-            account: Some(latchkey::proto::Account {
-                account_id: account.into(),
-                display_name: account.to_uppercase(),
-                ..Default::default()
-            }),
-            validate_only: false,
-            ..Default::default()
-        };
+        let request = requests::upsert_account(account, &account.to_uppercase());
         self.directory.directory().upsert_account(request).await.expect("an account");
-        let teams = teams.iter().map(|team| Team {
-            team_id: (*team).into(),
-            display_name: (*team).into(),
-            ..Default::default()
-        });
-        let request = latchkey::proto::BatchUpsertTeamsRequest {
-            account_id: account.into(),
-            teams: teams.collect(),
-            ..Default::default()
-        };
+        let request = requests::upsert_teams(account, teams.iter().map(|team| requests::team(team, team)));
         self.directory.directory().batch_upsert_teams(request).await.expect("teams");
     }
 
@@ -106,8 +89,7 @@ impl World {
             team_roles: manages.iter().map(team_role).collect(),
             ..Default::default()
         };
-        let request =
-            latchkey::proto::UpsertUserRequest { account_id: account.into(), user: Some(user), ..Default::default() };
+        let request = requests::upsert_user(account, user);
         self.directory.directory().upsert_user(request).await.expect("a user");
     }
 
@@ -118,17 +100,13 @@ impl World {
 
     /// Verifies a token for a permission in `acme`, on teams if there are any.
     pub async fn outcome(&self, token: &str, permission: &str, teams: &[&str]) -> VerificationOutcome {
-        let requirement = Requirement {
-            account_id: ACME.into(),
-            permission: permission.into(),
-            team_ids: teams.iter().map(|team| (*team).into()).collect(),
-        };
+        let requirement = requests::requirement(ACME, permission, teams);
         self.verify(token, Some(requirement)).await.outcome()
     }
 
     /// Verifies a token.
     pub async fn verify(&self, token: &str, requirement: Option<Requirement>) -> TokenVerification {
-        let request = VerifyTokenRequest { token: token.into(), requirement, min_revision: None };
+        let request = requests::verify_token(token, requirement);
         let response = self.verifier.tokens().verify_token(request).await.expect("an answer");
         response.into_inner().verification.expect("a verification")
     }
@@ -151,9 +129,7 @@ pub fn strings(items: &[&str]) -> Vec<String> {
 
 /// Mints a key.
 pub async fn create(caller: &Caller, account: &str, api_key: &ApiKey) -> Result<CreateApiKeyResponse, Status> {
-    let request =
-        CreateApiKeyRequest { account_id: account.into(), api_key: Some(api_key.clone()), ..Default::default() };
-    Ok(caller.keys().create_api_key(request).await?.into_inner())
+    Ok(caller.keys().create_api_key(requests::create_key(account, api_key)).await?.into_inner())
 }
 
 /// Asserts a refusal: its code, its reason, and that its message or a field names something.
@@ -207,6 +183,9 @@ pub async fn apply_example_catalogue(operator: &Caller) {
         default_roles: default_roles.collect(),
         ..Default::default()
     };
-    let request = latchkey::proto::ApplyCatalogueRequest { catalogue: Some(catalogue), ..Default::default() };
-    operator.directory().apply_catalogue(request).await.expect("the example catalogue is good");
+    operator
+        .directory()
+        .apply_catalogue(requests::apply_catalogue(catalogue))
+        .await
+        .expect("the example catalogue is good");
 }

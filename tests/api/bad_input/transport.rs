@@ -50,7 +50,7 @@ async fn a_method_or_service_that_is_not_there_is_unimplemented() {
 async fn a6_repeated_headers_are_refused_by_every_rpc() {
     let world = World::start().await;
     let unchanged = Unchanged::since_now(&world).await;
-    let bearer = || ("authorization", format!("Bearer {}", world.product.token));
+    let bearer = || ("authorization", crate::support::bearer(&world.product.token));
     let user = || ("latchkey-on-behalf-of", "acme/users/owner".to_owned());
     for rpc in rpcs() {
         let twice = rpc.send(&world.server.channel, vec![], &[bearer(), bearer()]).await;

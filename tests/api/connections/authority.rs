@@ -78,7 +78,7 @@ async fn a_stock_client_with_a_list_of_replicas_is_served() {
     for _ in 0..3 {
         let request = http::Request::post(format!("http://[::1:50051:latchkey]{GET_IDENTITY}"))
             .header("content-type", "application/grpc")
-            .header("authorization", format!("Bearer {}", server.operator.token))
+            .header("authorization", crate::support::bearer(&server.operator.token))
             .body(tonic::body::Body::empty());
         let Ok(request) = request else { return };
         let answer = client.send_request(request).await.unwrap();

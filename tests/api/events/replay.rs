@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use latchkey::proto::{ApiKey, ApiKeyState, DeleteTeamRequest, Event, EventKind, Team, UpsertTeamRequest};
+use latchkey::proto::{ApiKey, ApiKeyState, Event, EventKind, Team};
 
 use crate::{
     calls::*,
-    support::{World, world::*},
+    support::{World, calls::requests, random::Random, world::*},
 };
 
 /// What a key may do, as the log tells it or as it is listed.
@@ -92,46 +92,32 @@ fn replayed(events: &[Event]) -> BTreeMap<String, Told> {
     keys
 }
 
-/// Numbers that look random and are the same on every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % sides
-    }
-
-    fn some<'a>(&mut self, items: &[&'a str]) -> Vec<&'a str> {
-        items.iter().copied().filter(|_| self.roll(2) == 0).collect()
-    }
-
-    fn key(&mut self) -> ApiKey {
-        let names = ["billing.manage", "incidents.edit", "settings.view", "secrets.use"];
-        let (teams, on_teams) = (self.some(&TEAMS), self.some(&["secrets.use", "schedules.edit", "api_keys.manage"]));
-        let account = self.some(&names);
-        let name = format!("n{}", self.roll(5));
-        let key = if teams.is_empty() || on_teams.is_empty() {
-            key(&name, &account)
-        } else {
-            team_key(&name, &account, &teams, &on_teams)
-        };
-        if self.roll(3) == 0 { living(key, 600 + self.roll(600) as i64) } else { key }
-    }
+fn some_key(dice: &mut Random) -> ApiKey {
+    let names = ["billing.manage", "incidents.edit", "settings.view", "secrets.use"];
+    let (teams, on_teams) = (dice.some(&TEAMS), dice.some(&["secrets.use", "schedules.edit", "api_keys.manage"]));
+    let account = dice.some(&names);
+    let name = format!("n{}", dice.below(5));
+    let key = if teams.is_empty() || on_teams.is_empty() {
+        key(&name, &account)
+    } else {
+        team_key(&name, &account, &teams, &on_teams)
+    };
+    if dice.below(3) == 0 { living(key, 600 + dice.below(600) as i64) } else { key }
 }
 
-async fn one_change(world: &World, dice: &mut Dice, ids: &mut Vec<String>) {
+async fn one_change(world: &World, dice: &mut Random, ids: &mut Vec<String>) {
     let owner = world.user("owner");
-    let pick = if ids.is_empty() { String::new() } else { ids[dice.roll(ids.len())].clone() };
+    let pick = if ids.is_empty() { String::new() } else { ids[dice.below(ids.len())].clone() };
     let fields = ["name", "account_permissions", "team_scope", "expire_time", "team_scope.team_ids"];
-    match dice.roll(12) {
+    match dice.below(12) {
         0..=2 => {
             // Refused while a team is gone.
-            if let Ok(made) = mint(&owner, &dice.key()).await {
+            if let Ok(made) = mint(&owner, &some_key(dice)).await {
                 ids.push(made.key.key_id);
             }
         }
         3..=6 => {
-            let change = ApiKey { expiry: None, ..dice.key() };
+            let change = ApiKey { expiry: None, ..some_key(dice) };
             let mask = dice.some(&fields);
             let mask = if mask.is_empty() { vec!["name"] } else { mask };
             _ = update(&owner, &pick, &mask, change).await;
@@ -139,19 +125,13 @@ async fn one_change(world: &World, dice: &mut Dice, ids: &mut Vec<String>) {
         7 => _ = rotate(&owner, &pick).await,
         8 => _ = disable(&owner, &pick).await,
         9 => _ = enable(&owner, &pick).await,
-        10 if dice.roll(3) == 0 => _ = delete(&owner, &pick).await,
+        10 if dice.below(3) == 0 => _ = delete(&owner, &pick).await,
         _ => {
-            let team = TEAMS[dice.roll(TEAMS.len())];
-            let request = DeleteTeamRequest { account_id: ACME.into(), team_id: team.into(), ..Default::default() };
-            _ = world.directory.directory().delete_team(request).await;
-            if dice.roll(3) != 0 {
-                let again = Some(Team { team_id: team.into(), ..Default::default() });
-                let request = UpsertTeamRequest {
-                    account_id: ACME.into(),
-                    team: again,
-                    validate_only: false,
-                    ..Default::default()
-                };
+            let team = TEAMS[dice.below(TEAMS.len())];
+            _ = world.directory.directory().delete_team(requests::delete_team(ACME, team)).await;
+            if dice.below(3) != 0 {
+                let again = Team { team_id: team.into(), ..Default::default() };
+                let request = requests::upsert_team(ACME, again);
                 world.directory.directory().upsert_team(request).await.expect("a team");
             }
         }
@@ -162,7 +142,7 @@ async fn one_change(world: &World, dice: &mut Dice, ids: &mut Vec<String>) {
 async fn v5_replaying_the_log_reproduces_every_key() {
     for seed in [1, 2, 3] {
         let world = World::start().await;
-        let (mut dice, mut ids) = (Dice(seed), Vec::new());
+        let (mut dice, mut ids) = (Random::new(seed), Vec::new());
         for _ in 0..100 {
             one_change(&world, &mut dice, &mut ids).await;
         }

@@ -152,7 +152,7 @@ pub fn request(path: &str, token: &str, steps: Vec<Step>) -> http::Request<Vec<S
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     if !token.is_empty() {
-        request = request.header("authorization", format!("Bearer {token}"));
+        request = request.header("authorization", crate::support::bearer(token));
     }
     request.body(steps).unwrap()
 }

@@ -22,7 +22,7 @@ async fn a_call_acts_as_its_headers_said_whatever_its_trailers_say() {
     let raw = Raw::connect(world.server.running.address()).await;
     let own = create(&world.user("owner"), ACME, &key("own", &["incidents.view"])).await.unwrap();
     let others = [
-        ("authorization", format!("Bearer {}", world.server.operator.token)),
+        ("authorization", crate::support::bearer(&world.server.operator.token)),
         ("latchkey-on-behalf-of", "acme/users/owner".to_owned()),
         ("grpc-timeout", "0n".to_owned()),
     ];

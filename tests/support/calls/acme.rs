@@ -1,15 +1,14 @@
-//! Calls and refusals in one line each, for tests about who may do what.
+//! Calls in account `acme` and refusals, in one line each, for tests about who may do what.
 
 use std::collections::BTreeSet;
 
 use latchkey::domain::token::{PlainToken, Prefix};
-use latchkey::proto::{
-    self, ApiKey, DeleteApiKeyRequest, DisableApiKeyRequest, EnableApiKeyRequest, Event, EventKind, GetApiKeyRequest,
-    ListApiKeysRequest, ListEventsRequest, RotateApiKeyRequest, UpdateApiKeyRequest, api_key::Expiry,
-};
-use prost_types::{Duration, FieldMask, Timestamp};
+use latchkey::proto::{ApiKey, Event, EventKind, api_key::Expiry};
+use prost_types::{Duration, Timestamp};
 use tonic::{Code, Status};
 
+use super::requests;
+pub use super::{events_after, head};
 use crate::support::{
     Caller, World,
     world::{ACME, assert_refused, create},
@@ -41,27 +40,18 @@ pub async fn mint_in(caller: &Caller, account: &str, key: &ApiKey) -> Result<Min
 }
 
 pub async fn get(caller: &Caller, key_id: &str) -> Result<ApiKey, Status> {
-    let request = GetApiKeyRequest { account_id: ACME.into(), key_id: key_id.into() };
-    Ok(caller.keys().get_api_key(request).await?.into_inner().api_key.expect("a key"))
+    super::get(caller, ACME, key_id).await
 }
 
 /// Lists all keys of `acme` that the caller sees, deleted ones included.
 pub async fn list(caller: &Caller) -> Result<Vec<ApiKey>, Status> {
-    let request =
-        ListApiKeysRequest { account_id: ACME.into(), page_size: 1_000, show_deleted: true, ..Default::default() };
-    Ok(caller.keys().list_api_keys(request).await?.into_inner().api_keys)
+    Ok(super::list(caller, requests::list_keys(ACME)).await?.api_keys)
 }
 
 /// Edits a key of `acme`: `change` makes the new values, `mask` names them.
 pub async fn update(caller: &Caller, key_id: &str, mask: &[&str], change: ApiKey) -> Result<ApiKey, Status> {
-    let request = UpdateApiKeyRequest {
-        account_id: ACME.into(),
-        api_key: Some(ApiKey { key_id: key_id.into(), ..change }),
-        update_mask: Some(FieldMask { paths: mask.iter().map(|path| (*path).into()).collect() }),
-        validate_only: false,
-        ..Default::default()
-    };
-    Ok(caller.keys().update_api_key(request).await?.into_inner().api_key.expect("a key"))
+    let changed = ApiKey { key_id: key_id.into(), ..change };
+    Ok(super::update(caller, ACME, changed, mask).await?.api_key.expect("a key"))
 }
 
 /// Renames a key of `acme`: the edit that adds no authority at all.
@@ -74,29 +64,20 @@ pub async fn rotate(caller: &Caller, key_id: &str) -> Result<Minted, Status> {
 }
 
 pub async fn rotate_with(caller: &Caller, account: &str, key_id: &str, grace: Option<i64>) -> Result<Minted, Status> {
-    let request = RotateApiKeyRequest {
-        account_id: account.into(),
-        key_id: key_id.into(),
-        grace_period: grace.map(|seconds| Duration { seconds, nanos: 0 }),
-        ..Default::default()
-    };
-    let rotated = caller.keys().rotate_api_key(request).await?.into_inner();
+    let rotated = super::rotate(caller, account, key_id, grace.map(super::seconds)).await?;
     Ok(Minted { key: rotated.api_key.expect("a key"), token: rotated.token })
 }
 
 pub async fn disable(caller: &Caller, key_id: &str) -> Result<ApiKey, Status> {
-    let request = DisableApiKeyRequest { account_id: ACME.into(), key_id: key_id.into(), ..Default::default() };
-    Ok(caller.keys().disable_api_key(request).await?.into_inner().api_key.expect("a key"))
+    super::disable(caller, ACME, key_id).await
 }
 
 pub async fn enable(caller: &Caller, key_id: &str) -> Result<ApiKey, Status> {
-    let request = EnableApiKeyRequest { account_id: ACME.into(), key_id: key_id.into(), ..Default::default() };
-    Ok(caller.keys().enable_api_key(request).await?.into_inner().api_key.expect("a key"))
+    super::enable(caller, ACME, key_id).await
 }
 
 pub async fn delete(caller: &Caller, key_id: &str) -> Result<ApiKey, Status> {
-    let request = DeleteApiKeyRequest { account_id: ACME.into(), key_id: key_id.into(), ..Default::default() };
-    Ok(caller.keys().delete_api_key(request).await?.into_inner().api_key.expect("a key"))
+    super::delete(caller, ACME, key_id).await
 }
 
 // === keys that expire ===
@@ -120,32 +101,6 @@ pub fn expiry_of(key: &ApiKey) -> i64 {
 }
 
 // === the log ===
-
-/// Every event from a number on, over all accounts.
-pub async fn events_after(world: &World, number: i64) -> Vec<Event> {
-    let (mut events, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = ListEventsRequest {
-            page_size: 1_000,
-            page_token,
-            after_revision: Some(proto::Revision { epoch: 1, number }),
-            ..Default::default()
-        };
-        let page = world.auditor.events().list_events(request).await.expect("events").into_inner();
-        events.extend(page.events);
-        if page.next_page_token.is_empty() {
-            return events;
-        }
-        page_token = page.next_page_token;
-    }
-}
-
-/// The number of the last event.
-pub async fn head(world: &World) -> i64 {
-    let request = ListEventsRequest { page_size: 1, ..Default::default() };
-    let page = world.auditor.events().list_events(request).await.expect("events").into_inner();
-    page.head.expect("a head").number
-}
 
 /// The only event after a number.
 pub async fn only_event_after(world: &World, number: i64) -> Event {
