@@ -143,7 +143,7 @@ async fn v5_replaying_the_log_reproduces_every_key() {
     for seed in [1, 2, 3] {
         let world = World::start().await;
         let (mut dice, mut ids) = (Random::new(seed), Vec::new());
-        for _ in 0..100 {
+        for _ in 0..150 {
             one_change(&world, &mut dice, &mut ids).await;
         }
         let listed = list(&world.user("owner")).await.expect("a list");
