@@ -218,7 +218,8 @@ fn verify_limits(settings: &Settings) -> verify::VerifyLimits {
         lease: Duration::from_millis(settings.lease_ms),
         stale_max: Duration::from_millis(settings.stale_max_ms),
         poll_interval: Duration::from_millis(settings.poll_interval_ms),
-        ..verify::VerifyLimits::default()
+        used_marks_max: verify::USED_MARKS_MAX,
+        late_tokens_max: verify::LATE_TOKENS_MAX,
     }
 }
 

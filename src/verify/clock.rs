@@ -3,6 +3,7 @@
 //! It measures spans, never dates: it knows nothing of the database's time, which
 //! [`super::replica::deadline`] estimates from it.
 
+#[cfg(test)]
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// A clock that never goes back and counts while the machine sleeps.
@@ -16,7 +17,8 @@ pub trait Clock: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BootClock;
 
-/// A clock that moves only by [`Self::advance`]: for tests and the simulation.
+/// A clock that moves only by [`Self::advance`]: for tests.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 
@@ -31,6 +33,7 @@ impl Clock for BootClock {
     }
 }
 
+#[cfg(test)]
 impl ManualClock {
     /// Creates a clock that stands at `boot_micros`.
     #[must_use]
@@ -45,6 +48,7 @@ impl ManualClock {
     }
 }
 
+#[cfg(test)]
 impl Clock for ManualClock {
     fn boot_micros(&self) -> i64 {
         self.0.load(Ordering::SeqCst)

@@ -417,3 +417,27 @@ impl World {
         self.follower.round().await.expect("the database is well");
     }
 }
+
+/// Bounds that no test runs into by chance.
+impl Default for VerifyLimits {
+    fn default() -> Self {
+        Self {
+            cached_tokens_max: 1_000_000,
+            shared_bytes_max: 256 << 20,
+            unknown_tokens_max: 100_000,
+            misses_in_flight_max: 256,
+            ended_tokens_max: 100_000,
+            unknown_loads_per_second_max: 500,
+            unknown_loads_burst_max: 2_000,
+            ended_loads_per_second_max: 50,
+            miss_timeout: Duration::from_secs(2),
+            lease: Duration::from_secs(10),
+            stale_max: Duration::ZERO,
+            poll_interval: Duration::from_secs(1),
+            used_marks_max: 65_536,
+            late_tokens_max: 1_024,
+            late_events_per_hour_max: 1_000,
+            late_events_per_account_hour_max: 100,
+        }
+    }
+}

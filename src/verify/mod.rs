@@ -73,4 +73,4 @@ pub use limits::VerifyLimits;
 pub use replica::follower::Follower;
 pub use replica::membership::{RandomIncarnations, ReplicaIdentity};
 pub use replica::state::FollowerState;
-pub use usage::{LateToken, Used};
+pub use usage::{LATE_TOKENS_MAX, LateToken, USED_MARKS_MAX, Used};

@@ -20,6 +20,11 @@ use crate::domain::{
     token::HashedToken,
 };
 
+/// Used tokens that may wait to be written (K9).
+pub const USED_MARKS_MAX: usize = 65_536;
+/// Presentations of ended tokens that may wait to be recorded (K8).
+pub const LATE_TOKENS_MAX: usize = 1_024;
+
 /// That a token answered VALID (K9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Used {

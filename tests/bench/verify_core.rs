@@ -68,7 +68,20 @@ impl Bench {
         let limits = VerifyLimits {
             cached_tokens_max: KEYS,
             lease: std::time::Duration::from_secs(600),
-            ..VerifyLimits::default()
+            shared_bytes_max: 256 << 20,
+            unknown_tokens_max: 100_000,
+            ended_tokens_max: 100_000,
+            misses_in_flight_max: 256,
+            unknown_loads_per_second_max: 500,
+            unknown_loads_burst_max: 2_000,
+            ended_loads_per_second_max: 50,
+            miss_timeout: std::time::Duration::from_secs(2),
+            stale_max: std::time::Duration::ZERO,
+            poll_interval: std::time::Duration::from_secs(1),
+            used_marks_max: latchkey::verify::USED_MARKS_MAX,
+            late_tokens_max: latchkey::verify::LATE_TOKENS_MAX,
+            late_events_per_hour_max: 1_000,
+            late_events_per_account_hour_max: 100,
         };
         let identity = ReplicaIdentity { name: "bench".into(), incarnations: Box::new(RandomIncarnations) };
         let live = vec![Pepper::new("p1".into(), &[7; 32].into())];

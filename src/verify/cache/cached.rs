@@ -79,8 +79,8 @@ impl<'a> Cached<'a> {
     }
 
     /// Returns the fences that cover it.
-    #[must_use]
-    pub fn buckets(&self) -> Buckets {
+    #[cfg(test)]
+    pub(crate) fn buckets(&self) -> Buckets {
         self.contents.buckets()
     }
 
