@@ -8,7 +8,7 @@ use futures_util::future::poll_immediate;
 use latchkey::{
     app::{
         error::StoreError,
-        ports::{Ahead, Lane, Locks, Store},
+        ports::{Lane, Locks, Prefetch, Store},
     },
     domain::log::event::EventKind,
     verify::primary::Primary,
@@ -237,8 +237,8 @@ async fn m9_a_judge_that_waited_for_a_lock_sees_what_it_waited_for() {
     let judge_store = db.store.clone();
     let judge = tokio::spawn(async move {
         let (acme, t1) = (account_id("acme"), team_id("t1"));
-        let ahead = Ahead { caller: None, account: Some(acme.clone()), teams: [t1.clone()].into() };
-        let locks = Locks { shared: [acme.clone()].into(), ahead, ..Locks::default() };
+        let prefetch = Prefetch { caller: None, account: Some(acme.clone()), teams: [t1.clone()].into() };
+        let locks = Locks { shared: [acme.clone()].into(), prefetch, ..Locks::default() };
         let mut tx = judge_store.begin(Lane::Mutations, "judge", false, &locks).await.unwrap();
         // Asked for together with the locks, and read under them all the same.
         assert!(tx.missing_teams(&acme, &[t1.clone()].into()).await.unwrap().is_empty());

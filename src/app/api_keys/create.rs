@@ -91,9 +91,9 @@ impl Mutation for CreateApiKey {
 
     fn locks(&self) -> Locks {
         let mut locks = self.requester.locks_on(self.account());
-        locks.ahead.account = Some(self.account.clone());
+        locks.prefetch.account = Some(self.account.clone());
         if let Some(scope) = &self.draft.grants.team_scope {
-            locks.ahead.teams = scope.team_ids().clone();
+            locks.prefetch.teams = scope.team_ids().clone();
         }
         locks
     }

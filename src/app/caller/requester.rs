@@ -7,7 +7,7 @@ use crate::{
     app::{
         error::Error,
         fairness::fair_queue::Payer,
-        ports::{Ahead, CallerState, Locks, Reader, UserPrincipal},
+        ports::{CallerState, Locks, Prefetch, Reader, UserPrincipal},
         propagation::wait::Wait,
         types::OnBehalfOf,
     },
@@ -93,16 +93,16 @@ impl Requester {
     pub fn locks_on(&self, account: Option<&AccountId>) -> Locks {
         let exclusive: BTreeSet<_> = account.into_iter().cloned().collect();
         let shared = self.accounts().difference(&exclusive).cloned().collect();
-        Locks { catalogue_exclusive: false, shared, exclusive, ahead: self.ahead() }
+        Locks { catalogue_exclusive: false, shared, exclusive, prefetch: self.prefetch() }
     }
 
     /// Returns what [`Self::actor`] reads first.
-    fn ahead(&self) -> Ahead {
+    fn prefetch(&self) -> Prefetch {
         let caller = match self {
             Self::Local | Self::Upkeep | Self::Bearer { .. } => None,
             Self::Session(session) => Some(session.digest),
         };
-        Ahead { caller, ..Ahead::default() }
+        Prefetch { caller, ..Prefetch::default() }
     }
 
     /// Judges the requester at the reader's revision (M9).

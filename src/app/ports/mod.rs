@@ -12,6 +12,6 @@ pub use self::{
     read::{ApiKeyFilter, CallerState, EventFilter, Found, Page, Reader, StoredEvent, UserPrincipal},
     replicas::{Registered, ReplicaRow, Replicas},
     store::{Lane, Store, UsageMark},
-    write::{Ahead, Append, Erased, Locks, NewSecret, PersonalDataOf, Purged, Stamp, TeamRemoval, Tx},
+    write::{Append, Erased, Locks, NewSecret, PersonalDataOf, Prefetch, Purged, Stamp, TeamRemoval, Tx},
 };
 pub use super::error::StoreResult;

@@ -120,14 +120,14 @@ pub struct Locks {
     pub shared: BTreeSet<AccountId>,
     /// Accounts that will change.
     pub exclusive: BTreeSet<AccountId>,
-    /// What is read right after.
-    pub ahead: Ahead,
+    /// What the transaction will read first.
+    pub prefetch: Prefetch,
 }
 
-/// What a transaction is told that it will be asked first, so that it need not be asked one by one. Read under the
-/// locks like anything else; whatever is not named here is read when it is asked for.
+/// Names what a transaction will read first, so that these reads travel with its locks in one round trip. They run
+/// under the locks like any other read; what is not named here is read when it is asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Ahead {
+pub struct Prefetch {
     /// For [`Reader::caller`].
     pub caller: Option<HashedToken>,
     /// For [`Reader::account`].

@@ -1,6 +1,6 @@
 //! Runs reads and mutations: snapshots, transactions, locks in their one order.
 
-mod ahead;
+mod prefetch;
 mod snapshot;
 mod transaction;
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use diesel_async::AsyncPgConnection;
 
-use super::ahead::{self, ReadAhead};
+use super::prefetch::{self, Prefetched};
 use crate::{
     app::{
         error::StoreError,
@@ -69,12 +69,12 @@ pub struct DatabaseSession {
     pub(super) changes_catalogue: bool,
     /// The commit wakes the followers.
     pub(crate) notify: bool,
-    /// What the transaction was last told the time is: its events are not of before.
-    pub(super) told_time: Option<Timestamp>,
+    /// The time that the transaction read last: its events are no earlier.
+    pub(super) time_read: Option<Timestamp>,
     /// The transaction's name, for traces.
     pub(crate) name: &'static str,
-    /// What was asked for together with the locks.
-    pub(super) ahead: ReadAhead,
+    /// What was read together with the locks.
+    pub(super) prefetched: Prefetched,
 }
 
 impl DatabaseSession {
@@ -96,9 +96,9 @@ impl DatabaseSession {
             pepper_ids,
             changes_catalogue: false,
             notify: false,
-            told_time: None,
+            time_read: None,
             name,
-            ahead: ReadAhead::default(),
+            prefetched: Prefetched::default(),
         }
     }
 
@@ -124,7 +124,7 @@ impl Reader for DatabaseSession {
 
     async fn now(&mut self) -> StoreResult<Timestamp> {
         let now = run!(self, conn => events::now(conn))?;
-        self.told_time = Some(now);
+        self.time_read = Some(now);
         Ok(now)
     }
 
@@ -145,14 +145,14 @@ impl Reader for DatabaseSession {
     }
 
     async fn caller(&mut self, digest: &HashedToken) -> StoreResult<CallerState> {
-        let caller = match self.ahead.take_caller(digest) {
+        let caller = match self.prefetched.take_caller(digest) {
             Some(caller) => caller,
             None => {
                 let (cache, changes) = (self.catalogue.clone(), self.changes_catalogue);
-                run!(self, conn => ahead::caller(conn, &cache, changes, digest))?
+                run!(self, conn => prefetch::caller(conn, &cache, changes, digest))?
             }
         };
-        self.told_time = Some(caller.now);
+        self.time_read = Some(caller.now);
         Ok(caller)
     }
 
@@ -173,7 +173,7 @@ impl Reader for DatabaseSession {
     }
 
     async fn account(&mut self, account: &AccountId) -> StoreResult<Option<Account>> {
-        match self.ahead.take_account(account) {
+        match self.prefetched.take_account(account) {
             Some(found) => Ok(found),
             None => run!(self, conn => accounts::get(conn, account)),
         }
@@ -223,7 +223,7 @@ impl Reader for DatabaseSession {
     }
 
     async fn missing_teams(&mut self, account: &AccountId, teams: &BTreeSet<TeamId>) -> StoreResult<BTreeSet<TeamId>> {
-        match self.ahead.take_missing_teams(account, teams) {
+        match self.prefetched.take_missing_teams(account, teams) {
             Some(missing) => Ok(missing),
             None => run!(self, conn => teams::missing(conn, account, teams)),
         }

@@ -13,7 +13,7 @@ use futures_util::future::join;
 use tracing::Instrument;
 
 use super::{
-    ahead::ReadAhead,
+    prefetch::Prefetched,
     snapshot::{DatabaseSession, planned_by_indexes},
 };
 use crate::{
@@ -86,7 +86,7 @@ fn literal(account: &AccountId) -> StoreResult<String> {
 }
 
 impl DatabaseSession {
-    /// Opens the transaction, takes the locks and reads what is asked ahead: one round trip.
+    /// Opens the transaction, takes the locks and prefetches: one round trip.
     pub(crate) async fn open(&mut self, begin: &str, locks: &Locks) -> StoreResult<()> {
         self.changes_catalogue = locks.catalogue_exclusive;
         let sql = format!("{begin}; {}", lock_sql(locks)?);
@@ -96,10 +96,10 @@ impl DatabaseSession {
             let mut locking = conn;
             // The first to be polled, and a text that needs no preparation: nothing is sent before it (M9).
             let locked = locking.batch_execute(&sql);
-            let (locked, read) = join(locked, ReadAhead::read(conn, &cache, changes, &locks.ahead)).await;
+            let (locked, read) = join(locked, Prefetched::read(conn, &cache, changes, &locks.prefetch)).await;
             locked.and(read)
         });
-        self.ahead = self.connection.begun(opened)?;
+        self.prefetched = self.connection.begun(opened)?;
         Ok(())
     }
 }
@@ -224,9 +224,10 @@ impl Tx for DatabaseSession {
     }
 
     async fn append(&mut self, appends: Vec<Append>) -> StoreResult<Vec<Revision>> {
-        let (notify, told) = (self.notify, self.told_time);
+        let (notify, not_before) = (self.notify, self.time_read);
         let span = tracing::debug_span!("store.append", transaction = self.name, events = appends.len());
-        let appended = async { run!(self, conn => events::append(conn, appends, told, notify)) }.instrument(span).await;
+        let appended =
+            async { run!(self, conn => events::append(conn, appends, not_before, notify)) }.instrument(span).await;
         // The hint may be what was refused, for whatever reason: then it is tried once more without it.
         appended.map_err(|error| match error {
             StoreError::Bug(source) if notify => StoreError::NotifyFailed(source),
@@ -247,7 +248,7 @@ impl Tx for DatabaseSession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::ports::Ahead;
+    use crate::app::ports::Prefetch;
 
     fn ids(ids: &[&str]) -> std::collections::BTreeSet<AccountId> {
         ids.iter().map(|id| AccountId::from_stored(id)).collect()
@@ -259,7 +260,7 @@ mod tests {
             catalogue_exclusive: false,
             shared: ids(&["z", "m"]),
             exclusive: ids(&["a", "m"]),
-            ahead: Ahead::default(),
+            prefetch: Prefetch::default(),
         };
         assert_eq!(
             lock_sql(&locks).expect("well-formed"),

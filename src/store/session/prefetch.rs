@@ -1,7 +1,7 @@
-//! What a mutation reads first, asked for together with its locks: one round trip less for each.
+//! Prefetches what a mutation reads first, together with its locks: one round trip less for each read.
 //!
 //! PostgreSQL runs what a connection sends in the order in which it is sent, and gives each statement a snapshot of
-//! its own: what comes behind the locks sees the state that they hold still (M9).
+//! its own: what is sent behind the locks sees the state that they keep from changing (M9).
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,7 +10,7 @@ use diesel_async::AsyncPgConnection;
 use futures_util::future::join3;
 
 use crate::{
-    app::ports::{Ahead, CallerState},
+    app::ports::{CallerState, Prefetch},
     domain::{
         directory::Account,
         id::{AccountId, TeamId},
@@ -27,23 +27,23 @@ use crate::{
     },
 };
 
-/// What was read, each with what it was asked for. To be taken once: it is of right after the locks.
+/// Holds what was prefetched, each with its arguments. Each is taken once: it is the state right after the locks.
 #[derive(Default)]
-pub struct ReadAhead {
+pub struct Prefetched {
     caller: Option<(HashedToken, CallerState)>,
     account: Option<(AccountId, Option<Account>)>,
     missing_teams: Option<(AccountId, BTreeSet<TeamId>, BTreeSet<TeamId>)>,
 }
 
-// === impl ReadAhead ===
+// === impl Prefetched ===
 
-impl ReadAhead {
-    /// Asks for all of it at once.
+impl Prefetched {
+    /// Sends all the reads at once.
     pub async fn read(
         conn: &AsyncPgConnection,
         cache: &CatalogueCache,
         changes_catalogue: bool,
-        asked: &Ahead,
+        asked: &Prefetch,
     ) -> QueryResult<Self> {
         let caller = async {
             let Some(digest) = asked.caller else { return Ok(None) };
@@ -58,27 +58,32 @@ impl ReadAhead {
             let missing = teams::missing(conn, id, &asked.teams).await;
             missing.map(|missing| Some((id.clone(), asked.teams.clone(), missing)))
         };
-        // Not `try_join`: an answer that nobody waits for would still be on its way when the session goes on.
+        // Not `try_join`: it would leave unread answers on the connection when one read fails.
         let (caller, account, missing_teams) = join3(caller, account, missing_teams).await;
         Ok(Self { caller: caller?, account: account?, missing_teams: missing_teams? })
     }
 
+    /// Takes the caller, if it was prefetched for this token.
     pub fn take_caller(&mut self, digest: &HashedToken) -> Option<CallerState> {
         self.caller.take_if(|(asked, _)| asked == digest).map(|(_, caller)| caller)
     }
 
+    /// Takes the account, if it was prefetched: `None` inside if it does not exist.
     pub fn take_account(&mut self, account: &AccountId) -> Option<Option<Account>> {
         self.account.take_if(|(asked, _)| asked == account).map(|(_, found)| found)
     }
 
+    /// Takes the missing ones of these teams, if they were prefetched.
     pub fn take_missing_teams(&mut self, account: &AccountId, teams: &BTreeSet<TeamId>) -> Option<BTreeSet<TeamId>> {
         let asked = |(id, asked, _): &mut (_, _, _)| id == account && asked == teams;
         self.missing_teams.take_if(asked).map(|(_, _, missing)| missing)
     }
 }
 
-/// Pipelined: one round trip for three statements, each with a snapshot of its own, in this order. All are of one
-/// snapshot, or under the lock that holds the catalogue still.
+/// Reads what a caller is judged by.
+///
+/// Pipelined: one round trip for three statements, each with a snapshot of its own, in this order. All read one
+/// snapshot, or run under the lock that keeps the catalogue from changing.
 pub async fn caller(
     conn: &AsyncPgConnection,
     cache: &CatalogueCache,
