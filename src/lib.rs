@@ -22,7 +22,8 @@
 //! | [`domain`] | the rules, pure | everything above, clocks, I/O |
 //!
 //! Beside them, [`settings`] reads the configuration and [`private_postgres`] starts a real PostgreSQL of
-//! one's own, for `latchkey dev` and for the tests.
+//! one's own, for `latchkey dev` and for the tests. All layers that log may use `error_chain`, which prints an error with
+//! its causes.
 //!
 //! ## The life of a verification
 //!
@@ -100,6 +101,8 @@ pub mod app;
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "server")]
+mod error_chain;
 #[cfg(feature = "server")]
 pub mod grpc;
 #[cfg(feature = "server")]

@@ -2,6 +2,8 @@
 
 use std::{error::Error, sync::mpsc, thread, time::Duration};
 
+use crate::error_chain::causes;
+
 /// The error that a command ends with, reported to the person at the terminal.
 pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
@@ -27,15 +29,13 @@ pub(super) fn print(failure: &(dyn Error + 'static)) {
 fn report(failure: &(dyn Error + 'static)) -> String {
     let mut last = failure.to_string();
     let mut text = format!("latchkey: {last}");
-    let mut cause = failure.source();
-    while let Some(source) = cause {
-        let message = source.to_string();
+    for cause in causes(failure) {
+        let message = cause.to_string();
         if !last.contains(&message) {
             text.push_str("\n  caused by: ");
             text.push_str(&message);
             last = message;
         }
-        cause = source.source();
     }
     text
 }

@@ -19,6 +19,7 @@ use super::convert::token::to_outcome;
 use crate::{
     app::error::{Bound, Error, StoreError},
     domain::{self, FieldViolation, verification::Outcome},
+    error_chain::ErrorChain,
     proto::{self, ErrorReason},
     verify::clock::{BootClock, Clock as _},
 };
@@ -332,7 +333,7 @@ impl From<Error> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        let error_chain = chain(&error);
+        let error_chain = ErrorChain(&error).to_string();
         match error {
             StoreError::Unavailable(_) => {
                 note_outage(&error_chain);
@@ -400,24 +401,12 @@ impl From<domain::Error> for Status {
 /// The status of a call whose client reset it, or went away, before its message was complete. Nobody reads it: it is
 /// what is counted.
 pub fn client_left(error: Box<dyn StdError + Send + Sync>) -> Status {
-    tracing::debug!(error = chain(&*error), "a client left before its message was complete");
+    tracing::debug!(error = ErrorChain(&*error).to_string(), "a client left before its message was complete");
     Status::cancelled("the client ended the call before its message was complete")
 }
 
 fn reason_name(reason: ErrorReason) -> &'static str {
     reason.as_str_name().trim_start_matches("ERROR_REASON_")
-}
-
-/// An error with all its sources, for the log only.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 fn clipped_violation(violation: FieldViolation) -> FieldViolation {

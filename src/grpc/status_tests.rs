@@ -160,7 +160,10 @@ fn one_message_of_a_stream_gets_the_same_answer() {
 
 #[test]
 fn the_log_has_the_whole_chain() {
-    assert_eq!(chain(&StoreError::Bug(boxed())), "the store refused a statement: driver text: password=hunter2");
+    assert_eq!(
+        ErrorChain(&StoreError::Bug(boxed())).to_string(),
+        "the store refused a statement: driver text: password=hunter2"
+    );
 }
 
 #[test]

@@ -17,12 +17,13 @@ use super::{
 };
 use crate::{
     domain::{log::revision::RevisionStamp, token::HashedToken},
+    error_chain::ErrorChain,
     verify::{
         cache::{entry::Entry, entry_cache::EntryCache, last_use::LastUse},
         counters::Counters,
         planted::{Bug, planted},
         primary::{Fill, Sent, Unavailable},
-        replica::{causes::Causes, state::Replica},
+        replica::state::Replica,
         usage::Marks,
     },
 };
@@ -172,7 +173,7 @@ impl Loader {
             }
             Err(error) => {
                 if !self.failing.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(error = %Causes(&error), "tokens cannot be read; verifications are UNAVAILABLE");
+                    tracing::warn!(error = %ErrorChain(&error), "tokens cannot be read; verifications are UNAVAILABLE");
                 }
                 return None;
             }

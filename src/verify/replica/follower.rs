@@ -26,7 +26,6 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 pub use super::divergence::Divergence;
 use super::{
-    causes::Causes,
     divergence::Point,
     membership::{AckOutcome, Membership, ReplicaIdentity},
     state::{FollowerState, Replica},
@@ -36,6 +35,7 @@ use crate::{
         event::{Event, EventKind},
         revision::RevisionStamp,
     },
+    error_chain::ErrorChain,
     verify::{
         fence::covers::Covers,
         planted::{Bug, planted},
@@ -311,7 +311,7 @@ impl Follower {
             }
             Err(RoundError::Unavailable(error)) => {
                 if self.failures == 0 {
-                    tracing::warn!(error = %Causes(&error), "the log cannot be followed; trying again");
+                    tracing::warn!(error = %ErrorChain(&error), "the log cannot be followed; trying again");
                 }
                 self.failures = self.failures.saturating_add(1);
                 Pause::BackOff(back_off(self.failures))

@@ -1,7 +1,6 @@
 //! Keeps this process one of the replicas that mutations wait for: follower, lease, membership and clocks.
 
 pub mod applied;
-pub(super) mod causes;
 pub mod deadline;
 pub(super) mod divergence;
 pub mod follower;
