@@ -5,26 +5,22 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::Error;
+use super::PrivatePostgresError;
+use super::version::{MAJOR_MAX, MAJOR_MIN, parse_major};
 
-/// Oldest major version that Latchkey's schema is tested on.
-pub const MAJOR_MIN: u16 = 14;
-/// Newest major version known to work.
-pub const MAJOR_MAX: u16 = 18;
-
-/// The server binaries of one PostgreSQL installation.
+/// Locates the server binaries of one PostgreSQL installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
     /// The folder that holds `initdb` and `postgres`.
     pub folder: PathBuf,
-    /// Major version, `MAJOR_MIN..=MAJOR_MAX`.
+    /// Major version, one of those that will do.
     pub major: u16,
 }
 
-/// Where to look. [`Search::this_machine`] is what everyone but a test wants.
+/// Says where to look for binaries; only tests look elsewhere than [`Search::this_machine`].
 #[derive(Debug, Clone, Default)]
 pub struct Search {
-    /// `LATCHKEY_POSTGRES_BIN`: when given, nothing else is looked at.
+    /// `LATCHKEY_POSTGRES_BIN`: if given, nothing else is searched.
     pub explicit: Option<PathBuf>,
     /// `PATH`.
     pub path: Option<OsString>,
@@ -32,26 +28,26 @@ pub struct Search {
     pub layouts: Vec<PathBuf>,
 }
 
-/// The binaries to start a new cluster with: those of `LATCHKEY_POSTGRES_BIN`, else of `PATH`, else the newest
+/// Finds the binaries to start a new cluster with: those of `LATCHKEY_POSTGRES_BIN`, else of `PATH`, else the newest
 /// that a Debian or Homebrew package installed.
 ///
 /// # Errors
-/// [`Error::BinariesMissing`] says what to install; [`Error::BinariesUnusable`] what is wrong with
+/// [`PrivatePostgresError::BinariesMissing`] says what to install; [`PrivatePostgresError::BinariesUnusable`] what is wrong with
 /// `LATCHKEY_POSTGRES_BIN`.
-pub fn find() -> Result<Binaries, Error> {
+pub fn find() -> Result<Binaries, PrivatePostgresError> {
     Search::this_machine().all().map(|mut all| all.swap_remove(0))
 }
 
 // === impl Binaries ===
 
 impl Binaries {
-    /// The path of one of the binaries.
+    /// Returns the path of one of the binaries.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// Looks at one folder: `None` if it holds no server, `Some(Err(why))` if it holds one that cannot be used.
+    /// Checks one folder: `None` if it holds no server, `Some(Err(why))` if it holds one that cannot be used.
     fn probe(folder: &Path) -> Option<Result<Self, String>> {
         let postgres = folder.join("postgres");
         if !postgres.is_file() {
@@ -77,7 +73,7 @@ impl Binaries {
 // === impl Search ===
 
 impl Search {
-    /// `LATCHKEY_POSTGRES_BIN`, `PATH`, and the layouts of Debian's and Homebrew's packages, newest first.
+    /// Searches `LATCHKEY_POSTGRES_BIN`, `PATH`, and the layouts of Debian's and Homebrew's packages, newest first.
     #[must_use]
     pub fn this_machine() -> Self {
         let mut layouts = Vec::new();
@@ -95,16 +91,16 @@ impl Search {
         }
     }
 
-    /// Every usable installation, the preferred one first; never empty.
+    /// Lists every usable installation, the preferred one first; never empty.
     ///
     /// # Errors
     /// As [`find`].
-    pub fn all(&self) -> Result<Vec<Binaries>, Error> {
+    pub fn all(&self) -> Result<Vec<Binaries>, PrivatePostgresError> {
         if let Some(folder) = &self.explicit {
             let probed = Binaries::probe(folder).unwrap_or_else(|| Err("it contains no postgres".to_owned()));
             return match probed {
                 Ok(binaries) => Ok(vec![binaries]),
-                Err(why) => Err(Error::BinariesUnusable { folder: folder.clone(), why }),
+                Err(why) => Err(PrivatePostgresError::BinariesUnusable { folder: folder.clone(), why }),
             };
         }
         let on_path = self.path.iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute());
@@ -119,26 +115,6 @@ impl Search {
                 None => {}
             }
         }
-        if found.is_empty() { Err(Error::BinariesMissing { refused }) } else { Ok(found) }
-    }
-}
-
-/// The major version in `postgres (PostgreSQL) 15.18 (Debian …)`, `… 18beta1`, `… 17.0`.
-fn parse_major(version: &str) -> Option<u16> {
-    let number = version.split("(PostgreSQL)").nth(1)?.trim_start();
-    let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;
-    digits.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_major;
-
-    #[test]
-    fn versions_are_read_as_every_packager_prints_them() {
-        assert_eq!(parse_major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"), Some(15));
-        assert_eq!(parse_major("postgres (PostgreSQL) 18beta1"), Some(18));
-        assert_eq!(parse_major("postgres (PostgreSQL) 9.6.24"), Some(9));
-        assert_eq!(parse_major("something else"), None);
+        if found.is_empty() { Err(PrivatePostgresError::BinariesMissing { refused }) } else { Ok(found) }
     }
 }

@@ -6,23 +6,27 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::PrivatePostgresError;
 use super::binaries::Binaries;
 use super::error::at;
 use super::folder::{Folder, last_lines, write_secret};
-use super::identity::Identity;
+use super::options::{Durability, Options};
+use super::run_as::RunAs;
 use super::watchdog::Watchdog;
-use super::{Durability, Error, Options, SUPERUSER};
 
-/// A free port may be lost between finding it and PostgreSQL's taking it.
+/// The role that `initdb` creates.
+pub(super) const SUPERUSER: &str = "postgres";
+
+/// A free port may be lost before PostgreSQL binds it.
 const PORT_ATTEMPTS_MAX: u32 = 5;
-/// Crash recovery of a large cluster takes its time.
+/// Long, because crash recovery of a large cluster takes time.
 const READY_WAIT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(10);
 /// Five seconds in all.
 const HALF_MADE_ATTEMPTS_MAX: u32 = 100;
 const HALF_MADE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Settings that make PostgreSQL fast and forgetful.
+/// Settings that make PostgreSQL fast, at the price of durability.
 const THROWAWAY: [&str; 6] = [
     "fsync=off",
     "synchronous_commit=off",
@@ -43,8 +47,8 @@ const ALWAYS: [&str; 7] = [
     "log_min_error_statement=panic",
 ];
 
-/// Removes what an interrupted `initdb` left. Its own children may still be writing there: they end soon after it.
-async fn remove_half_made(folder: &Path) -> Result<(), Error> {
+/// Removes what an interrupted `initdb` left. Its children may still be writing there, and exit soon after it.
+async fn remove_half_made(folder: &Path) -> Result<(), PrivatePostgresError> {
     for _ in 0..HALF_MADE_ATTEMPTS_MAX {
         match std::fs::remove_dir_all(folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -60,12 +64,12 @@ async fn remove_half_made(folder: &Path) -> Result<(), Error> {
 /// Runs `initdb`, unless the folder holds a cluster already.
 pub(super) async fn ensure_cluster(
     folder: &Folder,
-    identity: &Identity,
+    run_as: &RunAs,
     binaries: &Binaries,
     durability: Durability,
     watchdog: &Watchdog,
     password: &str,
-) -> Result<(), Error> {
+) -> Result<(), PrivatePostgresError> {
     if folder.cluster_major()?.is_some() {
         return Ok(());
     }
@@ -74,10 +78,10 @@ pub(super) async fn ensure_cluster(
     let (new, password_file) = (home.join("data.new"), home.join("initdb.password"));
     remove_half_made(&new).await?;
     write_secret(&password_file, password)?;
-    identity.give(&password_file)?;
+    run_as.give(&password_file)?;
 
     let program = binaries.program("initdb");
-    let mut command = identity.command(&program);
+    let mut command = run_as.command(&program);
     command.arg("-D").arg(&new).args(["-U", SUPERUSER, "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"]);
     command.arg("--pwfile").arg(&password_file);
     match durability {
@@ -85,15 +89,15 @@ pub(super) async fn ensure_cluster(
         Durability::Throwaway => command.arg("--no-sync"),
     };
     command.stdin(watchdog.hold()?).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Killed when we are dropped (Ctrl-C while it works): what it left unfinished is removed by the next start.
+    // Killed if this future is dropped (Ctrl-C meanwhile); the next start removes what it left unfinished.
     let output = tokio::process::Command::from(command).kill_on_drop(true).output().await;
-    // Whatever became of it; a left-over copy of the password is worse than a failed removal's report.
+    // Removed whether or not initdb succeeded, so that no copy of the password is left over.
     let removed = std::fs::remove_file(&password_file);
-    let output = output.map_err(|source| Error::Spawn { program, source })?;
+    let output = output.map_err(|source| PrivatePostgresError::Spawn { program, source })?;
     removed.map_err(at("remove", &password_file))?;
     if !output.status.success() {
         let said = last_lines(&String::from_utf8_lossy(&output.stderr));
-        return Err(Error::Initdb { folder: folder.path().to_owned(), said });
+        return Err(PrivatePostgresError::Initdb { folder: folder.path().to_owned(), said });
     }
     // The rename is what makes it a cluster: a kill before it leaves nothing that looks like one.
     std::fs::rename(&new, folder.cluster()).map_err(at("rename", &new))
@@ -102,31 +106,32 @@ pub(super) async fn ensure_cluster(
 /// Starts PostgreSQL and waits until it takes connections. Returns its port on 127.0.0.1.
 pub(super) async fn run(
     folder: &Folder,
-    identity: &Identity,
+    run_as: &RunAs,
     binaries: &Binaries,
     options: &Options,
     watchdog: &mut Watchdog,
-) -> Result<u16, Error> {
+) -> Result<u16, PrivatePostgresError> {
     folder.rotate_log();
     let mut attempt = 1;
     loop {
         let port = free_port()?;
         let arguments = arguments(&folder.cluster(), port, options);
         tracing::info!(major = binaries.major, port, "starting PostgreSQL");
-        watchdog.start(identity, &binaries.program("postgres"), &arguments, folder.open_log()?)?;
+        watchdog.start(run_as, &binaries.program("postgres"), &arguments, folder.open_log()?)?;
         let Err(why) = ready(folder, watchdog).await else {
             return Ok(port);
         };
         let (log, tail) = folder.log_tail();
         let port_lost = tail.contains("could not bind") || tail.contains("could not create any TCP/IP sockets");
         if !(port_lost && watchdog.postgres_ended() && attempt < PORT_ATTEMPTS_MAX) {
-            return Err(Error::NotStarted { why, log, tail });
+            return Err(PrivatePostgresError::NotStarted { why, log, tail });
         }
         tracing::info!(port, "the port was taken by another program: trying another one");
         attempt += 1;
     }
 }
 
+/// Waits until PostgreSQL takes connections; otherwise says why it does not.
 async fn ready(folder: &Folder, watchdog: &mut Watchdog) -> Result<(), String> {
     let waited = tokio::time::timeout(READY_WAIT, async {
         while !folder.postmaster_ready() {
@@ -140,7 +145,7 @@ async fn ready(folder: &Folder, watchdog: &mut Watchdog) -> Result<(), String> {
     waited.await.unwrap_or_else(|_elapsed| Err(format!("it was not ready within {} s", READY_WAIT.as_secs())))
 }
 
-/// `-D` comes first: the janitor knows the postmaster by it.
+/// Builds the arguments of `postgres`. `-D` comes first: the janitor recognises the postmaster by it.
 fn arguments(cluster: &Path, port: u16, options: &Options) -> Vec<String> {
     let mut settings: Vec<String> = ALWAYS.iter().map(ToString::to_string).collect();
     settings.push(format!("port={port}"));
@@ -156,7 +161,7 @@ fn arguments(cluster: &Path, port: u16, options: &Options) -> Vec<String> {
     arguments
 }
 
-fn free_port() -> Result<u16, Error> {
+fn free_port() -> Result<u16, PrivatePostgresError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     Ok(listener.map_err(at("find a free port on", Path::new("127.0.0.1")))?.port())
 }

@@ -1,16 +1,16 @@
-//! What can go wrong with a private PostgreSQL, in words for the person who typed `latchkey dev`.
+//! Describes what can go wrong with a private PostgreSQL, for the person who ran `latchkey dev`.
 //!
-//! `Display` never prints its source, nor a password: whoever reports the error walks the chain once.
+//! `Display` never prints its source, nor a password: the code that reports the error walks the chain once.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::binaries::{MAJOR_MAX, MAJOR_MIN};
+use super::version::{MAJOR_MAX, MAJOR_MIN};
 
-/// Why a private PostgreSQL could not be found, started, used or stopped.
+/// Says why a private PostgreSQL could not be found, started, used or stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum PrivatePostgresError {
     /// No usable server binaries on this machine.
     #[error(
         "no PostgreSQL server ({MAJOR_MIN} to {MAJOR_MAX}) was found on this machine{refused}\n\
@@ -60,7 +60,7 @@ pub enum Error {
         folder: PathBuf,
     },
 
-    /// Running as root, and there is nobody to drop to.
+    /// Running as root, and there is no other user to run PostgreSQL as.
     #[error("PostgreSQL refuses to run as root, and this machine has neither a user `postgres` nor a user `nobody`")]
     NoUnprivilegedUser,
 
@@ -102,7 +102,7 @@ pub enum Error {
         installed: u16,
     },
 
-    /// The cluster is there, the password that opens it is not.
+    /// The cluster exists, but the file with its password is missing.
     #[error(
         "the folder {} contains a PostgreSQL cluster but its password file {} is missing; restore that file, or \
          delete the folder to start from scratch", folder.display(), file.display()
@@ -164,7 +164,7 @@ pub enum Error {
         source: diesel::result::Error,
     },
 
-    /// It was told to stop and is not known to have stopped.
+    /// PostgreSQL was asked to stop and is not known to have stopped.
     #[error("the private PostgreSQL in {} did not stop within {seconds} s", folder.display())]
     StopTimeout {
         /// The data folder.
@@ -182,12 +182,12 @@ pub enum Error {
     },
 }
 
-/// A `map_err` for file operations: keeps what was being done to which path.
-pub(super) fn at<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
-    move |source| Error::Folder { doing, path: path.to_owned(), source }
+/// Builds a `map_err` for file operations that records what was being done to which path.
+pub(super) fn at<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PrivatePostgresError + 'a {
+    move |source| PrivatePostgresError::Folder { doing, path: path.to_owned(), source }
 }
 
-/// What a person can do about the common reasons; the system's own text stays in the source chain.
+/// Explains the common reasons; the system's own text stays in the source chain.
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::ReadOnlyFilesystem => ": the disk is read-only; choose another --data-dir",

@@ -1,4 +1,4 @@
-//! The data folder: who has it, what lies where, and the passwords kept in it.
+//! Manages the data folder: its lock, its layout, and the passwords kept in it.
 //!
 //! ```text
 //! DATA_DIR/latchkey.lock          flock: one owner at a time; holds the owner's process id
@@ -17,25 +17,25 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::process::{Pid, test_kill_process};
 
-use super::Error;
+use super::PrivatePostgresError;
 use super::error::at;
 
-/// How long to wait for the janitor of a killed owner to let go of the folder.
+/// How long to wait for the janitor of a killed owner to release the folder.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of PostgreSQL's log that an error shows.
 const TAIL_LINES: usize = 8;
 
-/// A locked data folder.
+/// Holds a data folder locked.
 pub(super) struct Folder {
     path: PathBuf,
     lock: File,
 }
 
 impl Folder {
-    /// Makes the folder if need be and takes its lock. Waits for the janitor of an owner that was killed, not for an
-    /// owner that lives.
-    pub(super) async fn open(path: &Path) -> Result<Self, Error> {
+    /// Creates the folder if needed and takes its lock. Waits for the janitor of an owner that was killed, but not for
+    /// an owner that is alive.
+    pub(super) async fn open(path: &Path) -> Result<Self, PrivatePostgresError> {
         let waiting = tokio::time::timeout(LOCK_WAIT, async {
             loop {
                 // Each time: a janitor may remove the folder in between.
@@ -46,12 +46,12 @@ impl Folder {
                 }
                 let holder = std::fs::read_to_string(&lock_path).unwrap_or_default().trim().to_owned();
                 if is_alive(&holder) {
-                    return Err(Error::InUse { folder: path.to_owned(), pid: holder });
+                    return Err(PrivatePostgresError::InUse { folder: path.to_owned(), pid: holder });
                 }
                 tokio::time::sleep(POLL).await;
             }
         });
-        let unknown = |_elapsed| Error::InUse { folder: path.to_owned(), pid: "unknown".to_owned() };
+        let unknown = |_elapsed| PrivatePostgresError::InUse { folder: path.to_owned(), pid: "unknown".to_owned() };
         waiting.await.map_err(unknown)?
     }
 
@@ -59,12 +59,12 @@ impl Folder {
         &self.path
     }
 
-    /// The lock, to be inherited: it is taken until every copy is closed.
+    /// Duplicates the lock for a child process: it is held until every copy is closed.
     pub(super) fn lock_file(&self) -> io::Result<File> {
         self.lock.try_clone()
     }
 
-    /// What belongs to PostgreSQL's user.
+    /// Returns the folder that belongs to PostgreSQL's user.
     pub(super) fn cluster_home(&self) -> PathBuf {
         self.path.join("postgres")
     }
@@ -77,8 +77,8 @@ impl Folder {
         self.cluster_home().join("postgres.log")
     }
 
-    /// The cluster's major version; `None` if there is no cluster yet.
-    pub(super) fn cluster_major(&self) -> Result<Option<String>, Error> {
+    /// Reads the cluster's major version; `None` if there is no cluster yet.
+    pub(super) fn cluster_major(&self) -> Result<Option<String>, PrivatePostgresError> {
         let path = self.cluster().join("PG_VERSION");
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
@@ -87,13 +87,13 @@ impl Folder {
         }
     }
 
-    /// The first line of `postmaster.pid`.
+    /// Reads the first line of `postmaster.pid`.
     pub(super) fn postmaster_pid(&self) -> Option<i32> {
         let text = std::fs::read_to_string(self.cluster().join("postmaster.pid")).ok()?;
         text.lines().next()?.trim().parse().ok()
     }
 
-    /// Whether the postmaster says that it takes connections (line 8 of `postmaster.pid`).
+    /// Returns whether the postmaster reports that it takes connections (line 8 of `postmaster.pid`).
     pub(super) fn postmaster_ready(&self) -> bool {
         let text = std::fs::read_to_string(self.cluster().join("postmaster.pid")).unwrap_or_default();
         // A killed postmaster leaves its file behind, and in it that it was ready.
@@ -101,9 +101,9 @@ impl Folder {
         lives && text.lines().nth(7).is_some_and(|line| line.trim() == "ready")
     }
 
-    /// Forgets a `postmaster.pid` whose process id is a stranger's by now, which PostgreSQL would not dare to.
-    /// Only after the janitor has found that no postmaster of this cluster runs.
-    pub(super) fn forget_stranger(&self) -> Result<(), Error> {
+    /// Removes a stale `postmaster.pid` whose process id has been reused by another program, which PostgreSQL itself
+    /// refuses to do. Call it only after the janitor has found that no postmaster of this cluster runs.
+    pub(super) fn remove_stale_pid(&self) -> Result<(), PrivatePostgresError> {
         let path = self.cluster().join("postmaster.pid");
         match self.postmaster_pid() {
             Some(pid) if is_alive(&pid.to_string()) => std::fs::remove_file(&path).map_err(at("remove", &path)),
@@ -111,21 +111,21 @@ impl Folder {
         }
     }
 
-    /// Puts the last run's log aside; there are never more than two.
+    /// Moves the last run's log aside; there are never more than two.
     pub(super) fn rotate_log(&self) {
         // Without one there is nothing to keep, and a failure will show when the new one is opened.
         let _ = std::fs::rename(self.log(), self.log().with_extension("log.1"));
     }
 
-    pub(super) fn open_log(&self) -> Result<File, Error> {
+    pub(super) fn open_log(&self) -> Result<File, PrivatePostgresError> {
         let path = self.log();
-        // The folder is PostgreSQL's user's, we may be root: a link planted there must not be followed.
+        // The folder belongs to PostgreSQL's user and we may be root: a link planted there must not be followed.
         let no_links = OFlags::NOFOLLOW.bits().cast_signed();
         let opened = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(no_links).open(&path);
         opened.map_err(at("open", &path))
     }
 
-    /// The log's path and its last lines.
+    /// Returns the log's path and its last lines.
     pub(super) fn log_tail(&self) -> (PathBuf, String) {
         let mut text = Vec::new();
         if let Ok(mut file) = File::open(self.log()) {
@@ -141,8 +141,8 @@ impl Folder {
         self.path.join(format!("{role}.password"))
     }
 
-    /// A role's password: the one kept in the folder, or a new one, kept from now on.
-    pub(super) fn password(&self, role: &str) -> Result<String, Error> {
+    /// Returns a role's password: the one kept in the folder, or a new one, which is kept from now on.
+    pub(super) fn password(&self, role: &str) -> Result<String, PrivatePostgresError> {
         let path = self.password_path(role);
         match std::fs::read_to_string(&path) {
             Ok(text) => return Ok(text.trim().to_owned()),
@@ -159,7 +159,7 @@ impl Folder {
 }
 
 /// Writes a file that only its owner can read.
-pub(super) fn write_secret(path: &Path, secret: &str) -> Result<(), Error> {
+pub(super) fn write_secret(path: &Path, secret: &str) -> Result<(), PrivatePostgresError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("replace", path)(error)),
         _ => {}
@@ -169,16 +169,16 @@ pub(super) fn write_secret(path: &Path, secret: &str) -> Result<(), Error> {
     written.map_err(at("write", path))
 }
 
-/// The last few lines of a program's output.
+/// Returns the last few lines of a program's output.
 pub(super) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
-/// 256 random bits.
-fn random_hex() -> Result<String, Error> {
+/// Generates 256 random bits, in hex.
+fn random_hex() -> Result<String, PrivatePostgresError> {
     let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|source| Error::Random { source })?;
+    getrandom::fill(&mut bytes).map_err(|source| PrivatePostgresError::Random { source })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -189,8 +189,8 @@ fn is_alive(pid: &str) -> bool {
     !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
 
-/// The lock, with our process id in it; `None` if somebody has it.
-fn try_lock(path: &Path) -> Result<Option<File>, Error> {
+/// Takes the lock and writes our process id to it; `None` if another process holds it.
+fn try_lock(path: &Path) -> Result<Option<File>, PrivatePostgresError> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let mut file = match opened {
         Ok(file) => file,

@@ -1,64 +1,38 @@
-//! A private, real PostgreSQL, started from the machine's own server binaries: the database of `latchkey dev` and of
-//! the tests.
+//! Runs a private, real PostgreSQL from the machine's own server binaries: the database of `latchkey dev` and of the
+//! tests.
 //!
 //! It listens on a free port of 127.0.0.1 only, keeps everything in one folder, drops to an unprivileged user when we
-//! are root, and **stops whenever this process ends, however it ends** (see [`watchdog`](self)'s two small shells).
+//! are root, and **stops whenever this process ends, however it ends** (`watchdog` says how).
 //! This module knows nothing of Latchkey's schema; it makes roles and empty databases.
 
 pub mod binaries;
 mod cluster;
 mod error;
 mod folder;
-mod identity;
+mod options;
 mod roles;
+mod run_as;
+mod version;
 mod watchdog;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use self::binaries::{Binaries, Search};
+use self::binaries::Binaries;
 use self::error::at;
 use self::folder::Folder;
-use self::identity::Identity;
+use self::run_as::RunAs;
 use self::watchdog::{StopSignal, Watchdog, end_leftover};
 
-pub use self::error::Error;
+pub use self::error::PrivatePostgresError;
+pub use self::options::{Durability, Options};
 pub use self::roles::{APP_ROLE, DATABASE, OWNER_ROLE};
 
-const SUPERUSER: &str = "postgres";
-/// The superuser's password is kept as `superuser.password`.
-const SUPERUSER_PASSWORD: &str = "superuser";
 /// A fast shutdown writes a checkpoint, which takes its time on a slow disk.
 const STOP_WAIT: Duration = Duration::from_secs(60);
 
-/// What the data is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// As PostgreSQL's defaults: what is committed survives a crash.
-    Durable,
-    /// For tests: fast, and a crash of the machine may destroy the cluster.
-    Throwaway,
-}
-
-/// How to start a [`PrivatePostgres`].
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The folder that holds everything; made if it is not there.
-    pub data_dir: PathBuf,
-    /// What the data is worth.
-    pub durability: Durability,
-    /// Whether what was put into the folder (and the folder, if that leaves it empty) goes when PostgreSQL stops.
-    pub remove_on_stop: bool,
-    /// PostgreSQL's `max_connections`.
-    pub max_connections: u16,
-    /// More PostgreSQL settings, name and value. They show in the process list: no secrets.
-    pub settings: Vec<(String, String)>,
-    /// Where to look for the server binaries.
-    pub search: Search,
-}
-
-/// A running private PostgreSQL. Dropping it stops it, waiting at most five seconds; [`PrivatePostgres::stop`] waits
+/// Runs a private PostgreSQL. Dropping it stops it, waiting at most five seconds; [`PrivatePostgres::stop`] waits
 /// until it has stopped and says if it did not.
 pub struct PrivatePostgres {
     // Dropped in this order: the folder's lock goes last.
@@ -67,29 +41,6 @@ pub struct PrivatePostgres {
     binaries: Binaries,
     port: u16,
     superuser_password: String,
-}
-
-// === impl Options ===
-
-impl Options {
-    /// Durable, in `data_dir`, which stays: for `latchkey dev`.
-    #[must_use]
-    pub fn durable(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            data_dir: data_dir.into(),
-            durability: Durability::Durable,
-            remove_on_stop: false,
-            max_connections: 100,
-            settings: Vec::new(),
-            search: Search::this_machine(),
-        }
-    }
-
-    /// Fast and gone with the process: for tests.
-    #[must_use]
-    pub fn throwaway(data_dir: impl Into<PathBuf>) -> Self {
-        Self { durability: Durability::Throwaway, remove_on_stop: true, ..Self::durable(data_dir) }
-    }
 }
 
 // === impl PrivatePostgres ===
@@ -101,7 +52,7 @@ impl PrivatePostgres {
     /// # Errors
     /// Binaries missing; the folder in use, unreachable or not writable; a cluster of a major version that is not
     /// installed; PostgreSQL's own refusal, with the end of its log. Whatever was started by then is stopped.
-    pub async fn start(options: Options) -> Result<Self, Error> {
+    pub async fn start(options: Options) -> Result<Self, PrivatePostgresError> {
         let installed = options.search.all()?;
         let folder = Folder::open(&options.data_dir).await?;
         let signal = match options.durability {
@@ -109,44 +60,44 @@ impl PrivatePostgres {
             Durability::Throwaway => StopSignal::Quit,
         };
         let mut watchdog = Watchdog::new(&folder, signal, options.remove_on_stop)?;
-        let identity = prepare(&folder).await?;
+        let run_as = prepare(&folder).await?;
         let binaries = choose(installed, &folder)?;
         let superuser_password = Self::keep_superuser_password(&folder)?;
-        cluster::ensure_cluster(&folder, &identity, &binaries, options.durability, &watchdog, &superuser_password)
+        cluster::ensure_cluster(&folder, &run_as, &binaries, options.durability, &watchdog, &superuser_password)
             .await?;
-        let port = cluster::run(&folder, &identity, &binaries, &options, &mut watchdog).await?;
+        let port = cluster::run(&folder, &run_as, &binaries, &options, &mut watchdog).await?;
         let started = Self { watchdog, folder, binaries, port, superuser_password };
         // The port may have been lost to another PostgreSQL in the meantime; the password tells them apart.
         started.superuser_connection("postgres").await?;
         Ok(started)
     }
 
-    /// Stops PostgreSQL (and removes its folder if that was asked for), and waits until that is done.
+    /// Stops PostgreSQL, removes its folder if that was asked for, and waits until that is done.
     ///
     /// # Errors
-    /// [`Error::StopTimeout`] if it takes longer than a minute; it may still come to its end by itself.
-    pub async fn stop(mut self) -> Result<(), Error> {
+    /// [`PrivatePostgresError::StopTimeout`] if it takes longer than a minute; it may still come to its end by itself.
+    pub async fn stop(mut self) -> Result<(), PrivatePostgresError> {
         self.watchdog.stop(STOP_WAIT).await
     }
 
-    /// Whether PostgreSQL ended by itself (a crash, or somebody killed it). Never blocks.
+    /// Returns whether PostgreSQL exited by itself (it crashed or was killed). Never blocks.
     pub fn ended(&mut self) -> bool {
         self.watchdog.postgres_ended()
     }
 
-    /// Its port on 127.0.0.1; another one at each start.
+    /// Returns its port on 127.0.0.1; another one at each start.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// PostgreSQL's major version.
+    /// Returns PostgreSQL's major version.
     #[must_use]
     pub fn major(&self) -> u16 {
         self.binaries.major
     }
 
-    /// The data folder, as an absolute path without links.
+    /// Returns the data folder, as an absolute path without links.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         self.folder.path()
@@ -161,33 +112,33 @@ impl fmt::Debug for PrivatePostgres {
     }
 }
 
-/// Makes the folder fit for PostgreSQL's user, and ends what an earlier run left running in it.
-async fn prepare(folder: &Folder) -> Result<Identity, Error> {
+/// Prepares the folder for PostgreSQL's user, and stops what an earlier run left running in it.
+async fn prepare(folder: &Folder) -> Result<RunAs, PrivatePostgresError> {
     let home = folder.cluster_home();
-    let identity = Identity::choose(&home)?;
-    identity.let_into(folder.path())?;
+    let run_as = RunAs::choose(&home)?;
+    run_as.let_into(folder.path())?;
     if folder.postmaster_pid().is_some() {
         if !end_leftover(folder).await? {
             let pid = folder.postmaster_pid().unwrap_or_default();
-            return Err(Error::Orphan { folder: folder.path().to_owned(), pid });
+            return Err(PrivatePostgresError::Orphan { folder: folder.path().to_owned(), pid });
         }
-        folder.forget_stranger()?;
+        folder.remove_stale_pid()?;
     }
     if !home.exists() {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().mode(0o700).create(&home).map_err(at("create the folder", &home))?;
     }
-    identity.give(&home)?;
-    Ok(identity)
+    run_as.give(&home)?;
+    Ok(run_as)
 }
 
-/// The preferred binaries, or, for a cluster that is there already, those of its version.
-fn choose(mut installed: Vec<Binaries>, folder: &Folder) -> Result<Binaries, Error> {
+/// Chooses the preferred binaries or, for an existing cluster, those of its version.
+fn choose(mut installed: Vec<Binaries>, folder: &Folder) -> Result<Binaries, PrivatePostgresError> {
     let Some(cluster) = folder.cluster_major()? else {
         return Ok(installed.swap_remove(0));
     };
     let newest = installed.iter().map(|binaries| binaries.major).max().unwrap_or_default();
     let fitting = installed.into_iter().find(|binaries| binaries.major.to_string() == cluster);
     let folder = folder.path().to_owned();
-    fitting.ok_or(Error::MajorVersion { folder, cluster, installed: newest })
+    fitting.ok_or(PrivatePostgresError::MajorVersion { folder, cluster, installed: newest })
 }

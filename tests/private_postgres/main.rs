@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use latchkey::private_postgres::binaries::Search;
-use latchkey::private_postgres::{Durability, Error, Options, PrivatePostgres};
+use latchkey::private_postgres::{Durability, Options, PrivatePostgres, PrivatePostgresError};
 
 mod kills;
 
@@ -152,7 +152,7 @@ async fn two_at_once_on_one_folder_are_refused() {
     let options = Options::throwaway(scratch.path().join("pg"));
     let postgres = PrivatePostgres::start(options.clone()).await.unwrap();
     let error = PrivatePostgres::start(options).await.unwrap_err();
-    assert!(matches!(error, Error::InUse { .. }), "{error}");
+    assert!(matches!(error, PrivatePostgresError::InUse { .. }), "{error}");
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
     assert_eq!(execute(&postgres.superuser_url("postgres"), "SELECT 1").await.unwrap(), 1, "the first one lives on");
     postgres.stop().await.unwrap();
@@ -205,7 +205,7 @@ async fn other_versions_are_refused_by_name_and_the_cluster_s_own_is_preferred()
     postgres.stop().await.unwrap();
     if major != 17 {
         let error = PrivatePostgres::start(Options { search, ..options.clone() }).await.unwrap_err();
-        assert!(matches!(error, Error::MajorVersion { .. }), "{error}");
+        assert!(matches!(error, PrivatePostgresError::MajorVersion { .. }), "{error}");
         let message = error.to_string();
         assert!(message.contains("PostgreSQL 17") && message.contains(&format!("PostgreSQL {major}")), "{message}");
         let mut search = Search::this_machine();

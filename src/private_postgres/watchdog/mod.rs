@@ -1,9 +1,9 @@
-//! Sees to it that PostgreSQL stops, and a throw-away folder goes, even if this process is killed with SIGKILL.
+//! Makes sure that PostgreSQL stops, and a throwaway folder is removed, even if this process is killed with SIGKILL.
 //!
 //! Two small shells outlive us for a moment. The *guard* runs as PostgreSQL's user, is its parent, and stops it when
 //! the pipe from us (the lifeline) closes. The *janitor* runs as our user, waits for the guard to be gone, and then
 //! may remove the folder; it also holds the folder's lock until then, so that the next start cannot come too early.
-//! The kernel closes our pipe ends whatever kills us; std opens them close-on-exec, so no other child of ours has them.
+//! The kernel closes our ends of the pipes however we end; std opens them close-on-exec, so no other child of ours has them.
 
 use std::fs::File;
 use std::io::{PipeWriter, pipe};
@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::Error;
+use super::PrivatePostgresError;
 use super::folder::Folder;
-use super::identity::Identity;
+use super::run_as::RunAs;
 
 const GUARD: &str = include_str!("guard.sh");
 const JANITOR: &str = include_str!("janitor.sh");
@@ -23,14 +23,14 @@ const SHELL: &str = "/bin/sh";
 const WOULD_NOT_STOP: i32 = 3;
 const POLL: Duration = Duration::from_millis(10);
 
-/// How PostgreSQL is told to stop: `INT` ends sessions and checkpoints, `QUIT` just ends.
+/// Selects how PostgreSQL is stopped: `INT` ends sessions and writes a checkpoint, `QUIT` exits at once.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum StopSignal {
     Int,
     Quit,
 }
 
-/// The guard and the janitor of one data folder.
+/// Runs the guard and the janitor of one data folder.
 pub(super) struct Watchdog {
     /// While any copy of this is open, the janitor waits.
     hold: Option<PipeWriter>,
@@ -56,8 +56,8 @@ impl StopSignal {
 // === impl Watchdog ===
 
 impl Watchdog {
-    /// Starts the janitor. From here on the folder is looked after, whatever becomes of this process.
-    pub(super) fn new(folder: &Folder, signal: StopSignal, remove: bool) -> Result<Self, Error> {
+    /// Starts the janitor, which looks after the folder from here on, however this process ends.
+    pub(super) fn new(folder: &Folder, signal: StopSignal, remove: bool) -> Result<Self, PrivatePostgresError> {
         let (reader, hold) = pipe().map_err(spawn_error)?;
         let lock = folder.lock_file().map_err(spawn_error)?;
         let janitor = janitor(folder.path(), signal, remove, reader.into(), lock.into()).spawn();
@@ -71,8 +71,8 @@ impl Watchdog {
         })
     }
 
-    /// Something for initdb to hold open, so that the janitor waits for it too.
-    pub(super) fn hold(&self) -> Result<Stdio, Error> {
+    /// Duplicates a pipe for `initdb` to hold open, so that the janitor waits for it too.
+    pub(super) fn hold(&self) -> Result<Stdio, PrivatePostgresError> {
         let hold = self.hold.as_ref().expect("only stopping drops it");
         Ok(hold.try_clone().map_err(spawn_error)?.into())
     }
@@ -80,13 +80,13 @@ impl Watchdog {
     /// Starts PostgreSQL under a guard; an earlier guard must have exited.
     pub(super) fn start(
         &mut self,
-        identity: &Identity,
+        run_as: &RunAs,
         postgres: &Path,
         arguments: &[String],
         log: File,
-    ) -> Result<(), Error> {
+    ) -> Result<(), PrivatePostgresError> {
         let (reader, lifeline) = pipe().map_err(spawn_error)?;
-        let mut command = identity.command(Path::new(SHELL));
+        let mut command = run_as.command(Path::new(SHELL));
         command.arg("-c").arg(GUARD).arg("latchkey-guard").arg(postgres).arg(self.signal.name()).args(arguments);
         command.stdin(reader).stdout(self.hold()?).stderr(log).process_group(0);
         self.guard = Some(command.spawn().map_err(spawn_error)?);
@@ -94,12 +94,12 @@ impl Watchdog {
         Ok(())
     }
 
-    /// Whether PostgreSQL, and so its guard, has ended by itself. Never blocks.
+    /// Returns whether PostgreSQL, and so its guard, has exited by itself. Never blocks.
     pub(super) fn postgres_ended(&mut self) -> bool {
         self.guard.as_mut().is_none_or(ended)
     }
 
-    /// Lets go of everything: PostgreSQL stops from here on. Never blocks.
+    /// Closes our ends of the pipes, which makes the guard stop PostgreSQL. Never blocks.
     fn release(&mut self) {
         self.lifeline = None;
         self.hold = None;
@@ -110,7 +110,7 @@ impl Watchdog {
     }
 
     /// Stops PostgreSQL and waits, up to `limit`, until it and what cleans up after it are gone.
-    pub(super) async fn stop(&mut self, limit: Duration) -> Result<(), Error> {
+    pub(super) async fn stop(&mut self, limit: Duration) -> Result<(), PrivatePostgresError> {
         self.release();
         let waited = tokio::time::timeout(limit, async {
             while !self.gone() {
@@ -118,11 +118,11 @@ impl Watchdog {
             }
         });
         if waited.await.is_err() {
-            return Err(Error::StopTimeout { folder: self.data_dir.clone(), seconds: limit.as_secs() });
+            return Err(PrivatePostgresError::StopTimeout { folder: self.data_dir.clone(), seconds: limit.as_secs() });
         }
         match self.janitor.wait() {
             Ok(status) if status.success() => Ok(()),
-            _ => Err(Error::StopTimeout { folder: self.data_dir.clone(), seconds: limit.as_secs() }),
+            _ => Err(PrivatePostgresError::StopTimeout { folder: self.data_dir.clone(), seconds: limit.as_secs() }),
         }
     }
 }
@@ -140,8 +140,8 @@ impl Drop for Watchdog {
     }
 }
 
-/// Ends a postmaster that an earlier run left on this folder, if there is one. `false`: it would not end.
-pub(super) async fn end_leftover(folder: &Folder) -> Result<bool, Error> {
+/// Stops a postmaster that an earlier run left on this folder, if there is one. `false`: it did not stop.
+pub(super) async fn end_leftover(folder: &Folder) -> Result<bool, PrivatePostgresError> {
     let command = janitor(folder.path(), StopSignal::Int, false, Stdio::null(), Stdio::null());
     let status = tokio::process::Command::from(command).status().await.map_err(spawn_error)?;
     Ok(status.code() != Some(WOULD_NOT_STOP))
@@ -161,6 +161,6 @@ fn ended(child: &mut Child) -> bool {
     !matches!(child.try_wait(), Ok(None))
 }
 
-fn spawn_error(source: std::io::Error) -> Error {
-    Error::Spawn { program: PathBuf::from(SHELL), source }
+fn spawn_error(source: std::io::Error) -> PrivatePostgresError {
+    PrivatePostgresError::Spawn { program: PathBuf::from(SHELL), source }
 }
