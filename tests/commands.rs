@@ -1,4 +1,4 @@
-//! The commands on a database of one's own, as an operator runs them: what they do, print and refuse.
+//! Runs the commands on an operator's own database, and checks what they do, print and refuse.
 
 mod support;
 
@@ -28,7 +28,7 @@ async fn serve(database_url: &str) -> (Process, tonic::transport::Channel) {
     (process, channel)
 }
 
-/// An empty database, as its owner and as the application's role.
+/// Creates an empty database, reachable as its owner and as the application's role.
 async fn empty(name: &str) -> database::Database {
     let postgres = database::postgres().await;
     postgres.create_database(name, None).await.expect("a new database");
@@ -40,7 +40,7 @@ async fn empty(name: &str) -> database::Database {
     }
 }
 
-/// A file of this test's own.
+/// Writes a catalogue file.
 fn file(scratch: &tempfile::TempDir, text: &str) -> PathBuf {
     let path = scratch.path().join("catalogue.toml");
     std::fs::write(&path, text).expect("written");
@@ -78,7 +78,7 @@ async fn from_an_empty_database_to_a_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn v1_whoever_applies_a_catalogue_is_told_when_a_replica_has_not_confirmed_it() {
+async fn v1_applying_a_catalogue_warns_of_replicas_that_have_not_confirmed_it() {
     let database = database::fresh().await;
     let lost = "INSERT INTO replicas (incarnation, lease_ms, stale_max_ms, pepper_ids, name) \
                 VALUES (gen_random_uuid(), 600000, 0, ARRAY['test'], 'lost')";
@@ -87,9 +87,9 @@ async fn v1_whoever_applies_a_catalogue_is_told_when_a_replica_has_not_confirmed
     // The second changes nothing, and waits again.
     for what in ["was replaced", "is unchanged"] {
         let ended = run(&database.app_url, &apply);
-        let told = ended.stderr.clone();
+        let stderr = ended.stderr.clone();
         assert!(ended.success().contains(what));
-        assert!(told.contains("1 replica has not confirmed") && told.contains("again"), "{told}");
+        assert!(stderr.contains("1 replica has not confirmed") && stderr.contains("again"), "{stderr}");
     }
     let validated = run(&database.app_url, &[&apply[..], &["--validate-only"]].concat());
     assert!(!validated.stderr.contains("confirmed"), "{}", validated.stderr);
@@ -99,7 +99,7 @@ async fn v1_whoever_applies_a_catalogue_is_told_when_a_replica_has_not_confirmed
     ended.success();
 }
 
-/// What a fail-over to a standby that had not received the last event leaves.
+/// Simulates a failover to a standby that had not received the last event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v2_after_events_were_lost_nothing_is_known_until_an_operator_accepts_the_history() {
     let database = database::fresh().await;
@@ -154,8 +154,8 @@ async fn v2_after_events_were_lost_nothing_is_known_until_an_operator_accepts_th
 async fn a_schema_of_a_later_release_is_not_served() {
     let database = database::fresh().await;
     sql::run(&database, "INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000000')").await;
-    let told = run(&database.app_url, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
-    assert!(told.contains("later release"), "{told}");
+    let stderr = run(&database.app_url, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
+    assert!(stderr.contains("later release"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,8 +189,8 @@ async fn p1_a_catalogue_file_is_checked_whole_and_named() {
         1,
     );
     assert_ne!(left_out, example);
-    let told = apply(&left_out, &[]).failure();
-    assert!(told.contains("postmortems.manage") && told.contains("retired"), "{told}");
+    let stderr = apply(&left_out, &[]).failure();
+    assert!(stderr.contains("postmortems.manage") && stderr.contains("retired"), "{stderr}");
     let system = format!("{example}\n[[permissions]]\nname = \"system.verify\"\n");
     assert!(apply(&system, &[]).failure().contains("system."));
     let missing = run(&database.app_url, &["catalogue", "apply", "/no/such/file.toml"]).failure();
@@ -199,21 +199,21 @@ async fn p1_a_catalogue_file_is_checked_whole_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_pepper_and_a_database_that_is_away_are_told_without_secrets() {
+async fn a_wrong_pepper_and_an_unreachable_database_are_reported_without_secrets() {
     let database = database::fresh().await;
     run(&database.app_url, &["bootstrap"]).success();
     let other = "5".repeat(63) + "6";
     let start = on(&database.app_url, &["serve", "--listen-address", "127.0.0.1:0"]);
-    let told = start.env("LATCHKEY_TEST_PEPPER", other.clone()).run(LIMIT).failure();
-    assert!(told.contains("pepper `test`") && !told.contains(&other), "{told}");
+    let stderr = start.env("LATCHKEY_TEST_PEPPER", other.clone()).run(LIMIT).failure();
+    assert!(stderr.contains("pepper `test`") && !stderr.contains(&other), "{stderr}");
 
     let password = "a-password-nobody-sees";
     let away = format!("postgres://latchkey_app:{password}@127.0.0.1:1/latchkey");
-    let told = run(&away, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
-    assert!(told.contains("database") && told.contains("127.0.0.1:1") && !told.contains(password), "{told}");
+    let stderr = run(&away, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
+    assert!(stderr.contains("database") && stderr.contains("127.0.0.1:1") && !stderr.contains(password), "{stderr}");
     let refused = format!("postgres://nobody:{password}@{}", database.app_url.rsplit_once('@').expect("a host").1);
-    let told = run(&refused, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
-    assert!(told.contains("database") && !told.contains(password), "{told}");
+    let stderr = run(&refused, &["serve", "--listen-address", "127.0.0.1:0"]).failure();
+    assert!(stderr.contains("database") && !stderr.contains(password), "{stderr}");
 }
 
 #[test]
@@ -229,10 +229,10 @@ fn check_config_prints_what_is_in_force_and_redacts() {
 #[test]
 fn every_problem_with_the_settings_is_named_at_once() {
     let start = latchkey(["check-config", "--lease-ms", "1", "--token-prefix", "UPPER"]);
-    let told =
+    let stderr =
         start.env("LATCHKEY_LISTEN_ADDRES", "typo").env("LATCHKEY_DATABASE_URL", "mysql://x").run(LIMIT).failure();
     for named in ["lease_ms", "token_prefix", "LATCHKEY_LISTEN_ADDRES", "database_url", "peppers"] {
-        assert!(told.contains(named), "{named} is not named in:\n{told}");
+        assert!(stderr.contains(named), "{named} is not named in:\n{stderr}");
     }
 }
 
@@ -287,8 +287,8 @@ async fn v6_no_server_starts_as_a_role_that_could_change_events_unless_asked_to_
     let arguments = ["serve", "--listen-address", "127.0.0.1:0"];
     for (url, role) in [(&database.owner_url, "latchkey_owner"), (&superuser, "postgres")] {
         let refused = run(url, &arguments).failure();
-        for told in [role, "latchkey_app", "README.md", "allow_privileged_database_role"] {
-            assert!(refused.contains(told), "{told} is not in {refused}");
+        for expected in [role, "latchkey_app", "README.md", "allow_privileged_database_role"] {
+            assert!(refused.contains(expected), "{expected} is not in {refused}");
         }
     }
     // It left nothing behind: no row that a revocation would wait for, and no pepper.

@@ -56,7 +56,7 @@ impl Dev {
     }
 }
 
-/// No process of the folder, and nobody at the port.
+/// Asserts that no process uses the folder and nothing listens on the port.
 fn assert_nothing_left(data_dir: &Path, address: SocketAddr) {
     let left = processes_naming(data_dir);
     assert!(left.is_empty(), "left running: {left:#?}");

@@ -132,9 +132,9 @@ async fn a_second_run_keeps_the_data_and_ends_the_first_one_s_token() {
     let request = UpsertTeamRequest { account_id: "demo".into(), team: Some(team), ..Default::default() };
     first.operator.directory().upsert_team(request).await.expect("renamed");
     let first_token = first.operator.token.clone();
-    // A server that runs keeps everybody else out of its folder, and lives on.
-    let told = super::dev(&data_dir, 0).run(super::START_LIMIT).failure();
-    assert!(told.contains("in use by another running Latchkey") && told.contains("--data-dir"), "{told}");
+    // A running server refuses a second one on its folder, and keeps running.
+    let stderr = super::dev(&data_dir, 0).run(super::START_LIMIT).failure();
+    assert!(stderr.contains("in use by another running Latchkey") && stderr.contains("--data-dir"), "{stderr}");
     first.process.signal(Signal::TERM);
     first.assert_stops(&data_dir);
 

@@ -70,8 +70,8 @@ async fn open_streams_and_idle_connections_do_not_keep_it_running() {
     });
 
     dev.process.signal(Signal::INT);
-    let told = watching.next().await.expect("told before the end").expect("a status");
-    assert_eq!(told.status(), ServingStatus::NotServing);
+    let last = watching.next().await.expect("told before the end").expect("a status");
+    assert_eq!(last.status(), ServingStatus::NotServing);
     assert!(watching.next().await.is_none_or(|ended| ended.is_err()), "a watch ends with the server");
     dev.assert_stops(&data_dir);
     calls.await.expect("no panic");
@@ -99,22 +99,22 @@ async fn kill_9_leaves_nothing_running_and_the_next_start_works() {
     let request =
         latchkey::proto::ListApiKeysRequest { account_id: "system".into(), page_size: 1_000, ..Default::default() };
     let keys = last.operator.keys().list_api_keys(request).await.expect("a list").into_inner().api_keys;
-    assert!(keys.len() <= 2, "live keys of earlier runs that nobody deletes: {keys:#?}");
-    // Nobody waited for the leases of those that were killed: they are known to be no more.
+    assert!(keys.len() <= 2, "live keys of earlier runs were not deleted: {keys:#?}");
+    // No call waited for the leases of the killed servers, which are known to be gone.
     assert!(!last.process.stderr().contains("stopped renewing"), "{}", last.process.stderr());
     last.process.signal(Signal::TERM);
     last.assert_stops(&data_dir);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_ends_by_itself_is_told_and_ends_it() {
+async fn a_postgres_that_exits_by_itself_is_reported_and_ends_it() {
     let scratch = scratch();
     let data_dir = scratch.path().join("data");
     let dev = Dev::start(&data_dir).await;
     let pid_file = std::fs::read_to_string(data_dir.join("postgres/data/postmaster.pid")).expect("it runs");
     let pid = pid_file.lines().next().and_then(|line| line.parse().ok()).and_then(rustix::process::Pid::from_raw);
     rustix::process::kill_process(pid.expect("a process id"), Signal::KILL).expect("our PostgreSQL");
-    let told = dev.process.wait(START_LIMIT).failure();
-    assert!(told.contains("PostgreSQL exited") && told.contains(data_dir.to_str().expect("Unicode")), "{told}");
+    let stderr = dev.process.wait(START_LIMIT).failure();
+    assert!(stderr.contains("PostgreSQL exited") && stderr.contains(data_dir.to_str().expect("Unicode")), "{stderr}");
     eventually_nothing_left(&data_dir);
 }

@@ -20,7 +20,7 @@ async fn a_killed_postmaster_is_noticed_and_does_not_block_the_next_start() {
     kill(postmaster_pid(&options.data_dir));
     eventually("the end is noticed", Duration::from_secs(5), || postgres.ended()).await;
     postgres.stop().await.unwrap();
-    // As if the process id in the stale file had been given to somebody else meanwhile: to us.
+    // As if the process id in the stale file had been reused meanwhile: by us.
     let pid_file = options.data_dir.join("postgres/data/postmaster.pid");
     let stale = std::fs::read_to_string(&pid_file).unwrap();
     let rest: Vec<&str> = stale.lines().skip(1).collect();
@@ -40,7 +40,7 @@ async fn a_postmaster_that_lost_its_guard_is_stopped_too() {
     }
     assert!(alive(postmaster));
     drop(postgres);
-    assert!(alive(postmaster), "nobody was left to stop it");
+    assert!(alive(postmaster), "nothing was left to stop it");
     let again = PrivatePostgres::start(options.clone()).await.unwrap();
     assert!(!alive(postmaster));
     assert_ne!(postmaster_pid(&options.data_dir), postmaster);
@@ -120,7 +120,7 @@ async fn killing_the_parent_at_any_moment_of_its_start_leaves_nothing() {
             kill(pid.split('.').next().unwrap().parse().unwrap());
         }
         let limit = Duration::from_secs(15);
-        // A folder that had only just been made, its lock perhaps, nobody could see to yet.
+        // A folder that was created only just before the kill, perhaps with its lock, has no janitor yet.
         let bare = || match std::fs::read_dir(&data_dir) {
             Ok(entries) => entries.flatten().all(|entry| entry.file_name() == "latchkey.lock"),
             Err(_) => true,

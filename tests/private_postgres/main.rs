@@ -66,7 +66,7 @@ async fn execute(url: &str, sql: &str) -> Result<usize, diesel::result::Error> {
 }
 
 #[tokio::test]
-async fn it_starts_as_whoever_we_are_and_leaves_nothing_behind() {
+async fn it_starts_as_any_user_and_leaves_nothing_behind() {
     let scratch = scratch();
     let data_dir = scratch.path().join("pg");
     let postgres = PrivatePostgres::start(Options::throwaway(&data_dir)).await.unwrap();
