@@ -7,14 +7,14 @@ use super::{
     fairness::shares::{ShareLimits, Shares},
     mint::Minter,
     ports::Store,
-    propagation::looks::Looks,
+    propagation::replica_poller::ReplicaPoller,
     upkeep::operator_read_queue::OperatorReadQueue,
 };
 use crate::verify::Verifier;
 
 /// Bounds that a deployment chooses.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct AppLimits {
     /// Not-deleted keys an account may have (K3).
     pub api_keys_per_account_max: u32,
     /// Not-deleted keys a team may have; `None` for no limit (K3).
@@ -41,7 +41,7 @@ pub struct Limits {
 }
 
 /// Who hears of mutations: metrics, without this layer knowing them.
-pub trait Observer: Send + Sync {
+pub trait MutationObserver: Send + Sync {
     /// A mutation ended, after so many retries.
     fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration);
 
@@ -51,15 +51,15 @@ pub trait Observer: Send + Sync {
 
 /// All use-cases. Cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<AppParts>);
 
-struct Parts {
+struct AppParts {
     store: Arc<dyn Store>,
     verifier: Arc<Verifier>,
     minter: Minter,
-    limits: Limits,
-    observer: Arc<dyn Observer>,
-    looks: Looks,
+    limits: AppLimits,
+    observer: Arc<dyn MutationObserver>,
+    replica_poller: ReplicaPoller,
     operator_reads: OperatorReadQueue,
     shares: Shares,
     watches: Watches,
@@ -72,18 +72,18 @@ impl App {
         store: Arc<dyn Store>,
         verifier: Arc<Verifier>,
         minter: Minter,
-        limits: Limits,
-        observer: Arc<dyn Observer>,
+        limits: AppLimits,
+        observer: Arc<dyn MutationObserver>,
     ) -> Self {
-        let looks = Looks::new(store.clone());
+        let replica_poller = ReplicaPoller::new(store.clone());
         let (shares, watches) = (Shares::new(&limits.shares), Watches::new(limits.watches));
-        Self(Arc::new(Parts {
+        Self(Arc::new(AppParts {
             store,
             verifier,
             minter,
             limits,
             observer,
-            looks,
+            replica_poller,
             operator_reads: OperatorReadQueue::default(),
             shares,
             watches,
@@ -104,12 +104,12 @@ impl App {
         &self.0.minter
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &AppLimits {
         &self.0.limits
     }
 
-    pub(super) fn looks(&self) -> &Looks {
-        &self.0.looks
+    pub(super) fn replica_poller(&self) -> &ReplicaPoller {
+        &self.0.replica_poller
     }
 
     pub(super) fn operator_reads(&self) -> &OperatorReadQueue {
@@ -124,7 +124,7 @@ impl App {
         &self.0.watches
     }
 
-    pub(super) fn observer(&self) -> &dyn Observer {
+    pub(super) fn observer(&self) -> &dyn MutationObserver {
         self.0.observer.as_ref()
     }
 }

@@ -30,7 +30,7 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 /// A bound on a share, named where it refuses: by its setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub struct NamedLimit {
     /// The setting.
     pub name: &'static str,
     /// Its value.
@@ -39,7 +39,7 @@ pub struct Bound {
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum AppError {
     /// The rules say no.
     #[error(transparent)]
     Rule(#[from] domain::Error),
@@ -77,7 +77,7 @@ pub enum Error {
     Overloaded,
     /// The caller, its account or all together have as much waiting or open as the bound allows.
     #[error("`{}` allows {} at once; retry later", .0.name, .0.max)]
-    ShareExceeded(Bound),
+    ShareExceeded(NamedLimit),
     /// This release does not offer it.
     #[error("{0} is not offered by this release")]
     NotImplemented(&'static str),
@@ -86,7 +86,7 @@ pub enum Error {
     Internal(&'static str),
 }
 
-impl From<VerifyError> for Error {
+impl From<VerifyError> for AppError {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Unavailable => Self::Store(StoreError::Unavailable(Box::new(error))),
@@ -95,7 +95,7 @@ impl From<VerifyError> for Error {
     }
 }
 
-impl From<Unavailable> for Error {
+impl From<Unavailable> for AppError {
     fn from(error: Unavailable) -> Self {
         Self::Store(StoreError::Unavailable(error.0))
     }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    error::Error,
+    error::AppError,
     ports::{NewSecret, Tx},
 };
 use crate::domain::{
@@ -48,7 +48,7 @@ impl Minter {
 
     /// A new token and what is stored of it, under a pepper that every replica has: one that lacked it would
     /// answer UNKNOWN (V2).
-    pub(super) async fn token(&self, tx: &mut dyn Tx) -> Result<(PlainToken, NewSecret), Error> {
+    pub(super) async fn token(&self, tx: &mut dyn Tx) -> Result<(PlainToken, NewSecret), AppError> {
         let chosen = tx.minting_pepper().await?;
         let pepper = chosen.and_then(|id| self.peppers.iter().find(|pepper| pepper.id() == id));
         let pepper = pepper.ok_or_else(|| domain::Error::WrongState(NO_COMMON_PEPPER.to_owned()))?;

@@ -21,11 +21,11 @@ mod upkeep;
 mod verification;
 
 pub use self::{
-    application::{App, Limits, Observer},
+    application::{App, AppLimits, MutationObserver},
     caller::session::Session,
-    error::Error,
+    error::AppError,
     events::{
-        watch::{Warrant, Watched, Watching},
+        watch::{WatchAuthorization, Watched, Watching},
         watches::WatchLimits,
     },
     fairness::shares::ShareLimits,

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::{
     App,
     caller::requester::Requester,
-    error::{Error, StoreError},
-    fairness::shares::Admitted,
+    error::{AppError, StoreError},
+    fairness::shares::MutationPermit,
     ports::{Append, Lane, Locks, Tx},
     types::Propagation,
 };
@@ -56,7 +56,7 @@ pub(super) trait Mutation: Send + Sync + 'static {
     }
 
     /// Judges and changes, under the locks (M9). Must not keep anything from an earlier run.
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error>;
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, AppError>;
 }
 
 /// What a mutation decided.
@@ -115,7 +115,7 @@ impl App {
         &self,
         mutation: M,
         validate_only: bool,
-    ) -> Result<Committed<M::Output>, Error> {
+    ) -> Result<Committed<M::Output>, AppError> {
         let (app, wait) = (self.clone(), mutation.requester().wait());
         // What changes nothing takes nothing away either.
         let lane = match mutation.lane() {
@@ -126,7 +126,8 @@ impl App {
         let span = tracing::debug_span!("mutation", name = M::NAME);
         let work = async move { app.carry_out(&mutation, lane, validate_only, admitted).await };
         let task = tracing::Instrument::instrument(work, span);
-        let done = self.store().runtime().spawn(task).await.map_err(|_| Error::Internal("a mutation panicked"))??;
+        let done =
+            self.store().runtime().spawn(task).await.map_err(|_| AppError::Internal("a mutation panicked"))??;
         let Attempted { output, revisions, revision, narrows, remembered: _ } = done;
         let propagation = if narrows && !validate_only {
             self.propagate(revision, wait).await
@@ -142,8 +143,8 @@ impl App {
         mutation: &M,
         lane: Lane,
         validate_only: bool,
-        admitted: Admitted,
-    ) -> Result<Attempted<M::Output>, Error> {
+        admitted: MutationPermit,
+    ) -> Result<Attempted<M::Output>, AppError> {
         let done = self.retry(mutation, lane, validate_only).await;
         // The transaction is over: what follows waits for no database.
         drop(admitted);
@@ -163,15 +164,15 @@ impl App {
         mutation: &M,
         lane: Lane,
         validate_only: bool,
-    ) -> Result<Attempted<M::Output>, Error> {
+    ) -> Result<Attempted<M::Output>, AppError> {
         let started = Instant::now();
         let mut notify = true;
         let mut attempt = 1;
         loop {
             let result = self.attempt(mutation, lane, validate_only, notify).await;
             match &result {
-                Err(Error::Store(StoreError::Conflict(_))) if attempt < ATTEMPTS_MAX => {}
-                Err(Error::Store(StoreError::NotifyFailed(_))) if notify => notify = false,
+                Err(AppError::Store(StoreError::Conflict(_))) if attempt < ATTEMPTS_MAX => {}
+                Err(AppError::Store(StoreError::NotifyFailed(_))) if notify => notify = false,
                 _ => {
                     self.observer().mutation(M::NAME, result.is_ok(), attempt - 1, started.elapsed());
                     return result;
@@ -189,7 +190,7 @@ impl App {
         lane: Lane,
         validate_only: bool,
         notify: bool,
-    ) -> Result<Attempted<M::Output>, Error> {
+    ) -> Result<Attempted<M::Output>, AppError> {
         let mut tx = self.store().begin(lane, M::NAME, notify, &mutation.locks()).await?;
         let plan = match mutation.apply(tx.as_mut()).await {
             Ok(plan) => plan,
@@ -211,7 +212,7 @@ impl App {
         let remembered = any(EventKind::can_be_remembered);
         let revisions = tx.append(plan.appends).await?;
         tx.commit().await?;
-        let revision = revisions.last().copied().ok_or(Error::Internal("an append without revisions"))?;
+        let revision = revisions.last().copied().ok_or(AppError::Internal("an append without revisions"))?;
         Ok(Attempted { output: plan.output, revisions, revision, narrows, remembered })
     }
 }

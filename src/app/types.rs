@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::ports::Found;
+use super::ports::ScannedPage;
 use crate::domain::{
     api_key::ApiKey,
     directory::Role,
@@ -172,7 +172,7 @@ impl<T, Cursor> Listed<T, Cursor> {
     }
 
     /// The same of what a bounded look found.
-    pub(super) fn found(found: Found<T, Cursor>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
+    pub(super) fn found(found: ScannedPage<T, Cursor>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
         let Self { items, next } = Self::of(found.items, limit, cursor);
         Self { items, next: next.or(found.looked_through) }
     }

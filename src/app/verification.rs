@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{App, caller::session::Session, error::Error};
+use super::{App, caller::session::Session, error::AppError};
 use crate::{
     domain::{
         Error as RuleError,
@@ -97,7 +97,7 @@ impl App {
     ///
     /// # Errors
     /// The caller's token is no longer VALID, or lacks `system.verify`.
-    pub async fn may_verify(&self, session: &Session) -> Result<(), Error> {
+    pub async fn may_verify(&self, session: &Session) -> Result<(), AppError> {
         let entry = self.current_entry(session).await?;
         if allows_verifying(&entry.facts().account_permissions) {
             Ok(())
@@ -113,7 +113,7 @@ impl App {
         loop {
             if !self.entry_stands(session)
                 && let Err(ended) = self.may_verify(session).await
-                && !matches!(ended, Error::Store(_) | Error::Overloaded)
+                && !matches!(ended, AppError::Store(_) | AppError::Overloaded)
             {
                 return;
             }
@@ -132,7 +132,7 @@ impl App {
         account: &AccountId,
         permission: &str,
         team_ids: Vec<TeamId>,
-    ) -> Result<Requirement, Error> {
+    ) -> Result<Requirement, AppError> {
         let mut bit = self.verifier().catalogue().known_bit(permission);
         if bit.is_none() {
             // This replica may not have applied the catalogue yet that has the name.
@@ -145,18 +145,18 @@ impl App {
     /// Waits for the revision that a verification is to be judged on at least, if its caller names one.
     ///
     /// # Errors
-    /// [`Error::RevisionNotReached`], before the caller gives up: it is told to come back.
-    pub async fn await_min_revision(&self, session: &Session, min_revision: Option<Revision>) -> Result<(), Error> {
+    /// [`AppError::RevisionNotReached`], before the caller gives up: it is told to come back.
+    pub async fn await_min_revision(&self, session: &Session, min_revision: Option<Revision>) -> Result<(), AppError> {
         let Some(revision) = min_revision else { return Ok(()) };
         let wait = session.wait().at_most(MIN_REVISION_WAIT_MAX).saturating_duration_since(Instant::now());
-        self.verifier().await_revision(revision, wait).await.map_err(|_| Error::RevisionNotReached)
+        self.verifier().await_revision(revision, wait).await.map_err(|_| AppError::RevisionNotReached)
     }
 
     /// Verifies one token.
     ///
     /// # Errors
     /// Only when the answer cannot be known.
-    pub async fn verify(&self, token: &[u8], requirement: Option<&Requirement>) -> Result<Verification, Error> {
+    pub async fn verify(&self, token: &[u8], requirement: Option<&Requirement>) -> Result<Verification, AppError> {
         Ok(self.verifier().verify(token, requirement).await?)
     }
 }

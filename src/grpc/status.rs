@@ -17,7 +17,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::convert::token::to_outcome;
 use crate::{
-    app::error::{Bound, Error, StoreError},
+    app::error::{AppError, NamedLimit, StoreError},
     domain::{self, FieldViolation, verification::Outcome},
     error_chain::ErrorChain,
     proto::{self, ErrorReason},
@@ -292,38 +292,38 @@ impl From<domain::Error> for Refusal {
     }
 }
 
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
+impl From<AppError> for Refusal {
+    fn from(error: AppError) -> Self {
         let message = error.to_string();
         match error {
-            Error::Rule(error) => error.into(),
-            Error::BadCredentials(Outcome::AccountSuspended) => Error::AccountSuspended.into(),
-            Error::BadCredentials(outcome) => {
+            AppError::Rule(error) => error.into(),
+            AppError::BadCredentials(Outcome::AccountSuspended) => AppError::AccountSuspended.into(),
+            AppError::BadCredentials(outcome) => {
                 let name = to_outcome(outcome).as_str_name().trim_start_matches("VERIFICATION_OUTCOME_");
                 let message = format!("{message}: {name}");
                 Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message).with("outcome", name)
             }
-            Error::BadUser => Self::new(Code::Unauthenticated, ErrorReason::BadUser, message),
-            Error::AccountSuspended => Self::new(Code::Unauthenticated, ErrorReason::AccountSuspended, message),
-            Error::Store(error) => error.into(),
-            Error::RevisionNotReached => {
+            AppError::BadUser => Self::new(Code::Unauthenticated, ErrorReason::BadUser, message),
+            AppError::AccountSuspended => Self::new(Code::Unauthenticated, ErrorReason::AccountSuspended, message),
+            AppError::Store(error) => error.into(),
+            AppError::RevisionNotReached => {
                 Self::new(Code::Unavailable, ErrorReason::RevisionNotReached, message).retryable()
             }
-            Error::RevisionLost => Self::new(Code::FailedPrecondition, ErrorReason::RevisionLost, message),
-            Error::EventsArchived { archived_through, first } => {
+            AppError::RevisionLost => Self::new(Code::FailedPrecondition, ErrorReason::RevisionLost, message),
+            AppError::EventsArchived { archived_through, first } => {
                 let refusal = Self::new(Code::FailedPrecondition, ErrorReason::EventsArchived, message);
                 refusal.with("archived_through", archived_through).with("first_revision", first)
             }
-            Error::Overloaded => {
+            AppError::Overloaded => {
                 let message = "server overloaded; retry later";
                 Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
             }
-            Error::ShareExceeded(Bound { name, max }) => {
+            AppError::ShareExceeded(NamedLimit { name, max }) => {
                 let refusal = Self::new(Code::ResourceExhausted, ErrorReason::ShareExceeded, message).retryable();
                 refusal.with("bound", name).with("limit", max)
             }
-            Error::NotImplemented(_) => Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message),
-            Error::Internal(_) => {
+            AppError::NotImplemented(_) => Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message),
+            AppError::Internal(_) => {
                 tracing::error!(error = message, "internal error");
                 Self::new(Code::Internal, ErrorReason::Internal, INTERNAL)
             }
@@ -386,8 +386,8 @@ fn store_unavailable(message: &'static str) -> Refusal {
     Refusal::new(Code::Unavailable, ErrorReason::StoreUnavailable, message).retryable()
 }
 
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
+impl From<AppError> for Status {
+    fn from(error: AppError) -> Self {
         Refusal::from(error).into()
     }
 }

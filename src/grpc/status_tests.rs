@@ -5,19 +5,19 @@ fn boxed() -> Box<dyn StdError + Send + Sync> {
     "driver text: password=hunter2".into()
 }
 
-fn rule(error: domain::Error) -> Error {
-    Error::Rule(error)
+fn rule(error: domain::Error) -> AppError {
+    AppError::Rule(error)
 }
 
 /// Every error of the application, with the row of the rules' error table that it belongs to.
-fn table() -> Vec<(Error, Code, &'static str)> {
+fn table() -> Vec<(AppError, Code, &'static str)> {
     let team = Some("t".to_owned());
     vec![
         (rule(domain::Error::field("name", "is bad")), Code::InvalidArgument, "INVALID_FIELD"),
-        (Error::BadCredentials(Outcome::Expired), Code::Unauthenticated, "BAD_CREDENTIALS"),
-        (Error::BadCredentials(Outcome::AccountSuspended), Code::Unauthenticated, "ACCOUNT_SUSPENDED"),
-        (Error::BadUser, Code::Unauthenticated, "BAD_USER"),
-        (Error::AccountSuspended, Code::Unauthenticated, "ACCOUNT_SUSPENDED"),
+        (AppError::BadCredentials(Outcome::Expired), Code::Unauthenticated, "BAD_CREDENTIALS"),
+        (AppError::BadCredentials(Outcome::AccountSuspended), Code::Unauthenticated, "ACCOUNT_SUSPENDED"),
+        (AppError::BadUser, Code::Unauthenticated, "BAD_USER"),
+        (AppError::AccountSuspended, Code::Unauthenticated, "ACCOUNT_SUSPENDED"),
         (rule(domain::Error::missing("a.b")), Code::PermissionDenied, "PERMISSION_MISSING"),
         (
             rule(domain::Error::PermissionMissing { permission: "a.b".into(), team }),
@@ -35,24 +35,24 @@ fn table() -> Vec<(Error, Code, &'static str)> {
             Code::ResourceExhausted,
             "QUOTA_EXCEEDED",
         ),
-        (Error::Overloaded, Code::ResourceExhausted, "OVERLOADED"),
-        (Error::ShareExceeded(Bound { name: "a_bound", max: 3 }), Code::ResourceExhausted, "SHARE_EXCEEDED"),
+        (AppError::Overloaded, Code::ResourceExhausted, "OVERLOADED"),
+        (AppError::ShareExceeded(NamedLimit { name: "a_bound", max: 3 }), Code::ResourceExhausted, "SHARE_EXCEEDED"),
         (StoreError::Unavailable(boxed()).into(), Code::Unavailable, "STORE_UNAVAILABLE"),
         (StoreError::Conflict(boxed()).into(), Code::Unavailable, "STORE_UNAVAILABLE"),
         (StoreError::NotifyFailed(boxed()).into(), Code::Unavailable, "STORE_UNAVAILABLE"),
         (StoreError::OutcomeUnknown(boxed()).into(), Code::Unavailable, "OUTCOME_UNKNOWN"),
-        (Error::RevisionNotReached, Code::Unavailable, "REVISION_NOT_REACHED"),
-        (Error::RevisionLost, Code::FailedPrecondition, "REVISION_LOST"),
+        (AppError::RevisionNotReached, Code::Unavailable, "REVISION_NOT_REACHED"),
+        (AppError::RevisionLost, Code::FailedPrecondition, "REVISION_LOST"),
         (
-            Error::EventsArchived {
+            AppError::EventsArchived {
                 archived_through: Revision { epoch: 1, number: 4 },
                 first: Revision { epoch: 1, number: 5 },
             },
             Code::FailedPrecondition,
             "EVENTS_ARCHIVED",
         ),
-        (Error::NotImplemented("WatchEvents"), Code::Unimplemented, "NOT_IMPLEMENTED"),
-        (Error::Internal("secret detail"), Code::Internal, "INTERNAL"),
+        (AppError::NotImplemented("WatchEvents"), Code::Unimplemented, "NOT_IMPLEMENTED"),
+        (AppError::Internal("secret detail"), Code::Internal, "INTERNAL"),
         (StoreError::Bug(boxed()).into(), Code::Internal, "INTERNAL"),
     ]
 }
@@ -104,7 +104,7 @@ fn internal_texts_stay_inside() {
             assert!(!status.message().contains(secret) && !bytes.contains(secret), "{status:?}");
         }
     }
-    assert_eq!(Status::from(Error::Internal("x")).message(), INTERNAL);
+    assert_eq!(Status::from(AppError::Internal("x")).message(), INTERNAL);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn the_rule_the_quota_and_the_outcome_are_named() {
     assert_eq!(metadata(&status)["rule"], "M5");
     let status = Status::from(domain::Error::QuotaExceeded { quota: "api_keys_per_team", limit: 7 });
     assert_eq!((metadata(&status)["quota"].as_str(), metadata(&status)["limit"].as_str()), ("api_keys_per_team", "7"));
-    let status = Status::from(Error::BadCredentials(Outcome::Rotated));
+    let status = Status::from(AppError::BadCredentials(Outcome::Rotated));
     assert_eq!(metadata(&status)["outcome"], "ROTATED");
 }
 

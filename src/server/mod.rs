@@ -22,7 +22,7 @@ use self::{
 
 use crate::{
     app::{
-        App, Limits, ShareLimits, WatchLimits,
+        App, AppLimits, ShareLimits, WatchLimits,
         error::StoreError,
         mint::{Minter, OsEntropy},
     },
@@ -284,9 +284,9 @@ fn watch_limits(settings: &Settings) -> WatchLimits {
     }
 }
 
-fn app_limits(settings: &Settings) -> Limits {
+fn app_limits(settings: &Settings) -> AppLimits {
     let bounded = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-    Limits {
+    AppLimits {
         api_keys_per_account_max: bounded(settings.api_keys_per_account_max),
         api_keys_per_team_max: Some(bounded(settings.api_keys_per_team_max)).filter(|max| *max > 0),
         deleted_api_keys_per_account_max: bounded(settings.deleted_api_keys_per_account_max),

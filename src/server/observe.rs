@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    app::Observer,
+    app::MutationObserver,
     domain::verification::Outcome,
     telemetry::{CacheLookup, DroppedRecord, Eviction, Metrics},
     verify::Verifier,
@@ -17,7 +17,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Mutations, as they end.
 pub(super) struct Mutations(pub Arc<Metrics>);
 
-impl Observer for Mutations {
+impl MutationObserver for Mutations {
     fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration) {
         self.0.mutation(name, succeeded, retries, duration);
     }

@@ -99,9 +99,9 @@ fn the_callers_keep_the_order_that_the_models_assume() {
     assert!(in_order(miss, &["fn lead(", "let result = loader.load(&digests).await", "leader.complete(result);"]));
     let refresh = include_str!("../../src/verify/miss/refresh.rs");
     assert!(in_order(refresh, &["leader.complete(read(&replica).await)", "fresh.then("]));
-    let looks = include_str!("../../src/app/propagation/looks.rs");
+    let looks = include_str!("../../src/app/propagation/replica_poller.rs");
     assert!(in_order(
         looks,
-        &["look.number > asked.0", "begun.fetch_add", "leader.complete(shared.look(number).await)"]
+        &["poll.number > ticket.0", "begun.fetch_add", "leader.complete(shared.poll(number).await)"]
     ));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
-    app::error::{Bound, Error, StoreError},
+    app::error::{AppError, NamedLimit, StoreError},
     domain::log::revision::Revision,
     grpc::status::Refusal,
 };
@@ -17,8 +17,8 @@ fn rows<const N: usize>(refusals: [(&str, Refusal); N]) -> String {
 #[test]
 fn of_overload() {
     let refusals = [
-        ("all work at once", Error::Overloaded.into()),
-        ("a share", Error::ShareExceeded(Bound { name: "reads_per_caller_max", max: 8 }).into()),
+        ("all work at once", AppError::Overloaded.into()),
+        ("a share", AppError::ShareExceeded(NamedLimit { name: "reads_per_caller_max", max: 8 }).into()),
         ("headers", Refusal::headers_too_large(16_384)),
         ("a message", Refusal::message_too_large(65_536)),
         ("requests in memory", Refusal::no_room()),
@@ -37,8 +37,8 @@ fn of_what_is_unavailable() {
         ("mutations collide", StoreError::Conflict(cause()).into()),
         ("a commit's outcome is unknown", StoreError::OutcomeUnknown(cause()).into()),
         ("a statement is refused", StoreError::Bug(cause()).into()),
-        ("a bug", Error::Internal("an inner text").into()),
-        ("a revision has not come", Error::RevisionNotReached.into()),
+        ("a bug", AppError::Internal("an inner text").into()),
+        ("a revision has not come", AppError::RevisionNotReached.into()),
         ("the server stops", Refusal::draining()),
         ("a deadline has passed", Refusal::deadline_exceeded()),
         ("a message does not end", Refusal::message_unfinished(Duration::from_secs(10))),
@@ -53,9 +53,9 @@ fn of_what_is_not_offered_or_not_there_any_more() {
         ("a field", Refusal::field_not_offered("request_id")),
         ("a method", Refusal::no_such_method()),
         ("an encoding", Refusal::no_such_encoding()),
-        ("an RPC of a later release", Error::NotImplemented("ReportLeakedToken").into()),
-        ("a history that was lost", Error::RevisionLost.into()),
-        ("events", Error::EventsArchived { archived_through: revision(7), first: revision(8) }.into()),
+        ("an RPC of a later release", AppError::NotImplemented("ReportLeakedToken").into()),
+        ("a history that was lost", AppError::RevisionLost.into()),
+        ("events", AppError::EventsArchived { archived_through: revision(7), first: revision(8) }.into()),
         ("a stream's authority", Refusal::session_ended()),
         ("framing", Refusal::undecodable()),
     ];

@@ -10,7 +10,7 @@ use crate::{
             requester::{Actor, Requester},
             session::Session,
         },
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan, stamped},
         ports::{Locks, Tx},
         types::{ApiKeyDraft, Expiry, Minted},
@@ -47,7 +47,7 @@ impl App {
         account: &AccountId,
         draft: ApiKeyDraft,
         validate_only: bool,
-    ) -> Result<Minted, Error> {
+    ) -> Result<Minted, AppError> {
         session.check_reach(account)?;
         self.mint(Requester::Session(session.clone()), account, draft, validate_only).await
     }
@@ -57,7 +57,7 @@ impl App {
     ///
     /// # Errors
     /// Against the state only.
-    pub async fn bootstrap(&self, draft: ApiKeyDraft) -> Result<Minted, Error> {
+    pub async fn bootstrap(&self, draft: ApiKeyDraft) -> Result<Minted, AppError> {
         self.mint(Requester::Local, &AccountId::system(), draft, false).await
     }
 
@@ -67,7 +67,7 @@ impl App {
         account: &AccountId,
         draft: ApiKeyDraft,
         validate_only: bool,
-    ) -> Result<Minted, Error> {
+    ) -> Result<Minted, AppError> {
         let create = CreateApiKey { app: self.clone(), requester, account: account.clone(), draft, validate_only };
         let done = self.run(create, validate_only).await?;
         let (mut key, token) = done.output;
@@ -98,7 +98,7 @@ impl Mutation for CreateApiKey {
         locks
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, AppError> {
         let actor = self.requester.actor(tx).await?;
         actor.reach(&self.account)?;
         let content = ApiKeyContent {
@@ -156,7 +156,7 @@ fn new_key(
 }
 
 /// An account that exists.
-async fn check_account(reader: &mut dyn Tx, account: &AccountId) -> Result<Account, Error> {
+async fn check_account(reader: &mut dyn Tx, account: &AccountId) -> Result<Account, AppError> {
     match reader.account(account).await? {
         Some(found) if found.state != AccountState::Deleted => Ok(found),
         _ => Err(RuleError::NotFound(ObjectKind::Account).into()),
@@ -202,7 +202,7 @@ impl App {
         reader: &mut dyn Tx,
         account: &AccountId,
         teams: impl Iterator<Item = &TeamId> + Send,
-    ) -> Result<(), Error> {
+    ) -> Result<(), AppError> {
         let Some(limit) = self.limits().api_keys_per_team_max else { return Ok(()) };
         for team in teams {
             if reader.api_keys_on_team(account, team, limit).await? >= limit {

@@ -10,7 +10,7 @@ mod update;
 
 pub(super) use revoke::RecordPresented;
 
-use super::{App, caller::requester::Actor, error::Error, ports::Reader};
+use super::{App, caller::requester::Actor, error::AppError, ports::Reader};
 use crate::domain::{
     Error as RuleError, ObjectKind,
     api_key::ApiKey,
@@ -20,7 +20,7 @@ use crate::domain::{
 };
 
 /// Loads a key of an account within the caller's reach, absent or not.
-async fn load(reader: &mut dyn Reader, actor: &Actor, account: &AccountId, key: KeyId) -> Result<ApiKey, Error> {
+async fn load(reader: &mut dyn Reader, actor: &Actor, account: &AccountId, key: KeyId) -> Result<ApiKey, AppError> {
     actor.reach(account)?;
     Ok(reader.api_key(account, key).await?.ok_or(RuleError::NotFound(ObjectKind::ApiKey))?)
 }
@@ -31,7 +31,7 @@ async fn load_visible(
     actor: &Actor,
     account: &AccountId,
     key: KeyId,
-) -> Result<ApiKey, Error> {
+) -> Result<ApiKey, AppError> {
     let key = load(reader, actor, account, key).await?;
     actor.judge(|caller| authority::check_visible(caller, &key.content.subject(), &actor.catalogue))?;
     Ok(key)
@@ -59,7 +59,7 @@ async fn check_grants(
     account: &AccountId,
     grants: &Grants,
     before: &Grants,
-) -> Result<(), Error> {
+) -> Result<(), AppError> {
     grants.check_grantable("api_key", before, account, &actor.catalogue)?;
     let had = before.team_scope.as_ref();
     let Some(scope) = &grants.team_scope else { return Ok(()) };

@@ -5,8 +5,8 @@ use crate::{
     app::{
         App,
         caller::session::Session,
-        error::Error,
-        ports::{ApiKeyFilter, Found, Page},
+        error::AppError,
+        ports::{ApiKeyFilter, Page, ScannedPage},
         types::Listed,
     },
     domain::{
@@ -23,7 +23,7 @@ impl App {
     ///
     /// # Errors
     /// NOT_FOUND for what is absent or invisible (M8).
-    pub async fn get_api_key(&self, session: &Session, account: &AccountId, key: KeyId) -> Result<ApiKey, Error> {
+    pub async fn get_api_key(&self, session: &Session, account: &AccountId, key: KeyId) -> Result<ApiKey, AppError> {
         let (mut reader, actor) = self.open(session).await?;
         let found = load_visible(reader.as_mut(), &actor, account, key).await;
         // That there is none is an answer too.
@@ -44,7 +44,7 @@ impl App {
         account: &AccountId,
         filter: &ApiKeyFilter,
         page: Page<KeyId>,
-    ) -> Result<Listed<ApiKey, KeyId>, Error> {
+    ) -> Result<Listed<ApiKey, KeyId>, AppError> {
         let (mut reader, actor) = self.open(session).await?;
         actor.reach(account)?;
         let managed = actor.caller.as_ref().map_or(Managed::Account, |caller| caller.managed(&actor.catalogue));
@@ -62,6 +62,6 @@ impl App {
         let rows_max = self.limits().list_scan_rows_max;
         let found = reader.api_keys(account, &managed, filter, &page.with_one_more(), rows_max).await?;
         let items = found.items.into_iter().map(|key| key.shown_at(actor.now)).collect();
-        Ok(Listed::found(Found { items, ..found }, page.limit, |key| key.key_id))
+        Ok(Listed::found(ScannedPage { items, ..found }, page.limit, |key| key.key_id))
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     app::{
         App,
         caller::requester::Requester,
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan},
         ports::{Append, Lane, Stamp, Tx},
         propagation::wait::Wait,
@@ -46,10 +46,10 @@ impl App {
     /// ended costs no transaction.
     ///
     /// # Errors
-    /// [`Error::BadCredentials`] for what is not a token on record.
-    pub async fn revoke_token(&self, bearer: &[u8], wait: Wait) -> Result<Propagation, Error> {
+    /// [`AppError::BadCredentials`] for what is not a token on record.
+    pub async fn revoke_token(&self, bearer: &[u8], wait: Wait) -> Result<Propagation, AppError> {
         let verification = self.verifier().verify(bearer, None).await?;
-        let Some(entry) = verification.entry() else { return Err(Error::BadCredentials(verification.outcome())) };
+        let Some(entry) = verification.entry() else { return Err(AppError::BadCredentials(verification.outcome())) };
         let facts = entry.facts();
         if !verification.stale() && self.has_ended(verification.outcome(), facts) {
             return self.propagate_head(wait).await;
@@ -75,7 +75,7 @@ impl App {
     }
 }
 
-async fn load(tx: &mut dyn Tx, account: &AccountId, key: KeyId) -> Result<ApiKey, Error> {
+async fn load(tx: &mut dyn Tx, account: &AccountId, key: KeyId) -> Result<ApiKey, AppError> {
     Ok(tx.api_key(account, key).await?.ok_or(RuleError::NotFound(ObjectKind::ApiKey))?)
 }
 
@@ -96,8 +96,8 @@ impl Mutation for RevokeToken {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
-        let facts = tx.token(&self.digest).await?.ok_or(Error::BadCredentials(Outcome::Unknown))?;
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, AppError> {
+        let facts = tx.token(&self.digest).await?.ok_or(AppError::BadCredentials(Outcome::Unknown))?;
         let before = load(tx, &self.account, self.key).await?;
         let actor = self.requester.actor(tx).await?;
         if matches!(facts.outcome(actor.now, None), Outcome::Deleted | Outcome::Rotated) {
@@ -133,7 +133,7 @@ impl Mutation for RecordPresented {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, AppError> {
         let key = load(tx, &self.account, self.key).await?;
         // The bearer was refused: Latchkey itself makes the note.
         let actor = self.requester().actor(tx).await?;

@@ -7,7 +7,7 @@ use crate::{
     app::{
         App,
         caller::{requester::Requester, session::Session},
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::Tx,
         types::{Guard, Minted},
@@ -44,7 +44,7 @@ impl App {
         key: KeyId,
         grace: Span,
         guard: Guard,
-    ) -> Result<Minted, Error> {
+    ) -> Result<Minted, AppError> {
         session.check_reach(account)?;
         let validate_only = guard.validate_only;
         let requester = Requester::Session(session.clone());
@@ -69,7 +69,7 @@ impl Mutation for RotateApiKey {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, AppError> {
         let actor = self.requester.actor(tx).await?;
         // Not `load_visible`: a key may rotate itself without viewing itself (M6).
         let before = load(tx, &actor, &self.account, self.key).await?;

@@ -7,7 +7,7 @@ use crate::{
     app::{
         App,
         caller::{requester::Requester, session::Session},
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Lane, Tx},
         types::{Changed, Guard, StateChange},
@@ -41,7 +41,7 @@ impl App {
         key: KeyId,
         change: StateChange,
         guard: Guard,
-    ) -> Result<Changed<ApiKey>, Error> {
+    ) -> Result<Changed<ApiKey>, AppError> {
         session.check_reach(account)?;
         self.change_state(Requester::Session(session.clone()), account, key, change, guard).await
     }
@@ -50,7 +50,7 @@ impl App {
     ///
     /// # Errors
     /// The key is not there, or the store failed.
-    pub async fn delete_bootstrapped(&self, key: KeyId) -> Result<(), Error> {
+    pub async fn delete_bootstrapped(&self, key: KeyId) -> Result<(), AppError> {
         let account = AccountId::system();
         self.change_state(Requester::Local, &account, key, StateChange::Delete, Guard::default()).await.map(|_| ())
     }
@@ -62,7 +62,7 @@ impl App {
         key: KeyId,
         change: StateChange,
         guard: Guard,
-    ) -> Result<Changed<ApiKey>, Error> {
+    ) -> Result<Changed<ApiKey>, AppError> {
         let validate_only = guard.validate_only;
         let done = self
             .run(
@@ -96,7 +96,7 @@ impl Mutation for ChangeState {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, AppError> {
         let actor = self.requester.actor(tx).await?;
         let before = load_visible(tx, &actor, &self.account, self.key).await?;
         let subject = before.content.subject();

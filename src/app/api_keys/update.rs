@@ -11,7 +11,7 @@ use crate::{
     app::{
         App,
         caller::{requester::Requester, session::Session},
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Lane, Tx},
         types::{ApiKeyEdit, Changed, Guard, TeamScopeEdit},
@@ -48,7 +48,7 @@ impl App {
         key: KeyId,
         edit: ApiKeyEdit,
         guard: Guard,
-    ) -> Result<Changed<ApiKey>, Error> {
+    ) -> Result<Changed<ApiKey>, AppError> {
         session.check_reach(account)?;
         let validate_only = guard.validate_only;
         let requester = Requester::Session(session.clone());
@@ -77,7 +77,7 @@ impl Mutation for UpdateApiKey {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<ApiKey>, AppError> {
         let actor = self.requester.actor(tx).await?;
         let before = load_visible(tx, &actor, &self.account, self.key).await?;
         let content = match edited(&before.content, &self.edit, actor.now) {

@@ -11,10 +11,10 @@ use super::{
 use crate::{
     app::{
         App,
-        error::Error,
+        error::AppError,
         fairness::{
-            fair_queue::{Payer, Turn},
-            reading::Reading,
+            fair_queue::{Payer, QueuePermit},
+            reading::BoundedReader,
         },
         ports::Lane,
         propagation::wait::Wait,
@@ -30,7 +30,7 @@ impl App {
     ///
     /// # Errors
     /// The token is not VALID now, or it may not act for anybody, or that cannot be known.
-    pub async fn authenticate(&self, bearer: &[u8], on_behalf_of: Option<OnBehalfOf>) -> Result<Session, Error> {
+    pub async fn authenticate(&self, bearer: &[u8], on_behalf_of: Option<OnBehalfOf>) -> Result<Session, AppError> {
         self.authenticate_in(Lane::Callers, bearer, on_behalf_of).await
     }
 
@@ -44,10 +44,10 @@ impl App {
         lane: Lane,
         bearer: &[u8],
         on_behalf_of: Option<OnBehalfOf>,
-    ) -> Result<Session, Error> {
+    ) -> Result<Session, AppError> {
         let verification = self.verifier().verify(bearer, None).await?;
         check_live(verification.outcome())?;
-        let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
+        let entry = verification.entry().cloned().ok_or(AppError::Internal("VALID without an entry"))?;
         if let Some(user) = &on_behalf_of {
             check_impersonation(entry.facts())?;
             // Judged again by the use-case: here so that who calls is known before the request is read (M8).
@@ -67,14 +67,14 @@ impl App {
     ///
     /// # Errors
     /// The token is no longer VALID, or that cannot be known.
-    pub(crate) async fn current_entry(&self, session: &Session) -> Result<Arc<Entry>, Error> {
+    pub(crate) async fn current_entry(&self, session: &Session) -> Result<Arc<Entry>, AppError> {
         let entry = session.entry.load_full();
         if self.verifier().still_good(&entry) {
             return Ok(entry);
         }
         let verification = self.verifier().verify_again(&entry).await?;
         check_live(verification.outcome())?;
-        let entry = verification.entry().cloned().ok_or(Error::Internal("VALID without an entry"))?;
+        let entry = verification.entry().cloned().ok_or(AppError::Internal("VALID without an entry"))?;
         session.entry.store(entry.clone());
         Ok(entry)
     }
@@ -83,12 +83,12 @@ impl App {
     ///
     /// # Errors
     /// As [`Self::authenticate`].
-    pub async fn check_session(&self, session: &Session) -> Result<(), Error> {
+    pub async fn check_session(&self, session: &Session) -> Result<(), AppError> {
         self.current_entry(session).await.map(drop)
     }
 
     /// The same, but no use of the token (K9): for what a caller is given without asking.
-    pub(crate) async fn standing_entry(&self, session: &Session) -> Result<Arc<Entry>, Error> {
+    pub(crate) async fn standing_entry(&self, session: &Session) -> Result<Arc<Entry>, AppError> {
         let entry = session.entry.load_full();
         if self.verifier().stands(&entry) { Ok(entry) } else { self.current_entry(session).await }
     }
@@ -99,14 +99,18 @@ impl App {
     }
 
     /// Opens a snapshot and judges the caller in it, when its turn to read has come.
-    pub(crate) async fn open(&self, session: &Session) -> Result<(Reading, Actor), Error> {
+    pub(crate) async fn open(&self, session: &Session) -> Result<(BoundedReader, Actor), AppError> {
         let mut reader = self.read_as(Lane::Reads, &session.payer()).await?;
         let actor = Requester::Session(session.clone()).actor(reader.as_mut()).await?;
         Ok((reader, actor))
     }
 
     /// The same for one of the caller's watches, whose turn it is.
-    pub(crate) async fn open_watch(&self, session: &Session, turn: Turn) -> Result<(Reading, Actor), Error> {
+    pub(crate) async fn open_watch(
+        &self,
+        session: &Session,
+        turn: QueuePermit,
+    ) -> Result<(BoundedReader, Actor), AppError> {
         let mut reader = self.read_as_watch(turn).await?;
         let actor = Requester::Session(session.clone()).actor(reader.as_mut()).await?;
         Ok((reader, actor))

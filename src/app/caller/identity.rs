@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::session::Session;
 use crate::{
-    app::{App, error::Error, types::IdentityView},
+    app::{App, error::AppError, types::IdentityView},
     domain::{
         authority::{Caller, Identity, Managed},
         id::TeamId,
@@ -21,14 +21,14 @@ impl App {
     ///
     /// # Errors
     /// Only those of an unknown or dead caller.
-    pub async fn identity(&self, session: &Session) -> Result<IdentityView, Error> {
+    pub async fn identity(&self, session: &Session) -> Result<IdentityView, AppError> {
         let (mut reader, actor) = self.open(session).await?;
         // Everyone may know who they are; only for a user can an operator ask beyond its own account.
         if let Some(user) = session.on_behalf_of() {
             self.trace_read(&actor, Some(&user.account_id), "get_identity", |_| Ok(()));
         }
         let revision = reader.head().await?;
-        let caller = actor.caller.ok_or(Error::Internal("a session without a caller"))?;
+        let caller = actor.caller.ok_or(AppError::Internal("a session without a caller"))?;
         let (key, user_id) = match &caller.identity {
             Identity::Key { key_id, .. } => {
                 let key = reader.api_key(&caller.account_id, *key_id).await?;

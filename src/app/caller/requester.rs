@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::session::Session;
 use crate::{
     app::{
-        error::Error,
+        error::AppError,
         fairness::fair_queue::Payer,
         ports::{CallerState, Locks, Prefetch, Reader, UserPrincipal},
         propagation::wait::Wait,
@@ -109,7 +109,7 @@ impl Requester {
     ///
     /// # Errors
     /// The caller's token is not VALID now, it may not act for the user, or the user may not act.
-    pub async fn actor(&self, reader: &mut dyn Reader) -> Result<Actor, Error> {
+    pub async fn actor(&self, reader: &mut dyn Reader) -> Result<Actor, AppError> {
         let (session, principal) = match self {
             Self::Session(session) => (Some(session), None),
             Self::Bearer { principal, .. } => (None, Some(principal.clone())),
@@ -120,7 +120,7 @@ impl Requester {
             return Ok(Actor { caller: None, principal, impersonates_by_operate: false, catalogue, now });
         };
         let CallerState { catalogue, now, token, granted } = reader.caller(&session.digest).await?;
-        let facts = token.ok_or(Error::BadCredentials(Outcome::Unknown))?;
+        let facts = token.ok_or(AppError::BadCredentials(Outcome::Unknown))?;
         check_live(facts.outcome(now, None))?;
         let impersonates_by_operate = session.on_behalf_of.is_some()
             && !granted.account_permissions.contains(SystemPermission::Impersonate.name());
@@ -133,11 +133,11 @@ impl Requester {
     }
 }
 
-pub(super) fn check_live(outcome: Outcome) -> Result<(), Error> {
+pub(super) fn check_live(outcome: Outcome) -> Result<(), AppError> {
     match outcome {
         Outcome::Valid => Ok(()),
-        Outcome::AccountSuspended => Err(Error::AccountSuspended),
-        other => Err(Error::BadCredentials(other)),
+        Outcome::AccountSuspended => Err(AppError::AccountSuspended),
+        other => Err(AppError::BadCredentials(other)),
     }
 }
 
@@ -165,7 +165,7 @@ async fn user_caller(
     service: &TokenFacts,
     user: &OnBehalfOf,
     catalogue: &Catalogue,
-) -> Result<(Caller, Principal), Error> {
+) -> Result<(Caller, Principal), AppError> {
     check_impersonation(service)?;
     let found = live_user(reader, user).await?;
     let identity = Identity::User { user_id: user.user_id.clone(), service_key_id: service.key_id };
@@ -177,12 +177,12 @@ async fn user_caller(
 }
 
 /// A user that may act (A2, A6).
-pub(super) async fn live_user(reader: &mut dyn Reader, user: &OnBehalfOf) -> Result<UserPrincipal, Error> {
-    let found = reader.user_principal(&user.account_id, &user.user_id).await?.ok_or(Error::BadUser)?;
+pub(super) async fn live_user(reader: &mut dyn Reader, user: &OnBehalfOf) -> Result<UserPrincipal, AppError> {
+    let found = reader.user_principal(&user.account_id, &user.user_id).await?.ok_or(AppError::BadUser)?;
     match (found.account_state, found.state) {
         (AccountState::Active, UserState::Active) => Ok(found),
-        (AccountState::Suspended, _) => Err(Error::AccountSuspended),
-        (AccountState::Active | AccountState::Deleted, _) => Err(Error::BadUser),
+        (AccountState::Suspended, _) => Err(AppError::AccountSuspended),
+        (AccountState::Active | AccountState::Deleted, _) => Err(AppError::BadUser),
     }
 }
 

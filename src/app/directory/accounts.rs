@@ -9,7 +9,7 @@ use crate::{
     app::{
         App,
         caller::{requester::Requester, session::Session},
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Lane, Page, Stamp, Tx},
         types::{Changed, Guard, Listed, Propagation},
@@ -57,7 +57,7 @@ impl App {
         account: &AccountId,
         display_name: String,
         guard: Guard,
-    ) -> Result<Changed<Account>, Error> {
+    ) -> Result<Changed<Account>, AppError> {
         session.check_directory(account)?;
         let validate_only = guard.validate_only;
         let requester = Requester::Session(session.clone());
@@ -71,7 +71,7 @@ impl App {
     ///
     /// # Errors
     /// NOT_FOUND for what is absent, deleted or beyond the caller (A4).
-    pub async fn get_account(&self, session: &Session, account: &AccountId) -> Result<Account, Error> {
+    pub async fn get_account(&self, session: &Session, account: &AccountId) -> Result<Account, AppError> {
         Ok(self.open_directory(session, account, "get_account").await?.2)
     }
 
@@ -83,7 +83,7 @@ impl App {
         &self,
         session: &Session,
         page: Page<AccountId>,
-    ) -> Result<Listed<Account, AccountId>, Error> {
+    ) -> Result<Listed<Account, AccountId>, AppError> {
         let (mut reader, actor) = self.open(session).await?;
         actor.require(SystemPermission::Directory, None)?;
         self.trace_read(&actor, None, "list_accounts", |caller| {
@@ -103,7 +103,7 @@ impl App {
         session: &Session,
         account: &AccountId,
         suspended: bool,
-    ) -> Result<Changed<Account>, Error> {
+    ) -> Result<Changed<Account>, AppError> {
         session.check_directory(account)?;
         let state = if suspended { AccountState::Suspended } else { AccountState::Active };
         let suspend =
@@ -123,7 +123,7 @@ impl App {
         session: &Session,
         account: &AccountId,
         guard: Guard,
-    ) -> Result<Propagation, Error> {
+    ) -> Result<Propagation, AppError> {
         session.check_directory(account)?;
         let requester = Requester::Session(session.clone());
         Ok(self.run(DeleteAccount { requester, account: account.clone(), guard }, false).await?.propagation)
@@ -143,7 +143,7 @@ impl Mutation for UpsertAccount {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, AppError> {
         let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let before = tx.account(&self.account).await?;
@@ -206,7 +206,7 @@ impl Mutation for SuspendAccount {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Account>, AppError> {
         let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let before = existing_account(tx, &self.account).await?;
@@ -243,7 +243,7 @@ impl Mutation for DeleteAccount {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, AppError> {
         let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let before = match tx.account(&self.account).await? {

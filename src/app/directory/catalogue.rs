@@ -9,7 +9,7 @@ use crate::{
     app::{
         App,
         caller::{requester::Requester, session::Session},
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Locks, Stamp, Tx},
         types::{CatalogueSpec, CatalogueView, Changed, Guard},
@@ -40,7 +40,7 @@ impl App {
     ///
     /// # Errors
     /// PERMISSION_DENIED for others.
-    pub async fn get_catalogue(&self, session: &Session) -> Result<CatalogueView, Error> {
+    pub async fn get_catalogue(&self, session: &Session) -> Result<CatalogueView, AppError> {
         let (mut reader, actor) = self.open(session).await?;
         actor.judge(|caller| super::may_read(caller, &caller.account_id, &actor))?;
         let default_roles = reader.default_roles().await?;
@@ -57,7 +57,7 @@ impl App {
         session: &Session,
         spec: CatalogueSpec,
         guard: Guard,
-    ) -> Result<Changed<CatalogueView>, Error> {
+    ) -> Result<Changed<CatalogueView>, AppError> {
         session.check_operate()?;
         Ok(self.apply(Requester::Session(session.clone()), spec, guard).await?.0)
     }
@@ -71,7 +71,7 @@ impl App {
         &self,
         spec: CatalogueSpec,
         validate_only: bool,
-    ) -> Result<(Changed<CatalogueView>, bool), Error> {
+    ) -> Result<(Changed<CatalogueView>, bool), AppError> {
         self.apply(Requester::Local, spec, Guard { etag: None, validate_only }).await
     }
 
@@ -80,17 +80,17 @@ impl App {
         requester: Requester,
         spec: CatalogueSpec,
         guard: Guard,
-    ) -> Result<(Changed<CatalogueView>, bool), Error> {
+    ) -> Result<(Changed<CatalogueView>, bool), AppError> {
         let validate_only = guard.validate_only;
         let done = self.run(ApplyCatalogue { requester, spec, guard }, validate_only).await?;
-        let Applied { before, permissions, default_roles, differs } = done.output;
+        let AppliedCatalogue { before, permissions, default_roles, differs } = done.output;
         let catalogue = Catalogue::new(stamped(&done.revisions, before), permissions).into();
         let value = CatalogueView { catalogue, default_roles };
         Ok((Changed { value, propagation: done.propagation }, differs))
     }
 }
 
-struct Applied {
+struct AppliedCatalogue {
     before: Revision,
     permissions: Vec<catalogue::Permission>,
     default_roles: Vec<Role>,
@@ -108,7 +108,7 @@ impl Usage for OnTeams {
 
 #[async_trait]
 impl Mutation for ApplyCatalogue {
-    type Output = Applied;
+    type Output = AppliedCatalogue;
     const NAME: &'static str = "apply_catalogue";
 
     fn requester(&self) -> &Requester {
@@ -123,7 +123,7 @@ impl Mutation for ApplyCatalogue {
         Locks { catalogue_exclusive: true, ..self.requester.locks_on(None) }
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, AppError> {
         let actor = self.requester.actor(tx).await?;
         actor.require(SystemPermission::Operate, None)?;
         let current = actor.catalogue.clone();
@@ -140,7 +140,7 @@ impl Mutation for ApplyCatalogue {
         let same_roles = old_roles.iter().map(unstamped).eq(roles.iter().map(unstamped));
         let differs = !same_roles || current.permissions() != next.permissions();
         let (before, permissions) = (current.revision(), next.permissions().to_vec());
-        let output = Applied { before, permissions, default_roles: roles.clone(), differs };
+        let output = AppliedCatalogue { before, permissions, default_roles: roles.clone(), differs };
         if !differs {
             return Ok(Plan::unchanged(output));
         }
@@ -153,7 +153,7 @@ impl Mutation for ApplyCatalogue {
     }
 }
 
-fn check_default_roles(roles: &[Role], next: &Catalogue) -> Result<(), Error> {
+fn check_default_roles(roles: &[Role], next: &Catalogue) -> Result<(), AppError> {
     let mut problems = Violated::default();
     let mut seen = BTreeSet::new();
     for (i, role) in roles.iter().enumerate() {

@@ -9,8 +9,8 @@ mod users;
 use super::{
     App,
     caller::{requester::Actor, session::Session},
-    error::Error,
-    fairness::reading::Reading,
+    error::AppError,
+    fairness::reading::BoundedReader,
     ports::{Append, Reader, Stamp},
 };
 use crate::domain::{
@@ -30,7 +30,7 @@ impl App {
         session: &Session,
         account: &AccountId,
         call: &'static str,
-    ) -> Result<(Reading, Actor, Account), Error> {
+    ) -> Result<(BoundedReader, Actor, Account), AppError> {
         let (mut reader, actor) = self.open(session).await?;
         actor.judge(|caller| may_read(caller, account, &actor))?;
         self.trace_read(&actor, Some(account), call, |caller| may_read(caller, account, &actor));
@@ -57,7 +57,7 @@ fn check_write(actor: &Actor, account: &AccountId) -> Result<(), RuleError> {
 }
 
 /// An account that exists and is not deleted.
-async fn existing_account(reader: &mut dyn Reader, account: &AccountId) -> Result<Account, Error> {
+async fn existing_account(reader: &mut dyn Reader, account: &AccountId) -> Result<Account, AppError> {
     let found = reader.account(account).await?.filter(|account| account.state != AccountState::Deleted);
     Ok(found.ok_or(RuleError::NotFound(ObjectKind::Account))?)
 }

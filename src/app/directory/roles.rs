@@ -7,7 +7,7 @@ use crate::{
     app::{
         App,
         caller::{requester::Requester, session::Session},
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan, check_etag, stamped},
         ports::{Lane, Page, Stamp, Tx},
         types::{Changed, Guard, Listed, Propagation},
@@ -45,7 +45,7 @@ impl App {
         account: &AccountId,
         role: Role,
         guard: Guard,
-    ) -> Result<Changed<Role>, Error> {
+    ) -> Result<Changed<Role>, AppError> {
         session.check_directory(account)?;
         let validate_only = guard.validate_only;
         let requester = Requester::Session(session.clone());
@@ -58,7 +58,7 @@ impl App {
     ///
     /// # Errors
     /// NOT_FOUND for what is absent or beyond the caller (A4).
-    pub async fn get_role(&self, session: &Session, account: &AccountId, role: &RoleId) -> Result<Role, Error> {
+    pub async fn get_role(&self, session: &Session, account: &AccountId, role: &RoleId) -> Result<Role, AppError> {
         let (mut reader, ..) = self.open_directory(session, account, "get_role").await?;
         Ok(reader.role(account, role).await?.ok_or(RuleError::NotFound(ObjectKind::Role))?)
     }
@@ -72,7 +72,7 @@ impl App {
         session: &Session,
         account: &AccountId,
         page: Page<RoleId>,
-    ) -> Result<Listed<Role, RoleId>, Error> {
+    ) -> Result<Listed<Role, RoleId>, AppError> {
         let (mut reader, ..) = self.open_directory(session, account, "list_roles").await?;
         let items = reader.roles(account, &page.with_one_more()).await?;
         Ok(Listed::of(items, page.limit, |role| role.role_id.clone()))
@@ -88,7 +88,7 @@ impl App {
         account: &AccountId,
         role: &RoleId,
         guard: Guard,
-    ) -> Result<Propagation, Error> {
+    ) -> Result<Propagation, AppError> {
         session.check_directory(account)?;
         let requester = Requester::Session(session.clone());
         let delete = DeleteRole { requester, account: account.clone(), role: role.clone(), guard };
@@ -129,7 +129,7 @@ impl Mutation for UpsertRole {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Role>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Role>, AppError> {
         let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         existing_account(tx, &self.account).await?;
@@ -170,7 +170,7 @@ impl Mutation for DeleteRole {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, AppError> {
         let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let account = existing_account(tx, &self.account).await?;

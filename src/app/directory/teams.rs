@@ -7,7 +7,7 @@ use crate::{
     app::{
         App,
         caller::{requester::Requester, session::Session},
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan, check_etag},
         ports::{Lane, Page, Stamp, TeamRemoval, Tx},
         types::{Changed, Guard, Listed, Propagation},
@@ -48,7 +48,7 @@ impl App {
         account: &AccountId,
         teams: Vec<(Team, Option<Etag>)>,
         validate_only: bool,
-    ) -> Result<Changed<Vec<Team>>, Error> {
+    ) -> Result<Changed<Vec<Team>>, AppError> {
         session.check_directory(account)?;
         let upsert = UpsertTeams { requester: Requester::Session(session.clone()), account: account.clone(), teams };
         let done = self.run(upsert, validate_only).await?;
@@ -64,7 +64,7 @@ impl App {
     ///
     /// # Errors
     /// NOT_FOUND for what is absent or beyond the caller (A4).
-    pub async fn get_team(&self, session: &Session, account: &AccountId, team: &TeamId) -> Result<Team, Error> {
+    pub async fn get_team(&self, session: &Session, account: &AccountId, team: &TeamId) -> Result<Team, AppError> {
         let (mut reader, ..) = self.open_directory(session, account, "get_team").await?;
         Ok(reader.team(account, team).await?.ok_or(RuleError::NotFound(ObjectKind::Team))?)
     }
@@ -78,7 +78,7 @@ impl App {
         session: &Session,
         account: &AccountId,
         page: Page<TeamId>,
-    ) -> Result<Listed<Team, TeamId>, Error> {
+    ) -> Result<Listed<Team, TeamId>, AppError> {
         let (mut reader, ..) = self.open_directory(session, account, "list_teams").await?;
         let items = reader.teams(account, &page.with_one_more()).await?;
         Ok(Listed::of(items, page.limit, |team| team.team_id.clone()))
@@ -95,7 +95,7 @@ impl App {
         account: &AccountId,
         team: &TeamId,
         guard: Guard,
-    ) -> Result<Propagation, Error> {
+    ) -> Result<Propagation, AppError> {
         session.check_directory(account)?;
         let requester = Requester::Session(session.clone());
         let delete = DeleteTeam { requester, account: account.clone(), team: team.clone(), guard };
@@ -125,7 +125,7 @@ impl Mutation for UpsertTeams {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, AppError> {
         let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let account = existing_account(tx, &self.account).await?;
@@ -176,7 +176,7 @@ impl Mutation for DeleteTeam {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, AppError> {
         let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         let account = existing_account(tx, &self.account).await?;

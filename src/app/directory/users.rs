@@ -9,7 +9,7 @@ use crate::{
     app::{
         App,
         caller::{requester::Requester, session::Session},
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan, check_etag},
         ports::{Lane, Page, Stamp, Tx},
         types::{Changed, Guard, Listed, Propagation},
@@ -53,7 +53,7 @@ impl App {
         users: Vec<(User, Option<Etag>)>,
         validate_only: bool,
         field: &'static str,
-    ) -> Result<Changed<Vec<User>>, Error> {
+    ) -> Result<Changed<Vec<User>>, AppError> {
         session.check_directory(account)?;
         let upsert =
             UpsertUsers { requester: Requester::Session(session.clone()), account: account.clone(), users, field };
@@ -70,7 +70,7 @@ impl App {
     ///
     /// # Errors
     /// NOT_FOUND for what is absent or beyond the caller (A4).
-    pub async fn get_user(&self, session: &Session, account: &AccountId, user: &UserId) -> Result<User, Error> {
+    pub async fn get_user(&self, session: &Session, account: &AccountId, user: &UserId) -> Result<User, AppError> {
         let (mut reader, ..) = self.open_directory(session, account, "get_user").await?;
         Ok(reader.user(account, user).await?.ok_or(RuleError::NotFound(ObjectKind::User))?)
     }
@@ -84,7 +84,7 @@ impl App {
         session: &Session,
         account: &AccountId,
         page: Page<UserId>,
-    ) -> Result<Listed<User, UserId>, Error> {
+    ) -> Result<Listed<User, UserId>, AppError> {
         let (mut reader, ..) = self.open_directory(session, account, "list_users").await?;
         let items = reader.users(account, &page.with_one_more()).await?;
         Ok(Listed::of(items, page.limit, |user| user.user_id.clone()))
@@ -100,7 +100,7 @@ impl App {
         account: &AccountId,
         user: &UserId,
         guard: Guard,
-    ) -> Result<Propagation, Error> {
+    ) -> Result<Propagation, AppError> {
         session.check_directory(account)?;
         let requester = Requester::Session(session.clone());
         let delete = DeleteUser { requester, account: account.clone(), user: user.clone(), guard };
@@ -144,7 +144,7 @@ impl Mutation for UpsertUsers {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, AppError> {
         let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         existing_account(tx, &self.account).await?;
@@ -176,7 +176,7 @@ impl Mutation for UpsertUsers {
 
 impl UpsertUsers {
     /// Every role named exists and is of the right kind, every team exists.
-    async fn check_references(&self, tx: &mut dyn Tx) -> Result<(), Error> {
+    async fn check_references(&self, tx: &mut dyn Tx) -> Result<(), AppError> {
         let mut kinds: BTreeMap<RoleId, Option<RoleKind>> = BTreeMap::new();
         let mut teams: BTreeSet<TeamId> = BTreeSet::new();
         for (user, _) in &self.users {
@@ -227,7 +227,7 @@ impl Mutation for DeleteUser {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, AppError> {
         let actor = self.requester.actor(tx).await?;
         check_write(&actor, &self.account)?;
         existing_account(tx, &self.account).await?;

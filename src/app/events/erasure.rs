@@ -7,7 +7,7 @@ use crate::{
     app::{
         App,
         caller::requester::Requester,
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan},
         ports::{Append, Erased, PersonalDataOf, Tx},
     },
@@ -28,7 +28,7 @@ impl App {
     ///
     /// # Errors
     /// Only the store's.
-    pub async fn erase_personal_data(&self, of: PersonalDataOf) -> Result<Erased, Error> {
+    pub async fn erase_personal_data(&self, of: PersonalDataOf) -> Result<Erased, AppError> {
         let mut total = Erased::default();
         loop {
             let erased = self.run(Erase(of.clone()), false).await?.output;
@@ -54,7 +54,7 @@ impl Mutation for Erase {
         Some(&self.0.account_id)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, AppError> {
         let PersonalDataOf { account_id, target, .. } = &self.0;
         let erased = tx.erase_personal_data(&self.0, BATCH).await?;
         if erased == Erased::default() {

@@ -9,7 +9,7 @@ use crate::{
     app::{
         App,
         caller::requester::Requester,
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan},
         ports::{Append, Tx},
         types::AcceptedHistory,
@@ -32,7 +32,7 @@ impl App {
     ///
     /// # Errors
     /// Only the store's.
-    pub async fn accept_history(&self) -> Result<AcceptedHistory, Error> {
+    pub async fn accept_history(&self) -> Result<AcceptedHistory, AppError> {
         let done = self.run(AcceptHistory, false).await?;
         Ok(AcceptedHistory { before: done.output, after: done.propagation.revision })
     }
@@ -53,7 +53,7 @@ impl Mutation for AcceptHistory {
         None
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<Self::Output>, AppError> {
         let before = tx.start_epoch().await?;
         let epoch = Change {
             field: "epoch".into(),

@@ -1,11 +1,11 @@
 //! Reading the log, and verifying its chain (V6).
 
-use super::place::Place;
+use super::log_position::LogPosition;
 use crate::{
     app::{
         App,
         caller::{requester::Actor, session::Session},
-        error::Error,
+        error::AppError,
         ports::{EventFilter, Page, Reader, StoredEvent},
         types::{ChainReport, Listed},
     },
@@ -36,19 +36,19 @@ impl App {
     ///
     /// # Errors
     /// PERMISSION_DENIED without `system.events`, or account-level management of the account asked for.
-    /// [`Error::RevisionNotReached`] and [`Error::RevisionLost`] if the log does not have `after`.
+    /// [`AppError::RevisionNotReached`] and [`AppError::RevisionLost`] if the log does not have `after`.
     pub async fn list_events(
         &self,
         session: &Session,
         filter: &EventFilter,
         after: Option<Revision>,
         limit: u32,
-    ) -> Result<(Listed<StoredEvent, Revision>, Revision), Error> {
+    ) -> Result<(Listed<StoredEvent, Revision>, Revision), AppError> {
         let (mut reader, actor) = self.open(session).await?;
         check_may_read(&actor, session, filter.account_id.as_ref())?;
         self.trace_log_read(&actor, filter.account_id.as_ref(), "list_events");
         let head = reader.head().await?;
-        let place = Place::named(after);
+        let place = LogPosition::named(after);
         place.check(reader.as_mut(), head).await?;
         let page = Page { limit, after: Some(place.revision().number) };
         let found = reader.events(filter, &page.with_one_more(), self.limits().list_scan_rows_max).await?;
@@ -68,7 +68,7 @@ impl App {
         session: &Session,
         account: Option<&AccountId>,
         start_number: i64,
-    ) -> Result<ChainReport, Error> {
+    ) -> Result<ChainReport, AppError> {
         let mut walk = {
             let (mut reader, actor) = self.open(session).await?;
             check_may_read(&actor, session, account)?;
@@ -134,7 +134,7 @@ struct ChainWalk {
 
 impl ChainWalk {
     /// A walk from an event on; from the first that is there, if those before it were archived.
-    async fn start(reader: &mut dyn Reader, start: i64) -> Result<Self, Error> {
+    async fn start(reader: &mut dyn Reader, start: i64) -> Result<Self, AppError> {
         let anchor = reader.anchor().await?;
         if start <= anchor.number + 1 {
             return Ok(Self::after(anchor));
@@ -170,7 +170,7 @@ impl ChainWalk {
         &mut self,
         reader: &mut dyn Reader,
         limit: u32,
-    ) -> Result<(Vec<StoredEvent>, Option<(Revision, Hash)>), Error> {
+    ) -> Result<(Vec<StoredEvent>, Option<(Revision, Hash)>), AppError> {
         let through = self.report.verified_through.number;
         let page = Page { limit, after: Some(through) };
         let found = reader.events(&EventFilter::default(), &page, limit).await?;

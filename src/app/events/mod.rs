@@ -3,6 +3,6 @@
 pub(super) mod erasure;
 pub(super) mod history;
 pub(super) mod listing;
-pub(super) mod place;
+pub(super) mod log_position;
 pub(super) mod watch;
 pub(super) mod watches;

@@ -2,7 +2,7 @@
 //!
 //! Each read is one snapshot: the watcher's authority is judged in it, then whether the log still has the
 //! place to go on from, and only then come the events after it. So a watcher misses nothing without a word,
-//! whatever happened to the log's history. [`Warrant`] says, between two reads, whether it may go on.
+//! whatever happened to the log's history. [`WatchAuthorization`] says, between two reads, whether it may go on.
 
 use std::{
     collections::VecDeque,
@@ -21,14 +21,14 @@ use tokio::{
 
 use super::{
     listing::{check_may_read, judge_reading},
-    place::Place,
+    log_position::LogPosition,
     watches::OpenWatch,
 };
 use crate::{
     app::{
-        App, Error,
+        App, AppError,
         caller::{requester::key_caller, session::Session},
-        ports::{EventFilter, Found, Page, StoredEvent},
+        ports::{EventFilter, Page, ScannedPage, StoredEvent},
     },
     domain::{authority::named::Named, id::AccountId, log::revision::Revision},
     verify::{FollowerState, VerifyError},
@@ -36,7 +36,7 @@ use crate::{
 
 /// Events read at a time, and so how many of a watcher wait in memory at most.
 const CHUNK: u32 = 32;
-/// A watcher at the head of the log reads, and looks at its warrant, at most once in so long, however
+/// A watcher at the head of the log reads, and looks at its authorization, at most once in so long, however
 /// fast the log grows. One with a backlog reads as its client takes it.
 const READ_PAUSE: Duration = Duration::from_millis(50);
 /// How long a watcher hears nothing at most: half of what it is promised.
@@ -44,7 +44,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often a watch by an operator leaves a trace (A3): a trace for each read would tell no more.
 const TRACE_PERIOD: Duration = Duration::from_secs(60);
 /// How often it is looked whether a watcher's time is over.
-const WARRANT_CHECK_PERIOD: Duration = Duration::from_millis(500);
+const AUTHORIZATION_CHECK_PERIOD: Duration = Duration::from_millis(500);
 
 /// What a watcher hears.
 #[derive(Clone, Debug)]
@@ -58,13 +58,13 @@ pub struct Watched {
 /// A watch that was opened.
 pub struct Watching {
     /// The caller's right to it.
-    pub warrant: Arc<Warrant>,
+    pub authorization: Arc<WatchAuthorization>,
     /// The events, in order; an error ends it.
-    pub events: BoxStream<'static, Result<Watched, Error>>,
+    pub events: BoxStream<'static, Result<Watched, AppError>>,
 }
 
 /// A caller's right to go on watching: to be asked again before anything is given to it.
-pub struct Warrant {
+pub struct WatchAuthorization {
     app: App,
     session: Session,
     account: Option<AccountId>,
@@ -73,9 +73,9 @@ pub struct Warrant {
 }
 
 struct Watch {
-    warrant: Arc<Warrant>,
+    authorization: Arc<WatchAuthorization>,
     /// All up to here is in `ready`, or was told.
-    place: Place,
+    place: LogPosition,
     ready: VecDeque<StoredEvent>,
     head: Revision,
     /// The last read reached the head.
@@ -94,22 +94,23 @@ impl App {
     /// Opens a watch of the events after a revision, or of all.
     ///
     /// # Errors
-    /// As [`App::list_events`]; [`Error::ShareExceeded`] if too many watches are open.
+    /// As [`App::list_events`]; [`AppError::ShareExceeded`] if too many watches are open.
     pub async fn watch_events(
         &self,
         session: &Session,
         account: Option<AccountId>,
         after: Option<Revision>,
-    ) -> Result<Watching, Error> {
+    ) -> Result<Watching, AppError> {
         let open = self.watches().open(session.payer(), session.audits())?;
-        let judged = Mutex::new(Place::START.revision());
-        let warrant = Arc::new(Warrant { app: self.clone(), session: session.clone(), account, judged });
+        let judged = Mutex::new(LogPosition::START.revision());
+        let authorization =
+            Arc::new(WatchAuthorization { app: self.clone(), session: session.clone(), account, judged });
         let now = Instant::now();
         let mut watch = Watch {
-            warrant: warrant.clone(),
-            place: Place::named(after),
+            authorization: authorization.clone(),
+            place: LogPosition::named(after),
             ready: VecDeque::new(),
-            head: Place::START.revision(),
+            head: LogPosition::START.revision(),
             caught_up: false,
             read_at: now,
             told_at: now,
@@ -122,19 +123,19 @@ impl App {
             let next = watch.next().await?;
             Ok(Some((next, watch)))
         });
-        Ok(Watching { warrant, events: events.boxed() })
+        Ok(Watching { authorization, events: events.boxed() })
     }
 }
 
-// === impl Warrant ===
+// === impl WatchAuthorization ===
 
-impl Warrant {
+impl WatchAuthorization {
     /// Whether the caller may be given what was read for it (V1): from memory, unless a user is acted for,
     /// whom the store judges again after every change.
     ///
     /// # Errors
     /// The caller may watch no longer, or nobody can know.
-    pub async fn check(&self) -> Result<(), Error> {
+    pub async fn check(&self) -> Result<(), AppError> {
         self.check_history()?;
         let entry = self.app.standing_entry(&self.session).await?;
         if self.session.on_behalf_of().is_none() {
@@ -164,21 +165,21 @@ impl Warrant {
 
     /// Completes with the reason once the caller may watch no longer. Not knowing is no end: whoever has
     /// something to give finds that out for itself.
-    pub async fn ended(&self) -> Error {
+    pub async fn ended(&self) -> AppError {
         let mut changes = self.app.verifier().applied_changes();
         loop {
             if let Err(diverged) = self.check_history() {
                 return diverged;
             }
             match self.check().await {
-                Ok(()) | Err(Error::Store(_) | Error::Overloaded | Error::ShareExceeded(_)) => {}
+                Ok(()) | Err(AppError::Store(_) | AppError::Overloaded | AppError::ShareExceeded(_)) => {}
                 Err(ended) => return ended,
             }
             if self.session.on_behalf_of().is_some() {
                 // Each look is the store's: reads follow the changes, and this only the time.
-                tokio::time::sleep(WARRANT_CHECK_PERIOD).await;
+                tokio::time::sleep(AUTHORIZATION_CHECK_PERIOD).await;
             } else {
-                let _ = timeout(WARRANT_CHECK_PERIOD, changes.changed()).await;
+                let _ = timeout(AUTHORIZATION_CHECK_PERIOD, changes.changed()).await;
                 // One look for all that happens in a busy moment: what is given meanwhile asks for itself.
                 tokio::time::sleep(READ_PAUSE).await;
             }
@@ -186,7 +187,7 @@ impl Warrant {
     }
 
     /// What the database says is no history to go on with before an operator has accepted it.
-    fn check_history(&self) -> Result<(), Error> {
+    fn check_history(&self) -> Result<(), AppError> {
         match self.app.verifier().follower_state() {
             FollowerState::Diverged | FollowerState::OtherDatabase => Err(VerifyError::Unavailable.into()),
             FollowerState::Starting | FollowerState::Following => Ok(()),
@@ -206,7 +207,7 @@ impl Warrant {
 // === impl Watch ===
 
 impl Watch {
-    async fn next(&mut self) -> Result<Watched, Error> {
+    async fn next(&mut self) -> Result<Watched, AppError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(self.tell(Some(event)));
@@ -235,9 +236,9 @@ impl Watch {
         let _ = timeout_at(self.told_at + HEARTBEAT, grown).await;
     }
 
-    async fn read(&mut self) -> Result<(), Error> {
-        let Warrant { app, session, account, .. } = &*self.warrant;
-        self.warrant.check_history()?;
+    async fn read(&mut self) -> Result<(), AppError> {
+        let WatchAuthorization { app, session, account, .. } = &*self.authorization;
+        self.authorization.check_history()?;
         let turn = app.watch_turn(&session.payer()).await?;
         let (mut reader, actor) = app.open_watch(session, turn).await?;
         check_may_read(&actor, session, account.as_ref())?;
@@ -250,15 +251,15 @@ impl Watch {
         let filter = EventFilter { account_id: account.clone(), ..EventFilter::default() };
         let page = Page { limit: CHUNK, after: Some(self.place.revision().number) };
         // Without other filters, no row is looked at that is not the watcher's.
-        let Found { items: events, looked_through } = reader.events(&filter, &page, CHUNK).await?;
-        self.warrant.judged_at(head);
+        let ScannedPage { items: events, looked_through } = reader.events(&filter, &page, CHUNK).await?;
+        self.authorization.judged_at(head);
         self.head = head;
         self.read_at = Instant::now();
         // Short of a full page, and of the bytes that are read at a time, there is nothing more for this watcher up to the head.
         self.caught_up = looked_through.is_none() && events.len() < CHUNK as usize;
         self.place = match events.last() {
-            Some(last) if !self.caught_up => Place::after(last),
-            _ => Place::head(head, hash),
+            Some(last) if !self.caught_up => LogPosition::after(last),
+            _ => LogPosition::head(head, hash),
         };
         self.ready = events.into();
         Ok(())

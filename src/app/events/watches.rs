@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     app::{
-        error::{Bound, Error},
+        error::{AppError, NamedLimit},
         fairness::fair_queue::{CallerId, Payer},
     },
     domain::id::AccountId,
@@ -30,7 +30,7 @@ pub struct WatchLimits {
 
 /// The open watches of a process. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Watches(Arc<Shared>);
+pub(crate) struct Watches(Arc<WatchesShared>);
 
 /// One open watch; dropped, it makes room.
 pub(crate) struct OpenWatch {
@@ -39,13 +39,13 @@ pub(crate) struct OpenWatch {
     audits: bool,
 }
 
-struct Shared {
+struct WatchesShared {
     limits: WatchLimits,
-    open: Mutex<Open>,
+    open: Mutex<OpenCounts>,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenCounts {
     all: usize,
     /// Those that are no audit's.
     tenants: usize,
@@ -55,14 +55,14 @@ struct Open {
 
 impl Watches {
     pub fn new(limits: WatchLimits) -> Self {
-        Self(Arc::new(Shared { limits, open: Mutex::default() }))
+        Self(Arc::new(WatchesShared { limits, open: Mutex::default() }))
     }
 
     /// Takes a place. Who audits every account is bounded by the places that there are in all.
     ///
     /// # Errors
-    /// [`Error::ShareExceeded`] naming the bound.
-    pub fn open(&self, payer: Payer, audits: bool) -> Result<OpenWatch, Error> {
+    /// [`AppError::ShareExceeded`] naming the bound.
+    pub fn open(&self, payer: Payer, audits: bool) -> Result<OpenWatch, AppError> {
         let limits = &self.0.limits;
         let mut open = self.open_now();
         let caller = (payer.account.clone(), payer.caller.clone());
@@ -76,7 +76,7 @@ impl Watches {
         }
         // The closest bound is the one to name.
         if let Some((_, name, max)) = bounds.into_iter().rev().find(|(open, _, max)| open >= max) {
-            return Err(Error::ShareExceeded(Bound { name, max }));
+            return Err(AppError::ShareExceeded(NamedLimit { name, max }));
         }
         open.all += 1;
         open.tenants += usize::from(!audits);
@@ -85,7 +85,7 @@ impl Watches {
         Ok(OpenWatch { watches: self.clone(), payer, audits })
     }
 
-    fn open_now(&self) -> MutexGuard<'_, Open> {
+    fn open_now(&self) -> MutexGuard<'_, OpenCounts> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -119,9 +119,9 @@ mod tests {
         Payer { account: AccountId::from_stored(account), caller: CallerId::User(user) }
     }
 
-    fn refused(result: Result<OpenWatch, Error>) -> Option<&'static str> {
+    fn refused(result: Result<OpenWatch, AppError>) -> Option<&'static str> {
         match result {
-            Err(Error::ShareExceeded(bound)) => Some(bound.name),
+            Err(AppError::ShareExceeded(bound)) => Some(bound.name),
             _ => None,
         }
     }

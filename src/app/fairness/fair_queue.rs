@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     app::{
-        error::{Bound, Error},
+        error::{AppError, NamedLimit},
         types::OnBehalfOf,
     },
     domain::id::{AccountId, KeyId, UserId},
@@ -49,11 +49,11 @@ pub(crate) struct Bounds {
     /// Of these, an account's, and a caller's.
     pub share: Share,
     /// Calls that wait, of all.
-    pub waiting: Bound,
+    pub waiting: NamedLimit,
     /// Calls that wait, of an account.
-    pub waiting_per_account: Bound,
+    pub waiting_per_account: NamedLimit,
     /// Calls that wait, of a caller.
-    pub waiting_per_caller: Bound,
+    pub waiting_per_caller: NamedLimit,
 }
 
 /// A part of the turns.
@@ -67,50 +67,50 @@ pub(crate) struct Share {
 
 /// The turns of one kind of work. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Turns(Arc<Shared>);
+pub(crate) struct FairQueue(Arc<QueueShared>);
 
 /// A turn; dropped, it is the next one's.
-pub(crate) struct Turn {
-    turns: Turns,
+pub(crate) struct QueuePermit {
+    turns: FairQueue,
     payer: Payer,
 }
 
 /// A call in the queue; dropped, it has left.
-struct Waiting<'a> {
-    turns: &'a Turns,
+struct QueuedCall<'a> {
+    turns: &'a FairQueue,
     payer: &'a Payer,
     number: u64,
-    granted: oneshot::Receiver<Turn>,
+    granted: oneshot::Receiver<QueuePermit>,
 }
 
-struct Shared {
+struct QueueShared {
     bounds: Bounds,
-    queue: Mutex<Queue>,
+    queue: Mutex<QueueState>,
 }
 
 #[derive(Default)]
-struct Queue {
+struct QueueState {
     running: usize,
     waiting: usize,
     last_number: u64,
-    accounts: HashMap<AccountId, Account>,
+    accounts: HashMap<AccountId, AccountQueue>,
     /// Accounts with calls that wait, whose turn it is first.
     order: VecDeque<AccountId>,
 }
 
 #[derive(Default)]
-struct Account {
+struct AccountQueue {
     running: usize,
     waiting: usize,
-    callers: HashMap<CallerId, Caller>,
+    callers: HashMap<CallerId, CallerQueue>,
     /// Callers with calls that wait, whose turn it is first.
     order: VecDeque<CallerId>,
 }
 
 #[derive(Default)]
-struct Caller {
+struct CallerQueue {
     running: usize,
-    waiting: VecDeque<(u64, oneshot::Sender<Turn>)>,
+    waiting: VecDeque<(u64, oneshot::Sender<QueuePermit>)>,
 }
 
 // === impl Payer ===
@@ -132,70 +132,70 @@ impl Payer {
     }
 }
 
-// === impl Turns ===
+// === impl FairQueue ===
 
-impl Turns {
+impl FairQueue {
     /// One account never has all turns, unless there is only one.
     pub fn new(bounds: Bounds) -> Self {
         let at_once = bounds.at_once.max(1);
         let others = (at_once - 1).max(1);
         let Share { per_account, per_caller } = bounds.share;
         let share = Share { per_account: per_account.clamp(1, others), per_caller: per_caller.clamp(1, others) };
-        Self(Arc::new(Shared { bounds: Bounds { at_once, share, ..bounds }, queue: Mutex::default() }))
+        Self(Arc::new(QueueShared { bounds: Bounds { at_once, share, ..bounds }, queue: Mutex::default() }))
     }
 
     /// Waits for a turn.
     ///
     /// # Errors
-    /// [`Error::ShareExceeded`] if as many calls wait already as may.
-    pub async fn enter(&self, payer: &Payer) -> Result<Turn, Error> {
+    /// [`AppError::ShareExceeded`] if as many calls wait already as may.
+    pub async fn enter(&self, payer: &Payer) -> Result<QueuePermit, AppError> {
         self.wait(payer, true)?.granted().await
     }
 
     /// The same for work that is bounded in another way: however many calls wait, it waits too.
-    pub async fn enter_anyway(&self, payer: &Payer) -> Result<Turn, Error> {
+    pub async fn enter_anyway(&self, payer: &Payer) -> Result<QueuePermit, AppError> {
         self.wait(payer, false)?.granted().await
     }
 
-    fn wait<'a>(&'a self, payer: &'a Payer, bounded: bool) -> Result<Waiting<'a>, Error> {
+    fn wait<'a>(&'a self, payer: &'a Payer, bounded: bool) -> Result<QueuedCall<'a>, AppError> {
         let mut queue = self.queue();
         if bounded {
-            queue.check(payer, &self.0.bounds).map_err(Error::ShareExceeded)?;
+            queue.check(payer, &self.0.bounds).map_err(AppError::ShareExceeded)?;
         }
         let (sender, granted) = oneshot::channel();
         let number = queue.push(payer, sender);
         self.grant(&mut queue);
-        Ok(Waiting { turns: self, payer, number, granted })
+        Ok(QueuedCall { turns: self, payer, number, granted })
     }
 
     /// Gives away the turns that are free to those who may have them.
-    fn grant(&self, queue: &mut Queue) {
+    fn grant(&self, queue: &mut QueueState) {
         while let Some((payer, sender)) = queue.next(&self.0.bounds) {
-            let sent = sender.send(Turn { turns: self.clone(), payer });
+            let sent = sender.send(QueuePermit { turns: self.clone(), payer });
             // Who leaves the queue takes its call out of it first, under the lock that is held here.
             assert!(sent.is_ok(), "a call that waits listens");
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, QueueState> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting<'_> {
-    async fn granted(mut self) -> Result<Turn, Error> {
-        (&mut self.granted).await.map_err(|_| Error::Internal("a call in the queue was forgotten"))
+impl QueuedCall<'_> {
+    async fn granted(mut self) -> Result<QueuePermit, AppError> {
+        (&mut self.granted).await.map_err(|_| AppError::Internal("a call in the queue was forgotten"))
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedCall<'_> {
     fn drop(&mut self) {
         self.turns.queue().leave(self.payer, self.number);
         // A turn that was granted and never taken is dropped with the receiver, after the lock.
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         let mut queue = self.turns.queue();
         queue.end(&self.payer);
@@ -203,11 +203,11 @@ impl Drop for Turn {
     }
 }
 
-// === impl Queue ===
+// === impl QueueState ===
 
-impl Queue {
+impl QueueState {
     /// Refuses one more call if it would have to wait and as many wait already as may.
-    fn check(&self, payer: &Payer, bounds: &Bounds) -> Result<(), Bound> {
+    fn check(&self, payer: &Payer, bounds: &Bounds) -> Result<(), NamedLimit> {
         let account = self.accounts.get(&payer.account);
         let caller = account.and_then(|account| account.callers.get(&payer.caller));
         let (of_account, of_caller) = (account.map_or(0, |a| a.running), caller.map_or(0, |c| c.running));
@@ -225,7 +225,7 @@ impl Queue {
         exceeded.map_or(Ok(()), |(_, bound)| Err(bound))
     }
 
-    fn push(&mut self, payer: &Payer, sender: oneshot::Sender<Turn>) -> u64 {
+    fn push(&mut self, payer: &Payer, sender: oneshot::Sender<QueuePermit>) -> u64 {
         self.last_number += 1;
         self.waiting += 1;
         let account = self.accounts.entry(payer.account.clone()).or_default();
@@ -242,7 +242,7 @@ impl Queue {
     }
 
     /// Takes the call whose turn it is out of the queue; `None` if nobody may have one now.
-    fn next(&mut self, bounds: &Bounds) -> Option<(Payer, oneshot::Sender<Turn>)> {
+    fn next(&mut self, bounds: &Bounds) -> Option<(Payer, oneshot::Sender<QueuePermit>)> {
         if self.running >= bounds.at_once {
             return None;
         }
@@ -291,7 +291,7 @@ impl Queue {
     /// Forgets who neither has a turn nor waits.
     fn forget(&mut self, payer: &Payer) {
         let Some(account) = self.accounts.get_mut(&payer.account) else { return };
-        let idle = |caller: &Caller| caller.running == 0 && caller.waiting.is_empty();
+        let idle = |caller: &CallerQueue| caller.running == 0 && caller.waiting.is_empty();
         if account.callers.get(&payer.caller).is_some_and(idle) {
             account.callers.remove(&payer.caller);
         }
@@ -301,8 +301,8 @@ impl Queue {
     }
 }
 
-impl Account {
-    fn next(&mut self, share: &Share) -> Option<(CallerId, oneshot::Sender<Turn>)> {
+impl AccountQueue {
+    fn next(&mut self, share: &Share) -> Option<(CallerId, oneshot::Sender<QueuePermit>)> {
         for _ in 0..self.order.len() {
             let id = self.order.pop_front()?;
             let caller = self.callers.get_mut(&id)?;

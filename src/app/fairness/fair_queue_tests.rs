@@ -11,9 +11,9 @@ fn payer(account: &str, user: &str) -> Payer {
     Payer { account: AccountId::from_stored(account), caller: CallerId::User(user) }
 }
 
-fn turns(at_once: usize, per_account: usize, per_caller: usize, waiting: [usize; 3]) -> Turns {
-    let bound = |name, max| Bound { name, max };
-    Turns::new(Bounds {
+fn turns(at_once: usize, per_account: usize, per_caller: usize, waiting: [usize; 3]) -> FairQueue {
+    let bound = |name, max| NamedLimit { name, max };
+    FairQueue::new(Bounds {
         at_once,
         share: Share { per_account, per_caller },
         waiting: bound("all", waiting[0]),
@@ -22,20 +22,20 @@ fn turns(at_once: usize, per_account: usize, per_caller: usize, waiting: [usize;
     })
 }
 
-fn ample(at_once: usize, per_account: usize, per_caller: usize) -> Turns {
+fn ample(at_once: usize, per_account: usize, per_caller: usize) -> FairQueue {
     turns(at_once, per_account, per_caller, [1_000; 3])
 }
 
-async fn enter(turns: &Turns, account: &str, user: &str) -> Turn {
+async fn enter(turns: &FairQueue, account: &str, user: &str) -> QueuePermit {
     timeout(SOON, turns.enter(&payer(account, user))).await.expect("at once").expect("room")
 }
 
-async fn waits(turns: &Turns, account: &str, user: &str) -> bool {
+async fn waits(turns: &FairQueue, account: &str, user: &str) -> bool {
     timeout(SOON, turns.enter(&payer(account, user))).await.is_err()
 }
 
 /// Joins the queue, and is in it when this returns.
-async fn queue(turns: &Turns, account: &'static str, user: &'static str) -> JoinHandle<Turn> {
+async fn queue(turns: &FairQueue, account: &'static str, user: &'static str) -> JoinHandle<QueuePermit> {
     let turns = turns.clone();
     let before = turns.queue().waiting;
     let queue = turns.clone();
@@ -49,7 +49,7 @@ async fn queue(turns: &Turns, account: &'static str, user: &'static str) -> Join
     panic!("it does not wait");
 }
 
-fn is_idle(turns: &Turns) -> bool {
+fn is_idle(turns: &FairQueue) -> bool {
     let queue = turns.queue();
     queue.running == 0 && queue.waiting == 0 && queue.accounts.is_empty() && queue.order.is_empty()
 }
@@ -89,7 +89,7 @@ async fn account_system_is_bounded_by_its_callers_alone() {
     let waiting = [queue(&turns, "system", "p").await, queue(&turns, "system", "q").await];
     assert!(matches!(
         turns.enter(&payer("system", "p")).await,
-        Err(Error::ShareExceeded(Bound { name: "caller", .. }))
+        Err(AppError::ShareExceeded(NamedLimit { name: "caller", .. }))
     ));
     waiting.iter().for_each(JoinHandle::abort);
 }
@@ -142,7 +142,7 @@ async fn who_goes_away_leaves_the_queue_and_its_turn_is_the_next_ones() {
 async fn so_many_wait_and_no_more_and_the_bound_is_named_but_who_need_not_wait_is_never_refused() {
     let turns = turns(3, 1, 1, [3, 2, 1]);
     let refused = async |account, user| match turns.enter(&payer(account, user)).await {
-        Err(Error::ShareExceeded(bound)) => bound.name,
+        Err(AppError::ShareExceeded(bound)) => bound.name,
         _ => "",
     };
     let _a = enter(&turns, "a", "x").await;

@@ -1,19 +1,19 @@
 //! How calls get their turn: a permit for a mutation, a snapshot for a read.
 
 use super::{
-    fair_queue::{Payer, Turn},
-    shares::Admitted,
+    fair_queue::{Payer, QueuePermit},
+    shares::MutationPermit,
 };
 use crate::app::{
     App,
-    error::Error,
+    error::AppError,
     ports::{Lane, Locks, Reader},
 };
 
 /// A snapshot that counts as one of its reader's reads while it is open.
-pub(crate) struct Reading {
+pub(crate) struct BoundedReader {
     reader: Box<dyn Reader>,
-    _turn: Turn,
+    _turn: QueuePermit,
 }
 
 // === impl App ===
@@ -22,52 +22,52 @@ impl App {
     /// Waits until a mutation may begin. To be dropped when its transaction has ended.
     ///
     /// # Errors
-    /// [`Error::ShareExceeded`]; the store is known to be away.
-    pub(crate) async fn admit(&self, lane: Lane, payer: &Payer, locks: &Locks) -> Result<Admitted, Error> {
+    /// [`AppError::ShareExceeded`]; the store is known to be away.
+    pub(crate) async fn admit(&self, lane: Lane, payer: &Payer, locks: &Locks) -> Result<MutationPermit, AppError> {
         self.unless_away(self.shares().admit(lane, payer, locks)).await
     }
 
     /// Opens a snapshot for a caller's read.
     ///
     /// # Errors
-    /// [`Error::ShareExceeded`]; the store's.
-    pub(crate) async fn read_as(&self, lane: Lane, payer: &Payer) -> Result<Reading, Error> {
-        let turns = self.shares().lane(lane).ok_or(Error::Internal("a caller's read in a lane without turns"))?;
+    /// [`AppError::ShareExceeded`]; the store's.
+    pub(crate) async fn read_as(&self, lane: Lane, payer: &Payer) -> Result<BoundedReader, AppError> {
+        let turns = self.shares().lane(lane).ok_or(AppError::Internal("a caller's read in a lane without turns"))?;
         let turn = self.unless_away(turns.enter(payer)).await?;
-        Ok(Reading { reader: self.store().snapshot(lane).await?, _turn: turn })
+        Ok(BoundedReader { reader: self.store().snapshot(lane).await?, _turn: turn })
     }
 
     /// Waits until an open watch may read, whatever the account's other reads are, and however many wait: watches are
     /// bounded where they are opened.
-    pub(crate) async fn watch_turn(&self, payer: &Payer) -> Result<Turn, Error> {
+    pub(crate) async fn watch_turn(&self, payer: &Payer) -> Result<QueuePermit, AppError> {
         self.unless_away(self.shares().watches.enter_anyway(payer)).await
     }
 
     /// Opens a snapshot for a watch whose turn it is.
-    pub(crate) async fn read_as_watch(&self, turn: Turn) -> Result<Reading, Error> {
-        Ok(Reading { reader: self.store().snapshot(Lane::Watches).await?, _turn: turn })
+    pub(crate) async fn read_as_watch(&self, turn: QueuePermit) -> Result<BoundedReader, AppError> {
+        Ok(BoundedReader { reader: self.store().snapshot(Lane::Watches).await?, _turn: turn })
     }
 
     /// Nobody waits in a queue for a store that is known to be away.
-    async fn unless_away<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn unless_away<T>(&self, work: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
         tokio::select! {
             biased;
             done = work => done,
-            away = self.store().known_away() => Err(Error::Store(away)),
+            away = self.store().known_away() => Err(AppError::Store(away)),
         }
     }
 }
 
 // === impl Reading ===
 
-impl Reading {
+impl BoundedReader {
     /// The snapshot.
     pub fn as_mut(&mut self) -> &mut dyn Reader {
         self.reader.as_mut()
     }
 }
 
-impl std::ops::Deref for Reading {
+impl std::ops::Deref for BoundedReader {
     type Target = dyn Reader;
 
     fn deref(&self) -> &Self::Target {
@@ -75,7 +75,7 @@ impl std::ops::Deref for Reading {
     }
 }
 
-impl std::ops::DerefMut for Reading {
+impl std::ops::DerefMut for BoundedReader {
     fn deref_mut(&mut self) -> &mut Self::Target {
         self.reader.as_mut()
     }

@@ -8,10 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::fair_queue::{Bounds, Payer, Share, Turn, Turns};
+use super::fair_queue::{Bounds, FairQueue, Payer, QueuePermit, Share};
 use crate::{
     app::{
-        error::{Bound, Error},
+        error::{AppError, NamedLimit},
         ports::{Lane, Locks},
     },
     domain::id::AccountId,
@@ -54,11 +54,11 @@ pub struct ShareLimits {
 
 /// The turns of every lane.
 pub(crate) struct Shares {
-    narrowing: Turns,
-    callers: Turns,
-    mutations: Turns,
-    reads: Turns,
-    pub(super) watches: Turns,
+    narrowing: FairQueue,
+    callers: FairQueue,
+    mutations: FairQueue,
+    reads: FairQueue,
+    pub(super) watches: FairQueue,
     catalogue: Shielded,
     system: Shielded,
 }
@@ -70,10 +70,10 @@ struct Shielded(Arc<RwLock<()>>);
 
 /// The right to ask the database, until dropped.
 #[derive(Default)]
-pub(crate) struct Admitted {
+pub(crate) struct MutationPermit {
     _catalogue: Option<Pass>,
     _system: Option<Pass>,
-    _turn: Option<Turn>,
+    _turn: Option<QueuePermit>,
 }
 
 /// The right to lock a shielded row.
@@ -86,12 +86,13 @@ enum Pass {
 
 impl Shares {
     pub fn new(limits: &ShareLimits) -> Self {
-        let bound = |name, max| Bound { name, max };
+        let bound = |name, max| NamedLimit { name, max };
         let waiting = bound("waiting_calls_max", limits.waiting_calls_max);
         let waiting_per_account = bound("waiting_calls_per_account_max", limits.waiting_calls_per_account_max);
         let waiting_per_caller = bound("waiting_calls_per_caller_max", limits.waiting_calls_per_caller_max);
-        let turns =
-            |at_once, share| Turns::new(Bounds { at_once, share, waiting, waiting_per_account, waiting_per_caller });
+        let turns = |at_once, share| {
+            FairQueue::new(Bounds { at_once, share, waiting, waiting_per_account, waiting_per_caller })
+        };
         let mutations =
             Share { per_account: limits.mutations_per_account_max, per_caller: limits.mutations_per_caller_max };
         let reads = Share { per_account: limits.reads_per_account_max, per_caller: limits.reads_per_caller_max };
@@ -107,7 +108,7 @@ impl Shares {
         }
     }
 
-    pub(super) fn lane(&self, lane: Lane) -> Option<&Turns> {
+    pub(super) fn lane(&self, lane: Lane) -> Option<&FairQueue> {
         match lane {
             Lane::Narrowing => Some(&self.narrowing),
             Lane::Callers => Some(&self.callers),
@@ -119,7 +120,7 @@ impl Shares {
         }
     }
 
-    pub(super) async fn admit(&self, lane: Lane, payer: &Payer, locks: &Locks) -> Result<Admitted, Error> {
+    pub(super) async fn admit(&self, lane: Lane, payer: &Payer, locks: &Locks) -> Result<MutationPermit, AppError> {
         let turn = match self.lane(lane) {
             Some(turns) => Some(turns.enter(payer).await?),
             None => None,
@@ -129,7 +130,7 @@ impl Shares {
         let system = AccountId::system();
         let (shared, alone) = (locks.shared.contains(&system), locks.exclusive.contains(&system));
         let system = self.system.pass(shared, alone).await;
-        Ok(Admitted { _catalogue: catalogue, _system: system, _turn: turn })
+        Ok(MutationPermit { _catalogue: catalogue, _system: system, _turn: turn })
     }
 }
 

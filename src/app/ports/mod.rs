@@ -9,7 +9,7 @@ mod store;
 mod write;
 
 pub use self::{
-    read::{ApiKeyFilter, CallerState, EventFilter, Found, Page, Reader, StoredEvent, UserPrincipal},
+    read::{ApiKeyFilter, CallerState, EventFilter, Page, Reader, ScannedPage, StoredEvent, UserPrincipal},
     replicas::{Registered, ReplicaRow, Replicas},
     store::{Lane, Store, UsageMark},
     write::{Append, Erased, Locks, NewSecret, PersonalDataOf, Prefetch, Purged, Stamp, TeamRemoval, Tx},

@@ -61,7 +61,7 @@ pub trait Reader: Send {
         filter: &ApiKeyFilter,
         page: &Page<KeyId>,
         rows_max: u32,
-    ) -> StoreResult<Found<ApiKey, KeyId>>;
+    ) -> StoreResult<ScannedPage<ApiKey, KeyId>>;
     /// Not-deleted keys whose team scope names a team: how many, at most `most`.
     async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId, most: u32) -> StoreResult<u32>;
     /// Tokens of a key that are on record, ended ones included: how many, at most `most`.
@@ -93,7 +93,7 @@ pub trait Reader: Send {
         filter: &EventFilter,
         page: &Page<i64>,
         rows_max: u32,
-    ) -> StoreResult<Found<StoredEvent, Revision>>;
+    ) -> StoreResult<ScannedPage<StoredEvent, Revision>>;
 }
 
 /// What a caller is judged by.
@@ -140,7 +140,7 @@ impl<Cursor: Clone> Page<Cursor> {
 /// A look has a share of rows: however few of them pass the filter, it ends there and says how far it came, so that
 /// the next one goes on behind it.
 #[derive(Clone, Debug)]
-pub struct Found<T, Cursor> {
+pub struct ScannedPage<T, Cursor> {
     /// In the list's order, at most as many as were asked for.
     pub items: Vec<T>,
     /// The last row looked at, if the look ended for any other reason than the list's end or enough items. The caller

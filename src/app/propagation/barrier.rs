@@ -1,7 +1,7 @@
 //! The barrier: what lets a mutation say that it is complete on every replica (V1).
 //!
 //! After the commit, the rows of `replicas` are read until each has applied the mutation's revision or
-//! is gone; `looks` reads them for all who wait, and evicts those that can serve no more.
+//! is gone; `replica_poller` reads them for all that wait, and evicts those that can serve no more.
 
 use std::time::Duration;
 
@@ -9,16 +9,19 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::wait::Wait;
 use crate::{
-    app::{App, Error, caller::session::Session, error::StoreError, events::place::Place, types::Propagation},
+    app::{
+        App, AppError, caller::session::Session, error::StoreError, events::log_position::LogPosition,
+        types::Propagation,
+    },
     domain::log::revision::Revision,
     verify::replica::lease::drift_margin,
 };
 
 /// How much longer than a lease a call without a deadline waits at least: time to see, evict and answer.
 const BEYOND_LEASE_MIN: Duration = Duration::from_secs(1);
-/// How long the one look of a call that asked not to wait may take.
-const SKIPPED_LOOK_MAX: Duration = Duration::from_millis(100);
-/// The first pause between two looks at the rows; it doubles.
+/// How long the one poll of a call that asked not to wait may take.
+const SKIPPED_POLL_MAX: Duration = Duration::from_millis(100);
+/// The first pause between two polls of the rows; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
@@ -30,13 +33,13 @@ impl App {
     pub(crate) async fn propagate(&self, revision: Revision, wait: Wait) -> Propagation {
         let own_limit = || Instant::now() + without_deadline(self.limits().lease);
         let answer_by =
-            if wait.skip { wait.at_most(SKIPPED_LOOK_MAX) } else { wait.answer_by().unwrap_or_else(own_limit) };
-        // After the commit: a look from before it has not seen who registered meanwhile.
-        let mut asked = self.looks().asked();
+            if wait.skip { wait.at_most(SKIPPED_POLL_MAX) } else { wait.answer_by().unwrap_or_else(own_limit) };
+        // After the commit: a poll from before it has not seen who registered meanwhile.
+        let mut ticket = self.replica_poller().ticket();
         let mut pause = PAUSE_MIN;
         let mut pending = None;
-        while let Ok(look) = timeout_at(answer_by, self.looks().after(asked)).await {
-            match look.below(revision) {
+        while let Ok(poll) = timeout_at(answer_by, self.replica_poller().after(ticket)).await {
+            match poll.below(revision) {
                 Some(0) => return Propagation { complete: true, revision, pending_replicas: 0 },
                 Some(count) => pending = Some(count),
                 // The store may be back before the deadline.
@@ -45,26 +48,27 @@ impl App {
             if wait.skip || Instant::now() + pause >= answer_by {
                 break;
             }
-            // Any look newer than this one will do, whoever makes it.
-            asked = look.asked();
+            // Any poll newer than this one will do, whoever makes it.
+            ticket = poll.ticket();
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        // At least one, whoever it is, if nobody could be asked.
+        // At least one, if the rows could not be read.
         Propagation { complete: false, revision, pending_replicas: pending.unwrap_or(1) }
     }
 
     /// The same for the head of the log as it is after the call, for a call that finds nothing left to change: one
-    /// look, shared by all who ask for it at a time, and not a transaction each.
+    /// poll, shared by all who ask for it at a time, and not a transaction each.
     ///
     /// # Errors
-    /// The store cannot be asked in time: then nobody knows what is to be waited for.
-    pub(crate) async fn propagate_head(&self, wait: Wait) -> Result<Propagation, Error> {
-        let unknown = || Error::Store(StoreError::Unavailable("the head of the log could not be read".into()));
+    /// The store does not answer in time: then what is to be waited for is not known.
+    pub(crate) async fn propagate_head(&self, wait: Wait) -> Result<Propagation, AppError> {
+        let unknown = || AppError::Store(StoreError::Unavailable("the head of the log could not be read".into()));
         let by = wait.answer_by().unwrap_or_else(|| Instant::now() + without_deadline(self.limits().lease));
-        let look = timeout_at(by, self.looks().after(self.looks().asked())).await.map_err(|_| unknown())?;
-        let revision = look.head().ok_or_else(unknown)?;
-        let pending = look.below(revision).ok_or_else(unknown)?;
+        let poll =
+            timeout_at(by, self.replica_poller().after(self.replica_poller().ticket())).await.map_err(|_| unknown())?;
+        let revision = poll.head().ok_or_else(unknown)?;
+        let pending = poll.below(revision).ok_or_else(unknown)?;
         if pending == 0 || wait.skip {
             return Ok(Propagation { complete: pending == 0, revision, pending_replicas: pending });
         }
@@ -73,20 +77,24 @@ impl App {
 
     /// Looks at the replicas although nobody waits, so that one that is lost for long, or was never heard of,
     /// costs the next revocation nothing.
-    pub(crate) async fn look_at_replicas(&self) {
-        self.looks().after(self.looks().asked()).await;
+    pub(crate) async fn poll_replicas(&self) {
+        self.replica_poller().after(self.replica_poller().ticket()).await;
     }
 
     /// Waits for a revision, or for the head of the log, on every replica. Any caller may.
     ///
     /// # Errors
     /// The head cannot be read. A revision beyond it, or of a history that was lost, is refused.
-    pub async fn await_propagation(&self, session: &Session, revision: Option<Revision>) -> Result<Propagation, Error> {
+    pub async fn await_propagation(
+        &self,
+        session: &Session,
+        revision: Option<Revision>,
+    ) -> Result<Propagation, AppError> {
         let (mut reader, _) = self.open(session).await?;
         let head = reader.head().await?;
         let revision = match revision {
             Some(revision) => {
-                Place::named(Some(revision)).check(reader.as_mut(), head).await?;
+                LogPosition::named(Some(revision)).check(reader.as_mut(), head).await?;
                 revision.min(head)
             }
             None => head,

@@ -7,7 +7,7 @@ use crate::{
     app::{
         App,
         api_keys::RecordPresented,
-        error::Error,
+        error::AppError,
         ports::{Lane, UsageMark},
     },
     domain::{
@@ -25,7 +25,7 @@ const FORGET_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// How many digests one statement forgets: each batch is a short transaction.
 const FORGET_BATCH: u32 = 1_000;
 const USAGE_BATCH: usize = 1_000;
-const LOOK_PERIOD_MIN: Duration = Duration::from_secs(1);
+const POLL_PERIOD_MIN: Duration = Duration::from_secs(1);
 const SECS_PER_DAY: u32 = 24 * 60 * 60;
 
 impl App {
@@ -43,9 +43,9 @@ impl App {
     /// Evicts lost replicas although nobody waits for them; runs until dropped. To end before this replica gives
     /// its own row up.
     pub async fn evict_lost_replicas(self) {
-        let period = (self.limits().lease / 3).max(LOOK_PERIOD_MIN);
+        let period = (self.limits().lease / 3).max(POLL_PERIOD_MIN);
         every(period, async || {
-            self.look_at_replicas().await;
+            self.poll_replicas().await;
             Ok(())
         })
         .await;
@@ -55,7 +55,7 @@ impl App {
     ///
     /// # Errors
     /// The marks of a failed batch are lost: the next use of a token marks it again.
-    pub async fn flush_usage(&self) -> Result<(), Error> {
+    pub async fn flush_usage(&self) -> Result<(), AppError> {
         let mark = |used: Used| UsageMark { digest: used.digest, key_id: used.key_id, last_used_time: used.last_used };
         let marks: Vec<_> = self.verifier().drain_used().into_iter().map(mark).collect();
         for batch in marks.chunks(USAGE_BATCH) {
@@ -64,19 +64,19 @@ impl App {
         Ok(())
     }
 
-    async fn record_presented(&self) -> Result<(), Error> {
+    async fn record_presented(&self) -> Result<(), AppError> {
         for late in self.verifier().drain_late() {
             let note = RecordPresented { account: late.account_id, key: late.key_id, digest: late.digest };
             match self.run(note, false).await {
                 // The key was erased meanwhile.
-                Err(Error::Rule(RuleError::NotFound(_))) => {}
+                Err(AppError::Rule(RuleError::NotFound(_))) => {}
                 noted => _ = noted?,
             }
         }
         Ok(())
     }
 
-    async fn forget_what_ended(&self) -> Result<(), Error> {
+    async fn forget_what_ended(&self) -> Result<(), AppError> {
         let kept = Span::from_secs(self.limits().ended_token_retention_days.saturating_mul(SECS_PER_DAY));
         let now = self.store().snapshot(Lane::Upkeep).await?.now().await?;
         let before = Timestamp::from_micros(now.as_micros() - kept.as_micros());
@@ -85,7 +85,7 @@ impl App {
     }
 }
 
-async fn every<F: Future<Output = Result<(), Error>>>(period: Duration, work: impl Fn() -> F) {
+async fn every<F: Future<Output = Result<(), AppError>>>(period: Duration, work: impl Fn() -> F) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -11,7 +11,7 @@ use crate::{
     app::{
         App,
         caller::requester::{Actor, Requester},
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan},
         ports::{Append, Locks, Tx},
     },
@@ -53,7 +53,7 @@ impl App {
     ///
     /// # Errors
     /// What could not be written waits on.
-    pub async fn record_operator_reads(&self) -> Result<(), Error> {
+    pub async fn record_operator_reads(&self) -> Result<(), AppError> {
         self.observer().operator_reads_dropped(self.operator_reads().dropped());
         while let Some(read) = self.operator_reads().next() {
             if let Err(error) = self.run(RecordOperatorRead(read.clone()), false).await {
@@ -85,7 +85,7 @@ impl Mutation for RecordOperatorRead {
         Locks { shared: [self.0.account.clone()].into(), ..Locks::default() }
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, AppError> {
         let OperatorRead { reader, account, target, call } = &self.0;
         let now = tx.now().await?;
         // An account that never was has no log. One that was deleted has.

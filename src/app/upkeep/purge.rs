@@ -12,7 +12,7 @@ use crate::{
     app::{
         App,
         caller::requester::Requester,
-        error::Error,
+        error::AppError,
         mutation::{Mutation, Plan},
         ports::{Append, Lane, Purged, Stamp, Tx},
     },
@@ -60,7 +60,7 @@ pub(crate) fn begun(field: &str) -> Option<Change> {
 
 impl App {
     /// Removes what large deletions left, a step of each account in turn, until nothing is.
-    pub(crate) async fn purge(&self) -> Result<(), Error> {
+    pub(crate) async fn purge(&self) -> Result<(), AppError> {
         loop {
             let accounts = self.store().snapshot(Lane::Upkeep).await?.purging_accounts(PURGE_ACCOUNTS).await?;
             if accounts.is_empty() {
@@ -78,7 +78,7 @@ impl App {
     }
 
     /// Erases keys that were deleted before a moment.
-    pub(super) async fn erase_deleted_api_keys(&self, before: Timestamp) -> Result<(), Error> {
+    pub(super) async fn erase_deleted_api_keys(&self, before: Timestamp) -> Result<(), AppError> {
         loop {
             let due = self.store().snapshot(Lane::Upkeep).await?.api_keys_due(before, ERASE_BATCH).await?;
             if due.is_empty() {
@@ -94,7 +94,7 @@ impl App {
         }
     }
 
-    async fn step<M: Mutation>(&self, step: M) -> Result<(), Error> {
+    async fn step<M: Mutation>(&self, step: M) -> Result<(), AppError> {
         let started = Instant::now();
         self.run(step, false).await?;
         tokio::time::sleep(started.elapsed().max(PAUSE_MIN)).await;
@@ -128,7 +128,7 @@ impl Mutation for Purge {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, AppError> {
         let Some(account) = tx.account(&self.account).await? else { return Ok(Plan::unchanged(())) };
         // Another replica may have been here since.
         let is_marked = match &self.team {
@@ -171,7 +171,7 @@ impl Mutation for EraseApiKeys {
         Some(&self.account)
     }
 
-    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, Error> {
+    async fn apply(&self, tx: &mut dyn Tx) -> Result<Plan<()>, AppError> {
         let erased = tx.erase_api_keys(&self.account, &self.keys, self.before, ERASED_ROWS_MAX).await?;
         if erased.is_empty() {
             return Ok(Plan::unchanged(()));

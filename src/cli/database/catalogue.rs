@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{catalogue_file, offline};
 use crate::{
     app::{
-        Error,
+        AppError,
         types::{Changed, Propagation},
     },
     cli::{
@@ -74,8 +74,8 @@ fn not_everywhere(Propagation { revision, pending_replicas, .. }: &Propagation) 
 
 /// Lists each problem with the catalogue's content on a line of its own, with the permission's name. Other errors stay
 /// as they are.
-fn in_terms_of_the_file(error: Error, file: &Path, names: &[String]) -> Failure {
-    let Error::Rule(RuleError::Invalid(violations)) = error else { return error.into() };
+fn in_terms_of_the_file(error: AppError, file: &Path, names: &[String]) -> Failure {
+    let AppError::Rule(RuleError::Invalid(violations)) = error else { return error.into() };
     let mut text = format!("{} cannot be applied:", file.display());
     for violation in violations {
         let field = violation.field.trim_start_matches("catalogue.");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    app::{App, Error, Session, types::Guard},
+    app::{App, AppError, Session, types::Guard},
     cli::{database::catalogue_file, failure::Failure},
     domain::{
         Error as RuleError, ObjectKind,
@@ -39,7 +39,7 @@ pub(super) async fn seed(app: &App, token: &PlainToken) -> Result<(), Failure> {
     }
     let account = AccountId::parse("account_id", ACCOUNT)?;
     match app.get_account(&session, &account).await {
-        Err(Error::Rule(RuleError::NotFound(ObjectKind::Account))) => make_account(app, &session, &account).await,
+        Err(AppError::Rule(RuleError::NotFound(ObjectKind::Account))) => make_account(app, &session, &account).await,
         found => Ok(found.map(|_| ())?),
     }
 }
@@ -47,7 +47,7 @@ pub(super) async fn seed(app: &App, token: &PlainToken) -> Result<(), Failure> {
 async fn make_account(app: &App, session: &Session, account: &AccountId) -> Result<(), Failure> {
     match app.upsert_account(session, account, "Demo".to_owned(), Guard::default()).await {
         // It was deleted, for good: then there is none.
-        Err(Error::Rule(RuleError::IdNotReusable)) => return Ok(()),
+        Err(AppError::Rule(RuleError::IdNotReusable)) => return Ok(()),
         made => made?,
     };
     let team = |(id, name): (&str, &str)| -> Result<_, RuleError> {

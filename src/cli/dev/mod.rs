@@ -17,7 +17,7 @@ use super::{
     process::{StopSignals, with_telemetry},
 };
 use crate::{
-    app::{App, Error, types::Expiry},
+    app::{App, AppError, types::Expiry},
     domain::{Error as RuleError, ObjectKind, token::PlainToken},
     private_postgres::{APP_ROLE, DATABASE, Options, PrivatePostgres},
     server::{self, Running, StartError},
@@ -159,7 +159,7 @@ async fn fresh_token(app: &App, data_dir: &Path) -> Result<PlainToken, Failure> 
     let minted = app.bootstrap(operator_key(KEY_NAME.to_owned(), Expiry::Never)).await?;
     for earlier in folder::add_key(data_dir, minted.key.key_id)? {
         match app.delete_bootstrapped(earlier).await {
-            Ok(()) | Err(Error::Rule(RuleError::NotFound(ObjectKind::ApiKey))) => {}
+            Ok(()) | Err(AppError::Rule(RuleError::NotFound(ObjectKind::ApiKey))) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,6 +1,6 @@
 //! Pages of lists (AIP-158). A page token says where to go on and in which list, and nothing else: it
 //! is no secret and carries no authority, so nobody gains by forging one. Nor does it tell anything: the place is an
-//! item shown, or a row that was looked at and that the caller may view (see [`Found`](crate::app::ports::Found)).
+//! item shown, or a row that was looked at and that the caller may view (see [`Found`](crate::app::ports::ScannedPage)).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 

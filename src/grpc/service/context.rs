@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 use tonic::{Request, Status};
 
-use crate::app::{Error, Session};
+use crate::app::{AppError, Session};
 
 /// When the caller stops waiting, if it said so.
 #[derive(Clone, Copy, Debug)]
@@ -17,5 +17,5 @@ pub struct CallDeadline(pub Option<Instant>);
 pub fn caller<T>(request: Request<T>) -> Result<(Session, T), Status> {
     let (_, mut extensions, message) = request.into_parts();
     let session = extensions.remove::<Session>();
-    Ok((session.ok_or(Error::Internal("a call bypassed the gate"))?, message))
+    Ok((session.ok_or(AppError::Internal("a call bypassed the gate"))?, message))
 }

@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::context::caller;
 use crate::{
-    app::{App, error::Error, types::Guard},
+    app::{App, error::AppError, types::Guard},
     domain::id::{AccountId, RoleId, TeamId, UserId},
     grpc::{
         convert::{
@@ -269,6 +269,6 @@ impl DirectoryService for Directory {
 }
 
 /// Returns the one item of a batch of one.
-fn only<T>(items: Vec<T>) -> Result<T, Error> {
-    items.into_iter().next().ok_or(Error::Internal("a batch of one came back empty"))
+fn only<T>(items: Vec<T>) -> Result<T, AppError> {
+    items.into_iter().next().ok_or(AppError::Internal("a batch of one came back empty"))
 }

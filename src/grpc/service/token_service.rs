@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::context::{CallDeadline, caller};
 use crate::{
-    app::{App, Session, Wait, error::Error},
+    app::{App, Session, Wait, error::AppError},
     grpc::{
         convert::{revision::propagation, token::to_identity},
         request::metadata::{OnBehalf, credentials},
@@ -90,7 +90,7 @@ impl TokenService for Tokens {
     ) -> Result<Response<ReportLeakedTokenResponse>, Status> {
         let (_, mut request) = caller(request)?;
         drop(Zeroizing::new(mem::take(&mut request.token)));
-        Err(Error::NotImplemented("ReportLeakedToken").into())
+        Err(AppError::NotImplemented("ReportLeakedToken").into())
     }
 }
 

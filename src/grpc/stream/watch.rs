@@ -25,7 +25,7 @@ use tonic::Status;
 
 use super::drain::{Draining, or_draining};
 use crate::{
-    app::{Error, Watched, Watching},
+    app::{AppError, Watched, Watching},
     grpc::{
         convert::{event::to_event, revision::to_revision},
         status::Refusal,
@@ -70,11 +70,11 @@ struct FillTask(JoinHandle<()>);
 
 /// Builds the response stream of a watch.
 pub fn watched(
-    Watching { warrant, events }: Watching,
+    Watching { authorization, events }: Watching,
     draining: Draining,
 ) -> impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + 'static {
-    let asked = warrant.clone();
-    let ended = async move { Status::from(warrant.ended().await) };
+    let asked = authorization.clone();
+    let ended = async move { Status::from(authorization.ended().await) };
     buffered(WatchParts {
         messages: events.map(|next| next.map(to_watched).map_err(Status::from)).boxed(),
         ended: or_draining(ended, draining).boxed(),
@@ -134,7 +134,7 @@ impl<M: Send> BufferFiller<M> {
                 next = messages.next(), if count < WAITING_MAX => match next {
                     Some(Ok(message)) => self.0.push(message),
                     Some(Err(status)) => return status,
-                    None => return Error::Internal("a watch ended by itself").into(),
+                    None => return AppError::Internal("a watch ended by itself").into(),
                 },
             }
         }
@@ -144,7 +144,7 @@ impl<M: Send> BufferFiller<M> {
 impl<M> Drop for BufferFiller<M> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.end(Error::Internal("the task of a watch panicked").into());
+            self.0.end(AppError::Internal("the task of a watch panicked").into());
         }
     }
 }

@@ -5,7 +5,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use zeroize::Zeroizing;
 
 use crate::{
-    app::{App, error::Error},
+    app::{App, error::AppError},
     domain::{self, error::Violated, verification::Requirement},
     grpc::convert::{
         Within, check_batch, each,
@@ -46,7 +46,7 @@ pub fn parse_checks(checks: Vec<proto::TokenCheck>) -> Result<Vec<ParsedCheck>, 
 ///
 /// # Errors
 /// INVALID_ARGUMENT for an unknown permission; UNAVAILABLE if the answer cannot be known.
-pub async fn answer(app: &App, check: ParsedCheck) -> Result<proto::TokenVerification, Error> {
+pub async fn answer(app: &App, check: ParsedCheck) -> Result<proto::TokenVerification, AppError> {
     let requirement = resolve(app, check.requirement).await?;
     verify(app, check.token, requirement).await
 }
@@ -55,13 +55,13 @@ pub async fn answer(app: &App, check: ParsedCheck) -> Result<proto::TokenVerific
 ///
 /// # Errors
 /// As [`answer`], naming every unknown permission as `checks[i].requirement.permission`.
-pub async fn answer_all(app: &App, checks: Vec<ParsedCheck>) -> Result<Vec<proto::TokenVerification>, Error> {
+pub async fn answer_all(app: &App, checks: Vec<ParsedCheck>) -> Result<Vec<proto::TokenVerification>, AppError> {
     let mut problems = Violated::default();
     let mut resolved = Vec::with_capacity(checks.len());
     for (i, check) in checks.into_iter().enumerate() {
         match resolve(app, check.requirement).await {
             Ok(requirement) => resolved.push((check.token, requirement)),
-            Err(Error::Rule(error)) => _ = problems.collect::<()>(Err(error).within(format_args!("checks[{i}]")))?,
+            Err(AppError::Rule(error)) => _ = problems.collect::<()>(Err(error).within(format_args!("checks[{i}]")))?,
             Err(other) => return Err(other),
         }
     }
@@ -70,7 +70,7 @@ pub async fn answer_all(app: &App, checks: Vec<ParsedCheck>) -> Result<Vec<proto
     stream::iter(answers).buffered(CONCURRENT_CHECKS_MAX).try_collect().await
 }
 
-async fn resolve(app: &App, named: Option<NamedRequirement>) -> Result<Option<Requirement>, Error> {
+async fn resolve(app: &App, named: Option<NamedRequirement>) -> Result<Option<Requirement>, AppError> {
     match named {
         None => Ok(None),
         Some(NamedRequirement { account_id, permission, team_ids }) => {
@@ -83,7 +83,7 @@ async fn verify(
     app: &App,
     token: Zeroizing<String>,
     requirement: Option<Requirement>,
-) -> Result<proto::TokenVerification, Error> {
+) -> Result<proto::TokenVerification, AppError> {
     let verified = app.verify(token.as_bytes(), requirement.as_ref()).await?;
     Ok(to_verification(&verified))
 }

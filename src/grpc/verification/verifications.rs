@@ -12,7 +12,7 @@ use super::{
     fast_path::{BatchView, CheckView, RawMessage, ResponseWriter, correlation_id, single},
 };
 use crate::{
-    app::{App, Error, LookupBuffer, Session, Wait},
+    app::{App, AppError, LookupBuffer, Session, Wait},
     grpc::{
         convert::{all, revision::revision},
         gate::{MemoryReservation, SHAPES, framed},
@@ -179,7 +179,7 @@ async fn results(
     app: &App,
     session: &Session,
     message: StreamVerifyTokensRequest,
-) -> Result<Vec<TokenVerification>, Error> {
+) -> Result<Vec<TokenVerification>, AppError> {
     let (checks, min_revision) = all((parse_checks(message.checks), revision("min_revision", message.min_revision)))?;
     app.await_min_revision(session, min_revision).await?;
     checks::answer_all(app, checks).await

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{events::EntryRow, personal};
 use crate::{
-    app::ports::{EventFilter, Found, Page, StoredEvent},
+    app::ports::{EventFilter, Page, ScannedPage, StoredEvent},
     domain::log::{event::Event, revision::Revision},
     store::sql::{
         statement::{Statement, statement},
@@ -79,7 +79,7 @@ pub async fn list(
     filter: &EventFilter,
     page: &Page<i64>,
     rows_max: u32,
-) -> QueryResult<Found<StoredEvent, Revision>> {
+) -> QueryResult<ScannedPage<StoredEvent, Revision>> {
     let sql = list_sql(filter, page.limit, rows_max);
     let mut query = bind_rows(statement(sql.page), filter, page);
     if !filter.kinds.is_empty() {
@@ -99,7 +99,7 @@ pub async fn list(
     } else {
         None
     };
-    Ok(Found { items, looked_through })
+    Ok(ScannedPage { items, looked_through })
 }
 
 /// The statements that [`list`] runs: of `$1` on what to walk by, then the kinds, then how many. The literal limits are

@@ -13,7 +13,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::api_keys::{KeyRow, select_sql};
 use crate::{
-    app::ports::{ApiKeyFilter, Found, Page},
+    app::ports::{ApiKeyFilter, Page, ScannedPage},
     domain::{
         api_key::ApiKey,
         authority::Managed,
@@ -79,9 +79,9 @@ pub async fn list(
     filter: &ApiKeyFilter,
     page: &Page<KeyId>,
     rows_max: u32,
-) -> QueryResult<Found<ApiKey, KeyId>> {
+) -> QueryResult<ScannedPage<ApiKey, KeyId>> {
     let Some(teams) = TeamSelection::of(visible, filter) else {
-        return Ok(Found { items: Vec::new(), looked_through: None });
+        return Ok(ScannedPage { items: Vec::new(), looked_through: None });
     };
     let query = KeyListQuery { account, teams, filter, page, rows_max };
     let mut rows = query.rows();
@@ -218,7 +218,7 @@ impl KeyListQuery<'_> {
         1 << (even.max(TEAM_SHARE_MIN).ilog2() & !1)
     }
 
-    async fn run(&self, conn: &mut AsyncPgConnection, rows: Rows) -> QueryResult<Found<ApiKey, KeyId>> {
+    async fn run(&self, conn: &mut AsyncPgConnection, rows: Rows) -> QueryResult<ScannedPage<ApiKey, KeyId>> {
         let KeyListSql { page, reached } = list_sql(rows, self.filter, self.page, self.rows_max);
         let mut query = self.bind_rows(statement(page));
         if let Some(permission) = &self.filter.permission {
@@ -237,7 +237,7 @@ impl KeyListQuery<'_> {
             }
             _ => None,
         };
-        Ok(Found { items, looked_through })
+        Ok(ScannedPage { items, looked_through })
     }
 
     fn bind_rows<'v>(&'v self, query: Statement<'v>) -> Statement<'v> {

@@ -12,7 +12,9 @@ use super::prefetch::{self, Prefetched};
 use crate::{
     app::{
         error::StoreError,
-        ports::{ApiKeyFilter, CallerState, EventFilter, Found, Page, Reader, StoreResult, StoredEvent, UserPrincipal},
+        ports::{
+            ApiKeyFilter, CallerState, EventFilter, Page, Reader, ScannedPage, StoreResult, StoredEvent, UserPrincipal,
+        },
     },
     domain::{
         api_key::ApiKey,
@@ -194,7 +196,7 @@ impl Reader for DatabaseSession {
         filter: &ApiKeyFilter,
         page: &Page<KeyId>,
         rows_max: u32,
-    ) -> StoreResult<Found<ApiKey, KeyId>> {
+    ) -> StoreResult<ScannedPage<ApiKey, KeyId>> {
         run!(self, conn => key_list::list(conn, account, visible, filter, page, rows_max))
     }
 
@@ -254,7 +256,7 @@ impl Reader for DatabaseSession {
         filter: &EventFilter,
         page: &Page<i64>,
         rows_max: u32,
-    ) -> StoreResult<Found<StoredEvent, Revision>> {
+    ) -> StoreResult<ScannedPage<StoredEvent, Revision>> {
         run!(self, conn => event_list::list(conn, filter, page, rows_max))
     }
 }

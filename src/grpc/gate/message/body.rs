@@ -175,8 +175,8 @@ impl From<Refusal> for ErrorResponse {
     }
 }
 
-impl From<crate::app::Error> for ErrorResponse {
-    fn from(error: crate::app::Error) -> Self {
+impl From<crate::app::AppError> for ErrorResponse {
+    fn from(error: crate::app::AppError) -> Self {
         Status::from(error).into()
     }
 }

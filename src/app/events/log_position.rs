@@ -5,7 +5,7 @@
 
 use crate::{
     app::{
-        error::Error,
+        error::AppError,
         ports::{EventFilter, Page, Reader, StoredEvent},
     },
     domain::log::{event::Hash, revision::Revision},
@@ -13,13 +13,13 @@ use crate::{
 
 /// Everything up to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct LogPosition {
     revision: Revision,
     /// The event's link, if it was read here: it tells even a history apart that nobody accepted.
     hash: Option<Hash>,
 }
 
-impl Place {
+impl LogPosition {
     /// Before the first event, in whatever history.
     pub const START: Self = Self { revision: Revision { epoch: 0, number: 0 }, hash: None };
 
@@ -49,15 +49,15 @@ impl Place {
     /// Refuses a place that the log, whose head in the reader's snapshot is `head`, does not have.
     ///
     /// # Errors
-    /// [`Error::RevisionNotReached`] if it may come yet; [`Error::RevisionLost`] if it never will;
-    /// [`Error::EventsArchived`] if what comes after it was archived.
-    pub async fn check(&self, reader: &mut dyn Reader, head: Revision) -> Result<(), Error> {
+    /// [`AppError::RevisionNotReached`] if it may come yet; [`AppError::RevisionLost`] if it never will;
+    /// [`AppError::EventsArchived`] if what comes after it was archived.
+    pub async fn check(&self, reader: &mut dyn Reader, head: Revision) -> Result<(), AppError> {
         let Revision { epoch, number } = self.revision;
         if number == 0 {
             return Ok(());
         }
         if number > head.number {
-            return Err(if epoch < head.epoch { Error::RevisionLost } else { Error::RevisionNotReached });
+            return Err(if epoch < head.epoch { AppError::RevisionLost } else { AppError::RevisionNotReached });
         }
         let page = Page { limit: 1, after: Some(number - 1) };
         let found = reader.events(&EventFilter::default(), &page, 1).await?.items;
@@ -73,9 +73,9 @@ impl Place {
         // Whether an archived event was this one, nobody knows any more; one of a later epoch it was not.
         match found.first() {
             Some(first) if number < anchor.number && epoch <= anchor.epoch => {
-                Err(Error::EventsArchived { archived_through: anchor.revision(), first: first.revision() })
+                Err(AppError::EventsArchived { archived_through: anchor.revision(), first: first.revision() })
             }
-            _ => Err(Error::RevisionLost),
+            _ => Err(AppError::RevisionLost),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Looks at the rows of `replicas`, shared by all who wait for them, and the eviction of rows whose replica
+//! Polls of the rows of `replicas`, shared by all that wait for them, and the eviction of rows whose replica
 //! can serve no more.
 //!
-//! One look runs at a time, however many wait. It is worth something only to those who asked before it was
+//! One poll runs at a time, however many wait. It is worth something only to those who asked before it was
 //! sent: their commit is in it. A row whose `renewal_no` this process has seen unchanged for longer than
-//! that replica can serve is evicted, beside the looks; that deletion waits for a renewal in flight and finds
+//! that replica can serve is evicted, beside the polls; that deletion waits for a renewal in flight and finds
 //! nothing if the renewal won. Only durations of this process's own monotonic clock are compared, never the
 //! database's timestamps.
 
@@ -33,37 +33,37 @@ const EVICTION_PAUSE: Duration = Duration::from_secs(1);
 
 /// This process's looks. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Looks(Arc<Shared>);
+pub(crate) struct ReplicaPoller(Arc<PollerShared>);
 
-/// When somebody asked: only a look that was begun later tells what it wants to know.
+/// Marks a moment: only a poll that was begun later has read what was committed before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Asked(u64);
+pub(crate) struct PollTicket(u64);
 
-/// What one look found.
+/// Holds what one poll found.
 #[derive(Clone, Debug)]
-pub(crate) struct Look {
+pub(crate) struct ReplicaPoll {
     number: u64,
     /// `None` if it could not be read.
     found: Option<Arc<Registered>>,
 }
 
-struct Shared {
+struct PollerShared {
     replicas: Arc<dyn Replicas>,
-    /// The number of the look that was begun last.
+    /// The number of the poll that was begun last.
     begun: AtomicU64,
-    /// The look under way.
-    flights: Arc<Flights<(), Look>>,
-    seen: Mutex<Seen>,
+    /// The poll under way.
+    flights: Arc<Flights<(), ReplicaPoll>>,
+    seen: Mutex<PollHistory>,
     /// Held while rows are evicted.
     evicting: Arc<tokio::sync::Mutex<()>>,
 }
 
-struct Seen {
-    last: Look,
+struct PollHistory {
+    last: ReplicaPoll,
     renewals: Renewals,
 }
 
-/// Since when this process has seen each replica's `renewal_no` unchanged. Kept between looks, so that a
+/// Since when this process has seen each replica's `renewal_no` unchanged. Kept between polls, so that a
 /// dead replica is waited for once, not once a call.
 #[derive(Default)]
 struct Renewals(HashMap<Uuid, Unchanged>);
@@ -74,12 +74,12 @@ struct Unchanged {
     since: Instant,
 }
 
-// === impl Looks ===
+// === impl ReplicaPoller ===
 
-impl Looks {
+impl ReplicaPoller {
     pub fn new(replicas: Arc<dyn Replicas>) -> Self {
-        let seen = Seen { last: Look { number: 0, found: None }, renewals: Renewals::default() };
-        Self(Arc::new(Shared {
+        let seen = PollHistory { last: ReplicaPoll { number: 0, found: None }, renewals: Renewals::default() };
+        Self(Arc::new(PollerShared {
             replicas,
             begun: AtomicU64::new(0),
             flights: Flights::new(1),
@@ -88,35 +88,35 @@ impl Looks {
         }))
     }
 
-    /// Now: for whoever has just committed.
-    pub fn asked(&self) -> Asked {
-        Asked(self.0.begun.load(SeqCst))
+    /// Returns the ticket of this moment: for a caller that has just committed.
+    pub fn ticket(&self) -> PollTicket {
+        PollTicket(self.0.begun.load(SeqCst))
     }
 
-    /// Returns a look that was sent after `asked`: one that others have made since, or else a new one, shared by all
+    /// Returns a poll that was sent after `ticket`: one that others have made since, or else a new one, shared by all
     /// callers that wait for it. A caller that gives up waiting ends it for no other.
-    pub async fn after(&self, asked: Asked) -> Look {
-        let answers = |look: &Look| (look.number > asked.0).then(|| look.clone());
-        if let Some(look) = answers(&self.0.seen().last) {
-            return look;
+    pub async fn after(&self, ticket: PollTicket) -> ReplicaPoll {
+        let answers = |poll: &ReplicaPoll| (poll.number > ticket.0).then(|| poll.clone());
+        if let Some(poll) = answers(&self.0.seen().last) {
+            return poll;
         }
-        let load = |leader: Option<Leader<(), Look>>| {
+        let load = |leader: Option<Leader<(), ReplicaPoll>>| {
             if let Some(leader) = leader {
                 // Before the statement is sent: who asks from now on wants a later one.
                 let number = self.0.begun.fetch_add(1, SeqCst) + 1;
                 let shared = self.0.clone();
-                tokio::spawn(async move { leader.complete(shared.look(number).await) });
+                tokio::spawn(async move { leader.complete(shared.poll(number).await) });
             }
         };
-        // The number tells as much as freshness and more: a look may have been begun before this call, but after `asked`.
-        let settled = self.0.flights.settle((), true, load, |look, _fresh| answers(look)).await;
-        settled.unwrap_or(Look { number: asked.0, found: None })
+        // The number tells as much as freshness and more: a poll may have been begun before this call, but after `ticket`.
+        let settled = self.0.flights.settle((), true, load, |poll, _fresh| answers(poll)).await;
+        settled.unwrap_or(ReplicaPoll { number: ticket.0, found: None })
     }
 }
 
-// === impl Look ===
+// === impl ReplicaPoll ===
 
-impl Look {
+impl ReplicaPoll {
     /// How many replicas may still serve from before a revision; `None` if that is not known.
     pub fn below(&self, revision: Revision) -> Option<u32> {
         let found = self.found.as_ref()?;
@@ -129,20 +129,20 @@ impl Look {
         Some(self.found.as_ref()?.head)
     }
 
-    /// The moment of this look, for whoever wants a newer one.
-    pub fn asked(&self) -> Asked {
-        Asked(self.number)
+    /// Returns the ticket of this poll, for a caller that wants a newer one.
+    pub fn ticket(&self) -> PollTicket {
+        PollTicket(self.number)
     }
 }
 
-// === impl Shared ===
+// === impl PollerShared ===
 
-impl Shared {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+impl PollerShared {
+    fn seen(&self) -> MutexGuard<'_, PollHistory> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn look(self: &Arc<Self>, number: u64) -> Look {
+    async fn poll(self: &Arc<Self>, number: u64) -> ReplicaPoll {
         let found = match self.replicas.replicas().await {
             Ok(found) => {
                 let lapsed = self.seen().renewals.lapsed(&found.rows, Instant::now());
@@ -154,13 +154,13 @@ impl Shared {
                 None
             }
         };
-        let look = Look { number, found };
-        self.seen().last = look.clone();
-        look
+        let poll = ReplicaPoll { number, found };
+        self.seen().last = poll.clone();
+        poll
     }
 
-    /// Evicts rows beside the looks, for an eviction can wait long for its row. If one is under way, the
-    /// next look comes back to these.
+    /// Evicts rows beside the polls, for an eviction can wait long for its row. If one is under way, the
+    /// next poll comes back to these.
     fn evict(self: &Arc<Self>, lapsed: Vec<ReplicaRow>) {
         if lapsed.is_empty() {
             return;
@@ -210,5 +210,5 @@ fn serves_at_most(row: &ReplicaRow) -> Duration {
 }
 
 #[cfg(test)]
-#[path = "looks_tests.rs"]
+#[path = "replica_poller_tests.rs"]
 mod tests;

@@ -21,7 +21,7 @@ fn row(renewal_no: i64) -> ReplicaRow {
 
 /// Rows that a test holds back, and counts.
 struct Table {
-    /// A look or an eviction takes one each.
+    /// A poll or an eviction takes one each.
     looks_allowed: Semaphore,
     evictions_allowed: Semaphore,
     looks: AtomicUsize,
@@ -101,10 +101,10 @@ fn v1_a_row_that_was_gone_is_observed_afresh() {
 #[tokio::test]
 async fn any_number_of_waiters_shares_one_look_at_a_time() {
     let table = Table::of(row(1), 0, 0);
-    let looks = Looks::new(table.clone());
-    let waiting = |looks: &Looks| {
-        let (looks, asked) = (looks.clone(), looks.asked());
-        tokio::spawn(async move { looks.after(asked).await.below(REVISION) })
+    let looks = ReplicaPoller::new(table.clone());
+    let waiting = |looks: &ReplicaPoller| {
+        let (looks, ticket) = (looks.clone(), looks.ticket());
+        tokio::spawn(async move { looks.after(ticket).await.below(REVISION) })
     };
     let first = waiting(&looks);
     table.until_looks(1).await;
@@ -121,27 +121,27 @@ async fn any_number_of_waiters_shares_one_look_at_a_time() {
 #[tokio::test]
 async fn v1_a_look_that_was_sent_before_somebody_asked_is_not_for_them() {
     let table = Table::of(row(1), 10, 0);
-    let looks = Looks::new(table.clone());
-    let early = looks.asked();
+    let looks = ReplicaPoller::new(table.clone());
+    let early = looks.ticket();
     let first = looks.after(early).await;
-    let late = looks.asked();
+    let late = looks.ticket();
     assert_eq!(looks.after(early).await.number, first.number, "whoever asked before it may have it");
     let second = looks.after(late).await;
     assert!(second.number > first.number);
     // Whoever waits on takes what others have looked up since.
-    assert_eq!(looks.after(first.asked()).await.number, second.number);
+    assert_eq!(looks.after(first.ticket()).await.number, second.number);
     assert_eq!(table.looks.load(SeqCst), 2);
-    assert!(looks.after(second.asked()).await.number > second.number);
+    assert!(looks.after(second.ticket()).await.number > second.number);
 }
 
 #[tokio::test]
 async fn whoever_gives_up_ends_the_look_for_nobody() {
     let table = Table::of(row(1), 0, 0);
-    let looks = Looks::new(table.clone());
-    let asked = looks.asked();
-    assert!(tokio::time::timeout(Duration::from_millis(10), looks.after(asked)).await.is_err());
+    let looks = ReplicaPoller::new(table.clone());
+    let ticket = looks.ticket();
+    assert!(tokio::time::timeout(Duration::from_millis(10), looks.after(ticket)).await.is_err());
     table.looks_allowed.add_permits(1);
-    assert_eq!(looks.after(asked).await.below(REVISION), Some(1));
+    assert_eq!(looks.after(ticket).await.below(REVISION), Some(1));
     assert_eq!(table.looks.load(SeqCst), 1);
 }
 
@@ -149,10 +149,10 @@ async fn whoever_gives_up_ends_the_look_for_nobody() {
 async fn a_failed_look_is_shared_and_says_that_nothing_is_known() {
     let table = Table::of(row(1), 10, 0);
     table.fails.store(true, SeqCst);
-    let looks = Looks::new(table.clone());
-    let asked = looks.asked();
-    assert_eq!(looks.after(asked).await.below(REVISION), None);
-    assert_eq!(looks.after(asked).await.below(REVISION), None);
+    let looks = ReplicaPoller::new(table.clone());
+    let ticket = looks.ticket();
+    assert_eq!(looks.after(ticket).await.below(REVISION), None);
+    assert_eq!(looks.after(ticket).await.below(REVISION), None);
     assert_eq!(table.looks.load(SeqCst), 1);
 }
 
@@ -160,16 +160,16 @@ async fn a_failed_look_is_shared_and_says_that_nothing_is_known() {
 async fn an_eviction_holds_up_no_look_and_there_is_one_at_a_time() {
     let silent = ReplicaRow { lease: Duration::from_millis(1), stale_max: Duration::ZERO, ..row(1) };
     let table = Table::of(silent, 1_000, 0);
-    let looks = Looks::new(table.clone());
-    looks.after(looks.asked()).await;
+    let looks = ReplicaPoller::new(table.clone());
+    looks.after(looks.ticket()).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     // The row lapsed, and its eviction waits for whoever has locked it.
     for _ in 0..10 {
-        assert_eq!(looks.after(looks.asked()).await.below(REVISION), Some(1));
+        assert_eq!(looks.after(looks.ticket()).await.below(REVISION), Some(1));
     }
     table.evictions_allowed.add_permits(1);
     let evicted = async {
-        while looks.after(looks.asked()).await.below(REVISION) != Some(0) {
+        while looks.after(looks.ticket()).await.below(REVISION) != Some(0) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
