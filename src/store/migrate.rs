@@ -1,4 +1,4 @@
-//! Migrations, embedded in the binary, and the privileges of the application's role.
+//! Runs the migrations, embedded in the binary, and grants the application's role its privileges.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -29,7 +29,7 @@ const ROLE_BYTES_MAX: usize = 63;
 /// Connecting only: a migration may take as long as it needs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a database's schema relates to this build's.
+/// Compares a database's schema with this build's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaStatus {
     /// All of this build's migrations were run, and no others.
@@ -59,7 +59,7 @@ pub enum MigrateError {
     #[error("the database has migrations that this build does not know: {}", .0.join(", "))]
     Unknown(Vec<String>),
     /// The role's name is not one that this command writes into SQL.
-    #[error("`{0}` is no role name: a-z, 0-9 and _, at most 63 bytes, not starting with a digit")]
+    #[error("`{0}` is not a valid role name: must be a-z, 0-9 and _, at most 63 bytes, not starting with a digit")]
     RoleName(String),
     /// The role is missing and may not be made.
     #[error("role `{role}` does not exist and this user may not create it; as a superuser run: {sql}")]
@@ -77,8 +77,8 @@ pub enum MigrateError {
     Statement(#[from] diesel::result::Error),
 }
 
-/// Runs what was not run, telling `progress` the name of each migration before it is, then sets the
-/// application role's privileges. Needs a multi-thread runtime.
+/// Runs the pending migrations, passing the name of each to `progress` first, then sets the application role's
+/// privileges. Needs a multi-thread runtime.
 ///
 /// # Errors
 /// [`MigrateError`]; run it again once its cause is gone.
@@ -154,10 +154,10 @@ fn check_role_name(role: &str) -> Result<(), MigrateError> {
     }
 }
 
-/// How the database's schema relates to this build's.
+/// Compares the database's schema with this build's.
 ///
 /// # Errors
-/// Whatever keeps the question from being asked.
+/// If the query fails.
 pub async fn schema_status(conn: &mut AsyncPgConnection) -> QueryResult<SchemaStatus> {
     let known = known().map_err(diesel::result::Error::QueryBuilderError)?;
     let table: YesRow =
@@ -170,7 +170,7 @@ pub async fn schema_status(conn: &mut AsyncPgConnection) -> QueryResult<SchemaSt
     Ok(compare(&known, applied.into_iter().map(|row| row.name).collect()))
 }
 
-/// Versions and names of this build's migrations.
+/// Lists the versions and names of this build's migrations.
 fn known() -> diesel::migration::Result<Vec<(String, String)>> {
     let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS)?;
     let mut known: Vec<_> = migrations

@@ -1,6 +1,6 @@
-//! The store: the ports `app::ports` and `verify::primary`, carried out on PostgreSQL.
+//! The store: implements the ports `app::ports` and `verify::primary` on PostgreSQL.
 //!
-//! One file a noun; `README.md` maps them. It decides nothing: use-cases judge, foreign keys and
+//! One file per noun; `README.md` maps them. It decides nothing: use-cases judge, foreign keys and
 //! CHECKs refuse what is impossible. It knows no gRPC and never sees a token in clear.
 
 mod connection;

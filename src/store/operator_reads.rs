@@ -1,4 +1,4 @@
-//! Which reads by operators were noted in the log within the hour (A3).
+//! Remembers which reads by operators were noted in the log within the last hour (A3).
 
 use diesel::{
     QueryResult,
@@ -18,7 +18,7 @@ const NOTED_SPAN: Span = Span::from_secs(60 * 60);
 const NOTE_SQL: &str = "INSERT INTO operator_reads AS r (key_id, account_id, noted_time) VALUES ($1, $2, $3) \
      ON CONFLICT (key_id, account_id) DO UPDATE SET noted_time = EXCLUDED.noted_time WHERE r.noted_time <= $4";
 
-/// What is older than the span keeps nothing from being noted. Few at a time, and none that another note holds.
+/// Rows older than the span are of no use any more. Few at a time, and none that another transaction has locked.
 const FORGET_SQL: &str = "DELETE FROM operator_reads r USING ( \
       SELECT key_id, account_id FROM operator_reads WHERE noted_time <= $1 \
       ORDER BY noted_time LIMIT 100 FOR UPDATE SKIP LOCKED) old \

@@ -32,7 +32,7 @@ use crate::{
     verify::primary::{Acknowledged, Acknowledgement, Fill, Head, LogEntry, Primary, Registration, Sent, Unavailable},
 };
 
-/// How to reach the database.
+/// Says how to reach the database.
 #[derive(Clone)]
 pub struct StoreOptions {
     /// The database's URL. Connections add the demand for a primary.
@@ -71,8 +71,8 @@ impl fmt::Debug for StoreOptions {
 }
 
 impl PostgresStore {
-    /// The store. Connections are made as they are needed: a database that is away makes calls
-    /// UNAVAILABLE, not the start of the server impossible.
+    /// Builds the store. Connections are made when they are needed: while the database is down, calls are
+    /// UNAVAILABLE, and the server still starts.
     ///
     /// # Errors
     /// [`StoreError::Bug`] if a pool cannot be made of these options.
@@ -83,7 +83,7 @@ impl PostgresStore {
         Ok(Self { pools, catalogue: Arc::default(), url, pepper_ids: pepper_ids.into(), runtime, begin })
     }
 
-    /// How the database's schema relates to this build's.
+    /// Compares the database's schema with this build's.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be asked.
@@ -92,7 +92,7 @@ impl PostgresStore {
         run!(connection, conn => migrate::schema_status(conn))
     }
 
-    /// What the role that the store connects as may do to the log beyond appending.
+    /// Reads what the role that the store connects as may do to the log beyond appending.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be asked.
@@ -101,7 +101,7 @@ impl PostgresStore {
         run!(connection, conn => objects::powers::read(conn))
     }
 
-    /// Records which database this is, if that is not on record: what `identity` compares with from then on.
+    /// Records which database this is, unless that is on record already: `identity` compares with it from then on.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be asked.
@@ -114,8 +114,8 @@ impl PostgresStore {
     }
 
     /// Registers the check values of peppers whose ids are new, and refuses one whose id is known
-    /// with another secret: then none is registered, or a server that was told the wrong secrets would
-    /// bind them to their ids for good.
+    /// with another secret: then none is registered, or a server with the wrong secrets would bind them to
+    /// their ids for good.
     ///
     /// # Errors
     /// [`replica::peppers::PepperError`].
@@ -128,8 +128,8 @@ impl PostgresStore {
         Ok(connection.commit().await?)
     }
 
-    /// Ids of peppers that live tokens need and that are not configured: while there are any, this replica
-    /// could take a good token for an unknown one.
+    /// Lists the ids of peppers that live tokens need and that are not configured: while there are any, this
+    /// replica could take a good token for an unknown one.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be asked.
@@ -147,8 +147,8 @@ impl PostgresStore {
         Ok(missing)
     }
 
-    /// Evicts replicas without waiting for their leases: only those whose process is known, by its name, to be no
-    /// more. Of any other this would break V1.
+    /// Evicts replicas without waiting for their leases. Only for those whose process is known, by its name, to have
+    /// ended: for any other this would break V1.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the database cannot be asked.
@@ -163,8 +163,8 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Starts a task that wakes `notify` whenever a mutation commits. Only ever a hint: the follower
-    /// polls without it. Abort the task to end it.
+    /// Starts a task that wakes `notify` whenever a mutation commits. This is only a hint: the follower
+    /// also polls. Abort the task to end it.
     #[must_use]
     pub fn listen(&self, notify: Arc<Notify>) -> JoinHandle<()> {
         self.runtime.spawn(connection::listen::run(self.url.clone(), self.pools.timeout(), notify))
@@ -306,7 +306,7 @@ impl Primary for PostgresStore {
     }
 }
 
-/// Whatever keeps a verification from knowing is "cannot know", never absence (V2).
+/// Maps every failure of the store to "cannot know": it never counts as the absence of a token (V2).
 fn unavailable(error: StoreError) -> Unavailable {
     Unavailable(error.into())
 }

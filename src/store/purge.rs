@@ -1,4 +1,4 @@
-//! Deletes of any size: what a mark withdrew at once is removed here, so many rows a transaction.
+//! Purges what was marked deleted, however much it is, in transactions of a bounded number of rows.
 //!
 //! An account's row holds both marks: `purging` with state `deleted`, and `purging_team_ids`. Every reader takes what
 //! they cover for gone, so that nothing here takes authority from anybody. What is left is found by an index each time:
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// How much of each kind an account has, at most `$2` of each.
+/// Counts the rows of each kind that an account has, at most `$2` of each.
 const ACCOUNT_SIZE_SQL: &str = "SELECT (\
      SELECT count(*) FROM (SELECT FROM api_keys WHERE account_id = $1 AND state <> 'deleted' LIMIT $2) x) + (\
      SELECT count(*) FROM (SELECT FROM api_key_teams WHERE account_id = $1 LIMIT $2) x) + (\
@@ -36,7 +36,7 @@ const ACCOUNT_SIZE_SQL: &str = "SELECT (\
      SELECT count(*) FROM (SELECT FROM roles WHERE account_id = $1 LIMIT $2) x) + (\
      SELECT count(*) FROM (SELECT FROM teams WHERE account_id = $1 LIMIT $2) x) AS count";
 
-/// How many keys (deleted ones too) and roles of users name a team, at most `$2` of each.
+/// Counts the keys (deleted ones too) and roles of users that name a team, at most `$2` of each.
 const TEAM_SIZE_SQL: &str = "SELECT (\
      SELECT count(*) FROM (SELECT FROM api_key_teams WHERE account_id = $1 AND team_id = $3 LIMIT $2) x) + (\
      SELECT count(*) FROM (SELECT FROM user_roles WHERE account_id = $1 AND team_id = $3 LIMIT $2) x) AS count";
@@ -117,7 +117,7 @@ struct DueRow {
     key_id: Uuid,
 }
 
-/// How many rows the deletion of an account, or of a team of it, would touch: exact up to `most`.
+/// Counts the rows that the deletion of an account, or of a team of it, would touch: exact up to `most`.
 pub async fn size(
     conn: &mut AsyncPgConnection,
     account: &AccountId,
@@ -137,7 +137,7 @@ pub async fn begin_team(conn: &mut AsyncPgConnection, account: &AccountId, team:
     Ok(())
 }
 
-/// Accounts that have something to be removed, the first `limit` in order of id.
+/// Lists the accounts that have something to be removed, the first `limit` in order of id.
 pub async fn accounts(conn: &mut AsyncPgConnection, limit: u32) -> QueryResult<Vec<AccountId>> {
     let rows: Vec<IdRow> = statement(ACCOUNTS_SQL).bind::<BigInt, _>(i64::from(limit)).load(conn).await?;
     Ok(rows.iter().map(|row| AccountId::from_stored(&row.id)).collect())
@@ -239,12 +239,12 @@ async fn roles_of_users(
     Ok(users.into_iter().collect())
 }
 
-/// The statement that takes a team from keys, `$4`, or any of the account.
+/// Returns the statement that takes a team from keys, `$4`, or any of the account.
 fn key_teams_sql(of_team: bool) -> String {
     KEY_TEAMS_SQL.replace("{OF_TEAM}", if of_team { " AND team_id = $4" } else { "" })
 }
 
-/// The statement that takes roles on a team, `$3`, from users, or all of the account.
+/// Returns the statement that takes roles on a team, `$3`, from users, or all of the account.
 fn user_roles_sql(of_team: bool) -> String {
     USER_ROLES_SQL.replace("{OF_TEAM}", if of_team { " AND team_id = $3" } else { "" })
 }
@@ -275,7 +275,7 @@ async fn objects(
     Ok(ids)
 }
 
-/// The statement that deletes objects of an account.
+/// Returns the statement that deletes objects of an account.
 fn objects_sql(table: &str, id_column: &str) -> String {
     format!(
         "DELETE FROM {table} WHERE account_id = $1 AND {id_column} = ANY(ARRAY( \
@@ -284,15 +284,15 @@ fn objects_sql(table: &str, id_column: &str) -> String {
     )
 }
 
-/// Deleted keys that are due for erasure, the oldest first, each with its account.
+/// Lists deleted keys that are due for erasure, the oldest first, each with its account.
 pub async fn due(conn: &mut AsyncPgConnection, before: Timestamp, limit: u32) -> QueryResult<Vec<(AccountId, KeyId)>> {
     let rows: Vec<DueRow> =
         statement(DUE_SQL).bind::<Timestamptz, _>(Time(before)).bind::<BigInt, _>(i64::from(limit)).load(conn).await?;
     Ok(rows.into_iter().map(|row| (AccountId::from_stored(&row.account_id), KeyId::from_uuid(row.key_id))).collect())
 }
 
-/// Erases those of some keys that are due still, with everything of theirs: at least one, as long as there is one, and
-/// no more than hang on `rows_max` rows.
+/// Erases those of some keys that are still due, with everything that belongs to them: at least one if there is one,
+/// and only so many that their rows are at most `rows_max`.
 pub async fn erase(
     conn: &mut AsyncPgConnection,
     account: &AccountId,

@@ -1,6 +1,6 @@
 //! Why telemetry cannot start.
 
-/// Why telemetry cannot start. All are mistakes of configuration; a collector that does not answer is none.
+/// Says why telemetry cannot start. All are mistakes of configuration; a collector that does not answer is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// The log filter does not parse.
@@ -12,7 +12,7 @@ pub enum InitError {
     /// The thread that exports, or the one that writes log lines, cannot be started.
     #[error("the threads of telemetry cannot be started")]
     Thread(#[from] std::io::Error),
-    /// Somebody has installed a subscriber already.
+    /// A subscriber is installed already.
     #[error("telemetry is already initialised in this process")]
     AlreadyInitialised,
 }

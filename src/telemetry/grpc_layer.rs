@@ -63,7 +63,7 @@ impl GrpcLayer {
         Self::with_arrival(methods, metrics, now)
     }
 
-    /// The same for a transport that knows when what it is reading arrived: an RPC's duration counts from then, and the
+    /// Does the same for a transport that knows when what it is reading arrived: an RPC's duration counts from then, and the
     /// clock is looked at once less for each.
     pub fn with_arrival(methods: Arc<MethodTable>, metrics: Arc<Metrics>, arrival: fn() -> Instant) -> Self {
         Self(Arc::new(RpcObserver::new(methods, metrics, arrival)))
@@ -122,7 +122,7 @@ where
                 return Poll::Ready(Err(error));
             }
         };
-        // An error without messages has its status in the headers, and nobody polls the body after that.
+        // An error without messages has its status in the headers, and its body is not polled.
         match Rpc::status_in(response.headers()) {
             Some(code) => finish(this.rpc, code),
             None if response.body().is_end_stream() => finish(this.rpc, Code::Unknown),
@@ -133,7 +133,7 @@ where
     }
 }
 
-/// Records the end and lets go of the span, so that it is exported now and not when the connection lets go of the body.
+/// Records the end and drops the span, so that it is exported now and not when the connection drops the body.
 fn finish(rpc: &mut Option<Rpc>, code: Code) {
     if let Some(mut rpc) = rpc.take() {
         rpc.finish(code);

@@ -3,7 +3,7 @@
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
-/// An RPC's names.
+/// Names an RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MethodLabel {
     /// `package.Service`.
@@ -16,7 +16,7 @@ pub struct MethodLabel {
     pub(super) index: usize,
 }
 
-/// All RPCs that the server has, by path. Everything else is [`MethodTable::OTHER`].
+/// Maps the paths of all RPCs that the server has. Everything else is [`MethodTable::OTHER`].
 #[derive(Debug, Default)]
 pub struct MethodTable {
     /// In the order of [`MethodTable::HOT`], so that the hottest is found by one comparison.
@@ -26,7 +26,7 @@ pub struct MethodTable {
 }
 
 impl MethodTable {
-    /// The label of whatever is not in a table. A path that nobody serves may hold anything, a token too.
+    /// The label of a path that is not in a table. Such a path may hold anything, even a token.
     pub const OTHER: MethodLabel = MethodLabel { service: "_OTHER", method: "_OTHER", hot: true, index: 0 };
 
     /// RPCs whose spans are of level DEBUG, the rest being INFO: those on the verification path, and health checks. The
@@ -39,7 +39,7 @@ impl MethodTable {
         "grpc.health.v1.Health/Watch",
     ];
 
-    /// A table of methods named `package.Service/Method`. Their names are kept for as long as the process lives: make
+    /// Builds a table of methods named `package.Service/Method`. Their names are kept for as long as the process lives: make
     /// one table per process.
     pub fn new<'a>(methods: impl IntoIterator<Item = &'a str>) -> Self {
         let mut table = Self::default();
@@ -47,10 +47,10 @@ impl MethodTable {
         table
     }
 
-    /// The methods in encoded descriptor sets, such as the reflection service is given.
+    /// Builds a table of the methods in encoded descriptor sets.
     ///
     /// # Errors
-    /// If one is no `FileDescriptorSet`.
+    /// If a set is not a `FileDescriptorSet`.
     pub fn from_descriptor_sets(sets: &[&[u8]]) -> Result<Self, prost::DecodeError> {
         let mut table = Self::default();
         for set in sets {
@@ -80,12 +80,12 @@ impl MethodTable {
         self.rest.sort_by_key(|(path, _)| *path);
     }
 
-    /// How many labels there are, [`MethodTable::OTHER`] included.
+    /// Counts the labels, [`MethodTable::OTHER`] included.
     pub(super) fn labels(&self) -> usize {
         self.hot.len() + self.rest.len() + 1
     }
 
-    /// The label of an HTTP path. Allocates nothing.
+    /// Returns the label of an HTTP path. Allocates nothing.
     pub fn get(&self, path: &str) -> MethodLabel {
         if let Some((_, label)) = self.hot.iter().find(|(hot, _)| *hot == path) {
             return *label;

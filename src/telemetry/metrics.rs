@@ -1,4 +1,4 @@
-//! What is counted. Counting is a relaxed add to an atomic that the exporter reads when it likes; only durations, which
+//! Holds everything that is counted. Counting is a relaxed add to an atomic that the exporter reads when it likes; only durations, which
 //! are off the verification path or of whole RPCs, go through OpenTelemetry as they happen.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use opentelemetry::metrics::{BoundHistogram, Counter, Histogram, Meter};
 
 use super::methods::MethodLabel;
 
-/// All measurements. One per server; they count whether exported or not.
+/// Holds all measurements. One per server; they count whether exported or not.
 #[derive(Debug, Default)]
 pub struct Metrics {
     verifications: [Count; OUTCOMES.len()],
@@ -28,14 +28,14 @@ pub struct Metrics {
     instruments: OnceLock<Instruments>,
 }
 
-/// What the cache said to a look-up.
+/// The result of a look-up in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheLookup {
-    /// It had an entry that every fence let pass.
+    /// An entry that every fence let pass.
     Hit,
-    /// It had none.
+    /// No entry.
     Miss,
-    /// It had one that a fence refused.
+    /// An entry that a fence refused.
     FenceRefused,
 }
 
@@ -48,7 +48,7 @@ pub enum Eviction {
     SharedBytes,
 }
 
-/// A record given up rather than let it slow a verification.
+/// A record that was dropped rather than slow a verification down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DroppedRecord {
     /// That a token was used (K9).
@@ -64,11 +64,11 @@ pub enum DroppedRecord {
 /// Why a log line was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
-    /// Too much waited to be written, or nobody reads any more.
+    /// The buffer was full, or standard error could not be written.
     BufferFull,
-    /// It said what others had said within the second.
+    /// It repeated others of the same second.
     Repeated,
-    /// It told of a call's end, as too many did within the second.
+    /// It reported the end of a call, as too many did in the same second.
     Calls,
 }
 
@@ -117,38 +117,38 @@ impl Metrics {
         Self::default()
     }
 
-    /// So many verifications ended with this outcome since the process started: for a caller that counts itself.
+    /// Sets how many verifications ended with this outcome since the process started.
     pub fn verification_total(&self, outcome: &'static str, total: u64) {
         self.verifications[index(&OUTCOMES, outcome)].set(total);
     }
 
-    /// The cache gave this result so often since the process started.
+    /// Sets how often the cache gave this result since the process started.
     pub fn cache_lookup_total(&self, result: CacheLookup, total: u64) {
         self.cache_lookups[result as usize].set(total);
     }
 
-    /// The cache holds so many tokens, which share so many bytes.
+    /// Sets how many tokens the cache holds, and how many bytes they share.
     pub fn cache_holds(&self, tokens: u64, shared_bytes: u64) {
         self.cache_tokens.set(tokens);
         self.cache_shared_bytes.set(shared_bytes);
     }
 
-    /// So many look-ups in the database have found an ended token since the process started.
+    /// Sets how many look-ups in the database have found an ended token since the process started.
     pub fn ended_loads_total(&self, total: u64) {
         self.ended_loads.set(total);
     }
 
-    /// The cache has evicted so many tokens since the process started.
+    /// Sets how many tokens the cache has evicted since the process started.
     pub fn cache_eviction_total(&self, reason: Eviction, total: u64) {
         self.cache_evictions[reason as usize].set(total);
     }
 
-    /// So many records were given up since the process started.
+    /// Sets how many records were dropped since the process started.
     pub fn dropped_total(&self, kind: DroppedRecord, total: u64) {
         self.dropped[kind as usize].set(total);
     }
 
-    /// A mutation's transaction ended, after so many retries, in success or not.
+    /// Records the end of a mutation, after so many retries.
     pub fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration) {
         self.mutation_retries.add(u64::from(retries));
         if let Some(instruments) = self.instruments.get() {
@@ -162,23 +162,23 @@ impl Metrics {
         }
     }
 
-    /// The follower has applied the log up to this revision.
+    /// Sets the revision that the follower has applied.
     pub fn applied_revision(&self, epoch: u64, number: u64) {
         self.epoch.set(epoch);
         self.revision.set(number);
     }
 
-    /// So many log lines were left out.
+    /// Counts log lines that were left out.
     pub(super) fn log_lines_left_out(&self, reason: LeftOut, count: u64) {
         self.log_lines_left_out[reason as usize].add(count);
     }
 
-    /// How many log lines were left out for this reason.
+    /// Returns how many log lines were left out for this reason.
     pub fn log_lines_left_out_count(&self, reason: LeftOut) -> u64 {
         self.log_lines_left_out[reason as usize].get()
     }
 
-    /// An RPC went away without an end.
+    /// Counts an RPC that was dropped before its end.
     pub(super) fn rpc_unfinished(&self, label: MethodLabel) {
         self.rpcs_unfinished.add(1);
         if let Some(instruments) = self.instruments.get() {
@@ -186,13 +186,13 @@ impl Metrics {
         }
     }
 
-    /// How many RPCs went away without an end.
+    /// Returns how many RPCs were dropped before their end.
     pub fn rpcs_unfinished(&self) -> u64 {
         self.rpcs_unfinished.get()
     }
 
-    /// Where the durations of RPCs with these labels go, if anybody collects them. Kept, it saves the look-up of the
-    /// labels, which takes longer than all else that is done to observe an RPC.
+    /// Returns the histogram of RPCs with these labels, if durations are exported. Kept, it saves the look-up of the
+    /// labels, which takes longer than everything else that is done to observe an RPC.
     pub(super) fn rpc_durations(&self, label: MethodLabel, status: &'static str) -> Option<BoundHistogram<f64>> {
         let attributes = [
             KeyValue::new("rpc.system.name", "grpc"),
@@ -203,12 +203,12 @@ impl Metrics {
         self.instruments.get().map(|instruments| instruments.rpc.bind(&attributes))
     }
 
-    /// Whether anybody collects durations.
+    /// Returns true if durations are exported.
     pub(super) fn is_exported(&self) -> bool {
         self.instruments.get().is_some()
     }
 
-    /// Has the meter's readers read these from now on. Once; later calls change nothing.
+    /// Registers the counts with a meter. Later calls change nothing.
     pub(super) fn export(self: &Arc<Self>, meter: &Meter) {
         let histogram = |name: &'static str, doc: &'static str| {
             meter
@@ -308,7 +308,7 @@ impl Count {
     }
 }
 
-/// Where a label is, the last place being for those that are none.
+/// Returns the place of a label; unknown ones share the last.
 fn index(labels: &[&str], label: &str) -> usize {
     labels.iter().position(|known| *known == label).unwrap_or(labels.len() - 1)
 }

@@ -1,4 +1,4 @@
-//! The export of traces and metrics over OTLP/gRPC.
+//! Exports traces and metrics over OTLP/gRPC.
 
 use std::env;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const NAME: &str = "latchkey";
 /// Longest that [`TelemetryGuard::shutdown`](super::TelemetryGuard::shutdown) waits for a collector.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is exported, and where to.
+/// Says what is exported, and where to.
 #[derive(Debug, Clone)]
 pub struct Otlp {
     /// Where spans go.
@@ -30,7 +30,7 @@ pub struct Otlp {
     pub metrics: OtlpTarget,
 }
 
-/// Where one kind of telemetry goes.
+/// Says where one kind of telemetry goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OtlpTarget {
     /// Nowhere.
@@ -53,18 +53,18 @@ pub(super) struct Exporters {
 // === impl Otlp ===
 
 impl Otlp {
-    /// Nothing is exported.
+    /// Exports nothing.
     pub fn off() -> Self {
         Self { traces: OtlpTarget::Off, metrics: OtlpTarget::Off }
     }
 
-    /// Everything is exported to one collector.
+    /// Exports everything to one collector.
     pub fn to(endpoint: impl Into<String>) -> Self {
         let target = OtlpTarget::Endpoint(endpoint.into());
         Self { traces: target.clone(), metrics: target }
     }
 
-    /// What the process's variables say: a kind of telemetry is exported if `OTEL_EXPORTER_OTLP_ENDPOINT` or its own
+    /// Reads the process's variables: a kind of telemetry is exported if `OTEL_EXPORTER_OTLP_ENDPOINT` or its own
     /// `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_ENDPOINT` is set, unless `OTEL_{TRACES,METRICS}_EXPORTER` is `none` or
     /// `OTEL_SDK_DISABLED` is `true`.
     pub fn from_environment() -> Self {
@@ -86,7 +86,7 @@ impl Otlp {
 // === impl Exporters ===
 
 impl Exporters {
-    /// `None` if nothing is to be exported.
+    /// Starts the exporters; `None` if nothing is to be exported.
     pub(super) fn start(otlp: &Otlp, metrics: &Arc<Metrics>) -> Result<Option<Self>, InitError> {
         if otlp.traces == OtlpTarget::Off && otlp.metrics == OtlpTarget::Off {
             return Ok(None);
@@ -104,7 +104,7 @@ impl Exporters {
         Ok(Some(Self { traces, sampling, metrics: meters, thread }))
     }
 
-    /// The layer that turns this crate's spans into exported ones.
+    /// Returns the layer that exports this crate's spans.
     pub(super) fn trace_layer(&self) -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
         let tracer = self.traces.as_ref()?.tracer(NAME);
         let layer = tracing_opentelemetry::layer()
@@ -162,7 +162,7 @@ fn resource() -> Resource {
     }
 }
 
-/// A thread with a single-threaded runtime. It ends when this is dropped; nobody waits for it.
+/// A thread with a single-threaded runtime. It ends when this is dropped, and is not joined.
 #[derive(Debug)]
 struct ExportThread {
     handle: Handle,
@@ -184,7 +184,7 @@ impl ExportThread {
     }
 }
 
-/// Runs what blocks on a thread of its own, which unlike a runtime's blocking task cannot delay the process's exit.
+/// Runs blocking work on a thread of its own, which unlike a runtime's blocking task cannot delay the process's exit.
 fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
     let (done, receiver) = oneshot::channel();
     let run = move || drop(done.send(work()));

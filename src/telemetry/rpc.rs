@@ -1,4 +1,4 @@
-//! One RPC as it is observed: its span and its measurements, from the first byte to the last.
+//! Observes one RPC: its span and its measurements, from the first byte to the last.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ macro_rules! span {
 /// How many gRPC statuses there are, numbered from 0.
 const CODES: usize = 17;
 
-/// What observes the RPCs of one core: one for each, so that no two write the same count of holders at every call.
+/// Observes the RPCs of one core: one for each, so that no two write the same count of holders at every call.
 #[derive(Debug)]
 pub(super) struct RpcObserver {
     methods: Arc<MethodTable>,
@@ -107,21 +107,21 @@ impl RpcObserver {
 // === impl Rpc ===
 
 impl Rpc {
-    /// Begins to observe. Looks at one header only, `traceparent`.
+    /// Begins to observe. Reads one header only, `traceparent`.
     fn start(label: MethodLabel, headers: &HeaderMap, observer: Arc<RpcObserver>) -> Self {
         let logged = label.hot || logs::takes_call(label, observer.arrival);
         let span = span_in_trace(label, headers, logged);
-        // A clock reading is the dearest thing here: none unless somebody wants the duration.
+        // Reading the clock is the most expensive step here: only if durations are exported.
         let stopwatch = observer.metrics.is_exported().then(|| Stopwatch::since((observer.arrival)()));
         Self { span, label, observer, stopwatch, logged, finished: false }
     }
 
-    /// The span that the RPC's work happens in.
+    /// Returns the span that the RPC's work happens in.
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
 
-    /// The status that these headers or trailers carry. Its message is left alone: it may quote the request.
+    /// Reads the status that headers or trailers carry. Its message is left alone: it may quote the request.
     pub(super) fn status_in(headers: &HeaderMap) -> Option<Code> {
         headers.get(GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()))
     }
@@ -168,8 +168,8 @@ fn log_fault(label: MethodLabel, code: Code) {
     }
 }
 
-/// The RPC's span, below its caller's if that names one. Hot methods get one that nothing wants at the default log
-/// level unless they are traced.
+/// Makes the RPC's span, below its caller's if the request names one. A hot method gets one only if the log level is
+/// DEBUG or it is traced.
 fn span_in_trace(label: MethodLabel, headers: &HeaderMap, logged: bool) -> Span {
     if label.hot && LevelFilter::current() < LevelFilter::DEBUG {
         return Span::none();

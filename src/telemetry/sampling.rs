@@ -1,8 +1,8 @@
-//! Which RPCs are traced: decided before a span is made of them, since a span costs as much as a verification.
+//! Decides which RPCs are traced before their spans are made, since a span costs as much as a verification.
 //!
 //! The decision is the configured sampler's (`OTEL_TRACES_SAMPLER`), asked as soon as the RPC's parent is known. What
-//! it drops has another target, which the exporter never looks at; so that without a log that wants it, no span is made
-//! at all. Every trace of ours begins with an RPC: other spans are exported below one that is, or they would begin
+//! it drops has another target, which the exporter never looks at; so that no span is made
+//! at all unless the log records it. Every trace of ours begins with an RPC: other spans are exported below one that is, or they would begin
 //! traces of their own wherever an RPC was dropped.
 
 use std::fmt;
@@ -24,27 +24,27 @@ use super::targets;
 /// The target of every span and event of this crate, by its beginning.
 const OURS: &str = "latchkey";
 
-/// Whether an RPC with this parent, at its caller, is not to be traced by those who collect traces, if anybody does.
+/// Returns true if traces are exported and an RPC with this parent, its caller's span, is not sampled.
 pub(super) fn drops(parent: Option<&TraceContext>) -> bool {
     dispatcher::get_default(|subscriber| {
         subscriber.downcast_ref().is_some_and(|sampling: &EarlySampling| !sampling.takes(parent))
     })
 }
 
-/// Asked about an RPC, decides; as a filter of the exporter's layer and as a sampler, keeps what it has let pass, and
-/// decides about everything else.
+/// Samples an RPC before its span is made. As a filter of the exporter's layer and as a sampler, it keeps the RPCs that
+/// it has sampled, and decides about everything else.
 #[derive(Clone)]
 pub(super) struct EarlySampling(Arc<dyn ShouldSample>);
 
 // === impl EarlySampling ===
 
 impl EarlySampling {
-    /// As the standard variables say.
+    /// Follows the standard variables.
     pub(super) fn from_environment() -> Self {
         Self(Config::default().sampler.into())
     }
 
-    /// The decision about an RPC. Its trace's id is drawn anew if it is a root: what a ratio looks at is evenly spread.
+    /// Decides about an RPC. Its trace's id is drawn anew if it is a root: what a ratio looks at is evenly spread.
     fn takes(&self, parent: Option<&TraceContext>) -> bool {
         let trace_id = match parent {
             Some(parent) => parent.span().span_context().trace_id(),
@@ -54,7 +54,7 @@ impl EarlySampling {
         result.decision != SamplingDecision::Drop
     }
 
-    /// What of this may be exported: spans of ours from INFO up, and RPCs'. The exporter's own gRPC calls have spans
+    /// Returns true if this may be exported: spans of ours from INFO up, and RPCs'. The exporter's own gRPC calls have spans
     /// too, of tonic, hyper and h2: exporting those would be export without end.
     fn wants(metadata: &Metadata<'_>) -> bool {
         let module = metadata.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));

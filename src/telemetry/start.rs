@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Keeps telemetry going. Dropping it without [`shutdown`](Self::shutdown) loses what was not exported yet; log lines
-/// that wait are written either way, as far as somebody reads them.
+/// that wait are written either way, as far as standard error is read.
 #[derive(Debug)]
 #[must_use = "telemetry that is not exported yet is lost unless `shutdown` is awaited"]
 pub struct TelemetryGuard {
@@ -27,7 +27,7 @@ pub struct TelemetryGuard {
     logs: Logs,
     log_thread: Option<LogThread>,
     subscriber: WeakDispatch,
-    /// The exporters observe it weakly: kept until the last export, whoever else lets go of it before.
+    /// The exporters hold it weakly: kept here until the last export.
     _metrics: Arc<Metrics>,
 }
 
@@ -62,7 +62,7 @@ pub fn build(log: LogOptions, otlp: &Otlp, metrics: &Arc<Metrics>) -> Result<(Di
 
 impl TelemetryGuard {
     /// Exports what there is and stops exporting, within [`SHUTDOWN_TIMEOUT`] whether the collector answers or not, and
-    /// writes the log lines that wait, within a second whether somebody reads them or not.
+    /// writes the log lines that wait, within a second whether they are read or not.
     pub async fn shutdown(self) {
         if let Some(subscriber) = self.subscriber.upgrade() {
             self.logs.report_to(&subscriber, true);

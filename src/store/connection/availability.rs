@@ -1,4 +1,4 @@
-//! Whether the database is away, so that calls fail at once while it is instead of each waiting for its own time limit.
+//! Detects that the database is down ("away"), so that calls fail at once instead of each waiting for its time limit.
 //!
 //! A statement that is not answered soon, a connection that ends or cannot be made: each of these is a suspicion and
 //! nothing more, for a lock, a slow statement or one ended backend is no outage. A suspicion starts one probe, which
@@ -30,8 +30,8 @@ pub const SUSPECTED_AFTER: Duration = Duration::from_millis(250);
 /// How long one attempt of the probe may take while the database is away: one that is back is noticed at most so much
 /// later.
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
-/// Until then an attempt may take a part of the time limit of statements: who has a slow database, or a busy machine,
-/// and sets a high limit, is not to lose the patience that it asked for.
+/// Until then an attempt may take this part of the time limit of statements: an operator who sets a high limit, for a
+/// slow database or a busy machine, gets a patient probe too.
 const PROBES_PER_TIMEOUT: u32 = 3;
 const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 /// Attempts that must fail in a row before the database is away.
@@ -39,7 +39,7 @@ const FAILURES_MIN: u32 = 2;
 /// The pause between two attempts.
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
-/// What is known of the database. Cheap to clone.
+/// Tracks whether the database answers. Cheap to clone.
 #[derive(Clone)]
 pub struct Availability(Arc<AvailabilityState>);
 
@@ -56,19 +56,19 @@ struct AvailabilityState {
     closed: AtomicBool,
     /// Since when the database is away; `None` while it is not.
     away: watch::Sender<Option<Instant>>,
-    /// Held while `away` changes, so that each change is said once.
+    /// Held while `away` changes, so that each change is logged once.
     changing: Mutex<()>,
 }
 
 /// Calls fail at once while the database is known to be away.
 #[derive(Debug, thiserror::Error)]
-#[error("the database is known to be away; it is asked again all the while")]
+#[error("the database does not answer; it is probed until it does")]
 struct KnownAway;
 
 // === impl Availability ===
 
 impl Availability {
-    /// Of the database at a URL, which is taken to be there. `statement` is the time limit of a statement.
+    /// Tracks the database at a URL, which is assumed to answer. `statement` is the time limit of a statement.
     pub fn new(url: String, statement: Duration, runtime: Handle) -> Self {
         Self(Arc::new(AvailabilityState {
             url,
@@ -83,7 +83,7 @@ impl Availability {
         }))
     }
 
-    /// Refuses to ask a database that is known to be away.
+    /// Fails if the database is known to be away.
     pub fn check(&self) -> StoreResult<()> {
         if self.is_away() { Err(known_away()) } else { Ok(()) }
     }
@@ -95,7 +95,7 @@ impl Availability {
         known_away()
     }
 
-    /// Waits for an answer, and suspects the database if it does not come soon or is none.
+    /// Waits for an answer, and suspects the database if it is late, or if the error was not the server's.
     pub async fn watch<T, E>(
         &self,
         asked: impl Future<Output = Result<T, E>>,
@@ -117,7 +117,7 @@ impl Availability {
         result
     }
 
-    /// Notes that something was answered just now: the database is there.
+    /// Records that something was answered just now: the database is there.
     pub fn answered(&self) {
         self.0.answered_micros.fetch_max(self.now_micros(), Ordering::AcqRel);
         if self.is_away() {
@@ -164,7 +164,7 @@ impl Availability {
         self.0.answered_micros.load(Ordering::Acquire) > micros
     }
 
-    /// Ends the probe, if there is one: the store is used no more.
+    /// Ends the probe, if there is one: the store is no longer used.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
     }
@@ -181,13 +181,13 @@ impl Availability {
 // === impl AvailabilityState ===
 
 impl AvailabilityState {
-    /// Says each change once.
+    /// Records a change, and logs it once.
     fn change(&self, away: Option<Instant>) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = *self.away.borrow();
         match (before, away) {
             (None, Some(_)) => {
-                tracing::warn!("the database is away: calls that need it are UNAVAILABLE until it answers again");
+                tracing::warn!("the database does not answer: calls that need it are UNAVAILABLE until it answers again");
             }
             (Some(since), None) => {
                 let away_ms = since.elapsed().as_millis();

@@ -1,10 +1,10 @@
-//! Which database this is: a restore, a copy or a fail-over is noticed, though no replica ran meanwhile.
+//! Recognises the database: a restore, a copy or a fail-over is noticed, even if no replica ran meanwhile.
 //!
 //! The identity that stands with the head of the log is compared with the database's own: whenever a connection is made
-//! on which callers' work runs, and by each of the follower's looks at the head. While they differ, no statement that
+//! on which callers' work runs, and by each of the follower's reads of the head. While they differ, no statement that
 //! answers a caller is sent. `latchkey accept-history` records the new one in a new epoch.
 //!
-//! A copy of the files that is started again in place of its original has the same identity: nothing in it tells.
+//! A copy of the files that is started again in place of its original has the same identity: this is not detected.
 
 use std::sync::{
     Arc,
@@ -19,7 +19,7 @@ use crate::{
     store::sql::statement::statement,
 };
 
-/// Fails unless the database is the one on record, or none is yet. A statement without a result, so that it can
+/// Fails if another database is on record. A statement without a result, so that it can
 /// be sent with the other settings of a new connection, in one round trip.
 pub const CHECK_SQL: &str = "DO $$ BEGIN \
      IF (SELECT database_identity <> latchkey_database_identity() FROM log_head) THEN \
@@ -40,25 +40,26 @@ struct IdentityRow {
     identity: String,
 }
 
-/// What the follower last saw: connections that were made before may lead elsewhere by now. Cheap to clone.
+/// Remembers what the follower last saw: connections that were made earlier may lead to another database by now.
+/// Cheap to clone.
 #[derive(Clone, Default)]
 pub struct KnownIdentity(Arc<AtomicBool>);
 
 // === impl KnownIdentity ===
 
 impl KnownIdentity {
-    /// Notes what a look at the head found.
+    /// Records what a read of the head found.
     pub fn note(&self, other: bool) {
         self.0.store(other, Ordering::Release);
     }
 
-    /// Refuses to ask a database that is another one than its log was written in.
+    /// Fails if the database is another one than its log was written in.
     pub fn check(&self) -> StoreResult<()> {
         if self.0.load(Ordering::Acquire) { Err(StoreError::Unavailable(KnownOther.into())) } else { Ok(()) }
     }
 }
 
-/// Records the identity if none is on record; the one that was recorded now.
+/// Records the identity unless one is on record; returns it if it was recorded now.
 pub async fn record(conn: &mut AsyncPgConnection) -> QueryResult<Option<String>> {
     let row: Option<IdentityRow> =
         diesel_async::RunQueryDsl::get_result(statement(RECORD_SQL), conn).await.optional()?;

@@ -1,4 +1,4 @@
-//! Wakes the follower when a mutation commits. A hint and no more: a notification that is lost, late or
+//! Wakes the follower when a mutation commits. Only a hint: a notification that is lost, late or
 //! never comes (behind a pooler in transaction mode) costs latency, and the follower polls.
 
 use std::{sync::Arc, time::Duration};
@@ -13,7 +13,7 @@ use crate::store::log::events::CHANNEL;
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
-/// Listens for ever, on a connection of its own.
+/// Listens until it is aborted, on a connection of its own.
 pub async fn run(url: String, timeout: Duration, notify: Arc<Notify>) {
     let url = connect::primary_only(&url);
     let mut back_off = BACK_OFF_MIN;
@@ -32,11 +32,11 @@ pub async fn run(url: String, timeout: Duration, notify: Arc<Notify>) {
     }
 }
 
-/// Listens until the connection ends; whether it listened at all.
+/// Listens until the connection ends; returns whether LISTEN succeeded.
 async fn listen(mut connection: AsyncPgConnection, timeout: Duration, notify: &Notify) -> bool {
     let listen = format!("LISTEN {CHANNEL}");
     let Ok(Ok(())) = tokio::time::timeout(timeout, connection.batch_execute(&listen)).await else { return false };
-    // Whatever was committed while nobody listened.
+    // For what was committed before.
     notify.notify_one();
     let mut notifications = std::pin::pin!(connection.notifications_stream());
     while let Some(Ok(_)) = notifications.next().await {

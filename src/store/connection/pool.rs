@@ -1,6 +1,5 @@
-//! Connections, in lanes: each lane has a pool of its own, so that no appetite for one kind of work delays another, least
-//! of all a revocation or the lease; and the bookkeeping that keeps a connection in an unknown state from ever being
-//! used again.
+//! Pools connections in lanes: each lane has a pool of its own, so that no load of one kind of work delays another,
+//! least of all a revocation or the lease.
 //!
 //! A connection's driver is a task of the runtime that made it, so every connection of a lane is made on one given
 //! runtime, whatever runtime asks: those of reads, whose answers may be large, on that of the bulk threads. Every
@@ -29,7 +28,7 @@ use crate::app::{
     ports::{Lane, StoreResult},
 };
 
-/// The pools.
+/// Holds a pool for each lane. Cheap to clone.
 #[derive(Clone)]
 pub struct Pools {
     narrowing: Pool<AsyncPgConnection>,
@@ -46,7 +45,7 @@ pub struct Pools {
     runtime: Handle,
 }
 
-/// How many connections each lane may have.
+/// Bounds the connections of each lane.
 #[derive(Clone, Copy, Debug)]
 pub struct LaneSizes {
     /// Mutations that only take authority away.
@@ -65,14 +64,14 @@ pub struct LaneSizes {
     pub upkeep: usize,
 }
 
-/// The follower's own connections: nothing else must cost the lease. One for its rounds, one for the barrier's looks
-/// and one for an eviction: of each there is one at a time.
+/// The follower's own connections, so that no other work can cost the lease. One for its rounds, one for the barrier's
+/// polls and one for an eviction: each of these runs one at a time.
 const FOLLOWER_SIZE_MAX: usize = 3;
 
 // === impl Pools ===
 
 impl Pools {
-    /// Pools of at most so many connections each; none is made before it is needed.
+    /// Builds pools of at most so many connections each; a connection is made when it is needed.
     pub fn new(url: &str, sizes: LaneSizes, timeout: Duration, runtime: Handle, bulk: Handle) -> StoreResult<Self> {
         let availability = Availability::new(primary_only(url), timeout, runtime.clone());
         let pool = |size_max: usize, work: ConnectionUse, runtime: &Handle| {
@@ -111,7 +110,7 @@ impl Pools {
         })
     }
 
-    /// A connection of a lane.
+    /// Takes a connection of a lane.
     pub async fn lane(&self, lane: Lane) -> StoreResult<Connection> {
         self.identity.check()?;
         self.get_if_there(match lane {
@@ -125,33 +124,33 @@ impl Pools {
         .await
     }
 
-    /// A connection for verification misses.
+    /// Takes a connection for verification misses.
     pub async fn misses(&self) -> StoreResult<Connection> {
         self.identity.check()?;
         self.get_if_there(&self.misses).await
     }
 
-    /// A connection for the barrier's looks and evictions.
+    /// Takes a connection for the barrier's polls and evictions.
     pub async fn barrier(&self) -> StoreResult<Connection> {
         self.get_if_there(&self.follower).await
     }
 
-    /// A connection for the follower, which asks whatever is known of the database.
+    /// Takes a connection for the follower, which asks even while the database is believed to be down.
     pub async fn follower(&self) -> StoreResult<Connection> {
         self.get(&self.follower).await
     }
 
-    /// What is known of the database.
+    /// Returns whether the database is known to be down.
     pub fn availability(&self) -> &Availability {
         &self.availability
     }
 
-    /// Whether the database is the one that its log was written in.
+    /// Returns whether the database is the one that its log was written in.
     pub fn identity(&self) -> &KnownIdentity {
         &self.identity
     }
 
-    /// The time limit of one statement.
+    /// Returns the time limit of one statement.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -177,7 +176,7 @@ impl Pools {
         Ok(Connection::new(object, timeout, runtime, availability))
     }
 
-    /// Closes the pools: whoever asks for a connection from now on is told UNAVAILABLE.
+    /// Closes the pools: every later request for a connection is UNAVAILABLE.
     pub fn close(&self) {
         self.availability.close();
         let Self { narrowing, callers, mutations, reads, watches, misses, upkeep, follower, .. } = self;
@@ -187,16 +186,17 @@ impl Pools {
     }
 }
 
-/// Whose work a connection is for.
+/// Says what a connection is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionUse {
-    /// What a caller is answered by: only from the database that the log was written in.
+    /// Work that a caller is answered by: only on the database that the log was written in.
     OfCallers,
-    /// The follower's looks, which find that out; upkeep and an operator's commands, of which one accepts it.
+    /// The follower's reads of the head, which find out which database it is; upkeep and operators' commands, one of
+    /// which accepts another database.
     OfItself,
 }
 
-/// Connects for some work.
+/// Connects, and checks the database's identity if the use demands it.
 async fn connect(url: String, timeout: Duration, work: ConnectionUse) -> ConnectionResult<AsyncPgConnection> {
     let connect = async {
         let mut connection = establish(url, timeout, Some(timeout)).await?;

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use super::{availability::Availability, sqlstate};
 use crate::app::{error::StoreError, ports::StoreResult};
 
-/// A connection out of a pool. It goes back only in a known state: in a transaction, or if the future of a statement
-/// was dropped, it is rolled back first; one whose answer did not come in time is closed.
+/// A connection out of a pool. It goes back only in a known state: inside a transaction, or after the future of a
+/// statement was dropped, it is rolled back first; one whose answer did not come in time is closed.
 pub struct Connection {
     object: Option<Object<AsyncPgConnection>>,
     state: ConnectionState,
@@ -30,11 +30,11 @@ enum ConnectionState {
     /// A statement is under way. Given up with it, the connection is fit again once its answer has come and the
     /// transaction is rolled back.
     Busy,
-    /// It did not answer in time, or is no primary any more: never to be used again.
+    /// It did not answer in time, or is no longer a primary: never used again.
     Broken,
 }
 
-/// The run of one statement on a [`Connection`].
+/// Runs one statement on a [`Connection`].
 pub struct StatementRun<'a> {
     state: &'a mut ConnectionState,
     failed: &'a mut bool,
@@ -64,7 +64,7 @@ impl Connection {
         Self { object: Some(object), state: ConnectionState::Clean, failed: false, timeout, runtime, availability }
     }
 
-    /// The connection, and the run of one statement on it.
+    /// Splits into the raw connection and the run of one statement on it.
     pub(in crate::store) fn parts(&mut self) -> (&mut AsyncPgConnection, StatementRun<'_>) {
         let Self { object, state, failed, timeout, availability, .. } = self;
         let object = object.as_mut().expect("only drop and discard take it");
@@ -77,7 +77,7 @@ impl Connection {
         self.begun(begun)
     }
 
-    /// Notes what became of statements that open a transaction and do more.
+    /// Records that statements that open a transaction were sent; passes their result on.
     pub fn begun<T>(&mut self, result: StoreResult<T>) -> StoreResult<T> {
         // If the server refused one, it may have done so before BEGIN or after it: rolled back either way.
         if self.state == ConnectionState::Clean {
@@ -90,7 +90,7 @@ impl Connection {
         self.state = ConnectionState::Clean;
     }
 
-    /// Commits, or says that nobody knows.
+    /// Commits. An unknown outcome is [`StoreError::OutcomeUnknown`].
     pub async fn commit(mut self) -> StoreResult<()> {
         if self.failed {
             return Err(sqlstate::commit_after_failure());
@@ -109,7 +109,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives up the transaction.
+    /// Rolls the transaction back.
     pub async fn rollback(mut self) -> StoreResult<()> {
         run!(self, conn => conn.batch_execute("ROLLBACK"))?;
         self.state = ConnectionState::Clean;
@@ -123,8 +123,8 @@ impl Drop for Connection {
         match self.state {
             ConnectionState::Clean => drop(object),
             ConnectionState::Broken => drop(Object::take(object)),
-            // Not closed: whoever begins calls and cancels them would have PostgreSQL start a process for each, while
-            // those of the cancelled ones still run. The rollback is answered after all that was sent before it, and
+            // Not closed: a client that begins calls and cancels them would have PostgreSQL start a process for each,
+            // while those of the cancelled calls still run. The rollback is answered after all that was sent before it, and
             // the place in the pool is taken until then.
             ConnectionState::Busy | ConnectionState::InTransaction => {
                 // A connection of its own state machine: if the runtime is gone, or the rollback

@@ -1,4 +1,4 @@
-//! What the database's errors mean: the one place where a driver's error becomes a [`StoreError`].
+//! Gives the database's errors a meaning: the one place where a driver's error becomes a [`StoreError`].
 //!
 //! Diesel keeps the SQLSTATE of a few classes as a kind and drops the rest, leaving the message. So
 //! the classes without a kind are told apart by the server's untranslated message; `pool` asks every
@@ -13,10 +13,10 @@ use diesel_async::pooled_connection::deadpool::PoolError;
 
 use crate::app::error::StoreError;
 
-/// What an error means, before it is known whether it came from COMMIT.
+/// Classifies an error, before it is known whether it came from COMMIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ErrorClass {
-    /// 40P01, 40001, 23505, 55P03: somebody else was faster.
+    /// 40P01, 40001, 23505, 55P03: another transaction was faster.
     Conflict,
     /// 08xxx, 53xxx, 57xxx, 25006, a closed connection.
     Unavailable,
@@ -55,7 +55,7 @@ const MESSAGES: &[(&str, ErrorClass)] = &[
     ("connection to client lost", ErrorClass::Unavailable),
 ];
 
-/// What a server says that is going, or not there yet.
+/// The messages of a server that is shutting down or starting.
 const GOING: [&str; 2] = ["the database system is", "terminating connection"];
 
 /// A time limit of ours passed.
@@ -68,7 +68,7 @@ struct TimedOut;
 #[error("a transaction whose statement had failed cannot be committed")]
 struct CommitAfterFailure;
 
-/// The error of a statement, by the meaning of its SQLSTATE.
+/// Maps the error of a statement by the meaning of its SQLSTATE.
 pub fn error(source: DieselError) -> StoreError {
     match classify(&source) {
         ErrorClass::Conflict => StoreError::Conflict(source.into()),
@@ -78,7 +78,7 @@ pub fn error(source: DieselError) -> StoreError {
     }
 }
 
-/// The error of COMMIT. Only an error that PostgreSQL raises before it commits says that nothing was
+/// Maps the error of COMMIT. Only an error that PostgreSQL raises before it commits says that nothing was
 /// changed; a connection that ended may have ended after it.
 pub fn commit_error(source: DieselError) -> StoreError {
     match classify(&source) {
@@ -89,8 +89,8 @@ pub fn commit_error(source: DieselError) -> StoreError {
     }
 }
 
-/// True if an error was the server's own word, or this process's: a lock that was waited for too long, a statement
-/// that the server ended, a constraint. What else keeps a store from answering may be an outage.
+/// Returns true if the server, or this process, raised the error: a lock timeout, a statement that the server
+/// cancelled, a constraint. Any other failure may be an outage.
 pub fn is_answer(error: &StoreError) -> bool {
     let source = match error {
         StoreError::Unavailable(source) | StoreError::OutcomeUnknown(source) => source,
@@ -99,7 +99,7 @@ pub fn is_answer(error: &StoreError) -> bool {
     source.downcast_ref().is_some_and(is_word_of_server)
 }
 
-/// True if the server refused a connection with a word of its own.
+/// Returns true if the server itself refused a connection.
 pub fn connecting_is_answer(error: &ConnectionError) -> bool {
     match error {
         ConnectionError::CouldntSetupConfiguration(error) => is_word_of_server(error),
@@ -107,7 +107,7 @@ pub fn connecting_is_answer(error: &ConnectionError) -> bool {
     }
 }
 
-/// True if a driver's error is what a server said that stays.
+/// Returns true if a driver's error was sent by a server that is neither starting nor shutting down.
 pub fn is_word_of_server(error: &DieselError) -> bool {
     match error {
         DieselError::DatabaseError(Kind::UnableToSendCommand | Kind::ClosedConnection, _) => false,
@@ -118,22 +118,22 @@ pub fn is_word_of_server(error: &DieselError) -> bool {
     }
 }
 
-/// The error of getting a connection.
+/// Maps the error of taking a connection from a pool.
 pub fn pool_error(source: PoolError) -> StoreError {
     StoreError::Unavailable(source.into())
 }
 
-/// A statement that took too long.
+/// Returns the error of a statement that took too long.
 pub fn timed_out() -> StoreError {
     StoreError::Unavailable(TimedOut.into())
 }
 
-/// A COMMIT that took too long.
+/// Returns the error of a COMMIT that took too long.
 pub fn commit_timed_out() -> StoreError {
     StoreError::OutcomeUnknown(TimedOut.into())
 }
 
-/// A COMMIT that would have been a ROLLBACK.
+/// Returns the error of a COMMIT that would have been a ROLLBACK.
 pub fn commit_after_failure() -> StoreError {
     StoreError::Bug(CommitAfterFailure.into())
 }

@@ -24,7 +24,7 @@ pub(super) struct AnchorRow {
     hash: Link,
 }
 
-/// What the log was archived up to.
+/// Reads what the log was archived up to.
 pub async fn read(conn: &mut AsyncPgConnection) -> QueryResult<Anchor> {
     let row: AnchorRow = statement(ANCHOR_SQL).get_result(conn).await?;
     Ok(row.into_anchor())

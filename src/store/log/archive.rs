@@ -1,4 +1,4 @@
-//! Archiving the beginning of the log: for the owner of the tables, never for a server, whose role can neither delete
+//! Archives the beginning of the log: for the owner of the tables, never for a server, whose role can neither delete
 //! events nor move the anchor.
 //!
 //! What is removed is what no replica will ask for: each has applied an event beyond it. A replica that registers
@@ -55,7 +55,7 @@ pub enum ArchiveError {
     /// The schema is not this build's.
     #[error("the database's schema is not this build's: run `latchkey migrate` of the same release first")]
     Schema,
-    /// The log was written in another database, and nobody has accepted that.
+    /// The log was written in another database, and that was not accepted.
     #[error(transparent)]
     OtherDatabase(#[from] OtherDatabase),
     /// The role may append to the log only.
@@ -64,7 +64,7 @@ pub enum ArchiveError {
          role that runs `latchkey migrate`"
     )]
     NotOwner(String),
-    /// Somebody else archives.
+    /// Another run archives at the same time.
     #[error("the anchor was moved by another `latchkey events archive`: run this one again when that has ended")]
     Moved,
     /// A statement failed.
@@ -72,7 +72,7 @@ pub enum ArchiveError {
     Statement(#[from] diesel::result::Error),
 }
 
-/// What may be removed by now.
+/// Says what may be removed by now.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
     /// What was archived before.
@@ -83,7 +83,7 @@ pub struct Extent {
     pub least_applied: Option<i64>,
 }
 
-/// The log, to the owner of its tables.
+/// Gives the owner of the tables access to the log.
 pub struct Archiver(AsyncPgConnection);
 
 #[derive(QueryableByName)]
@@ -114,7 +114,7 @@ struct ArchivedRow {
     hash: Link,
 }
 
-/// What the log of a database was archived up to, for whoever may read it.
+/// Reads what the log of a database was archived up to; needs the right to read it only.
 ///
 /// # Errors
 /// [`ArchiveError`].
@@ -134,7 +134,7 @@ async fn connect(url: &str) -> Result<AsyncPgConnection, ArchiveError> {
 // === impl Archiver ===
 
 impl Archiver {
-    /// Connects, and asks whether the role may archive at all.
+    /// Connects, and checks that the role may archive.
     ///
     /// # Errors
     /// [`ArchiveError`].
@@ -147,19 +147,19 @@ impl Archiver {
         Ok(Self(conn))
     }
 
-    /// What may be removed by now.
+    /// Reads what may be removed by now.
     ///
     /// # Errors
     /// [`ArchiveError`].
     pub async fn extent(&mut self) -> Result<Extent, ArchiveError> {
         let anchor = anchor::read(&mut self.0).await?;
-        // The head before the replicas: who registers after they were listed reads one that is no earlier.
+        // The head before the replicas: a replica that registers after they were listed reads a head that is no earlier.
         let head = events::head(&mut self.0).await??.revision.number;
         let least: LeastRow = statement(LEAST_APPLIED_SQL).get_result(&mut self.0).await?;
         Ok(Extent { anchor, head, least_applied: least.number })
     }
 
-    /// The number of the last event that is older than so long, between two numbers; the first of them if none is.
+    /// Finds the number of the last event older than `age`, after `after` and up to `through`; `after` if there is none.
     ///
     /// # Errors
     /// [`ArchiveError`].
@@ -174,13 +174,13 @@ impl Archiver {
                 .get_result(&mut self.0)
                 .await
                 .optional()?;
-            // A missing event is found where it is by who reads the events.
+            // A missing event is reported by the reading of the events.
             if row.is_none_or(|row| row.yes) { older = middle } else { newer = middle }
         }
         Ok(older)
     }
 
-    /// The place after an event; `None` if it is not there.
+    /// Returns the anchor right after an event; `None` if the event is not there.
     ///
     /// # Errors
     /// [`ArchiveError`].
@@ -190,7 +190,7 @@ impl Archiver {
         Ok(row.map(AnchorRow::into_anchor))
     }
 
-    /// The next events after a number, up to another.
+    /// Reads the next events after a number, up to another.
     ///
     /// # Errors
     /// [`ArchiveError`].
@@ -204,7 +204,7 @@ impl Archiver {
         Ok(rows.into_iter().map(ArchivedRow::into_event).collect())
     }
 
-    /// Removes the events after the anchor up to another one, and moves it there, in one transaction.
+    /// Removes the events after the anchor up to another one, and moves the anchor there, in one transaction.
     ///
     /// # Errors
     /// [`ArchiveError::Moved`] if the anchor is not where it was; nothing is removed then.

@@ -1,4 +1,4 @@
-//! Lists of events: which rows of the log a page looks at, and how far.
+//! Lists events: which rows of the log a page reads, and how far.
 //!
 //! A page walks one index in order of number: the log's own, the account's, or the two that know a key's events. It looks
 //! at no more rows than its share, however few pass the filter, and reads no more bytes than a page may have.
@@ -24,13 +24,13 @@ use crate::{
 
 /// Bytes of events that a page reads: the one that exceeds it is the last.
 const PAGE_BYTES_MAX: u32 = 2 << 20;
-/// What a list may look for at least, whatever the page.
+/// The least number of events that a list looks for, however small the page.
 const LOOKED_FOR_MIN: u32 = 64;
 
 const COLUMNS: &str = "e.number, e.format_version, e.payload, e.hash, e.epoch, e.event_id, e.time, e.kind, \
      e.account_id, e.target_type, e.target_id, e.affected_key_ids";
 
-/// The statements of a page: `$1` is the number to start after.
+/// Holds the statements of a page: `$1` is the number to start after.
 #[derive(Clone, Debug)]
 pub struct EventListSql {
     /// The events.
@@ -73,7 +73,7 @@ struct RevisionRow {
     number: i64,
 }
 
-/// Events in order of number, with their links.
+/// Lists events in order of number, with their links.
 pub async fn list(
     conn: &mut AsyncPgConnection,
     filter: &EventFilter,
@@ -102,7 +102,7 @@ pub async fn list(
     Ok(ScannedPage { items, looked_through })
 }
 
-/// The statements that [`list`] runs: of `$1` on what to walk by, then the kinds, then how many. The literal limits are
+/// Returns the statements that [`list`] runs: from `$1` on, what to walk by, then the kinds, then how many. The literal limits are
 /// for the planner, as in [`key_list`](crate::store::objects::key_list).
 #[must_use]
 pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> EventListSql {
@@ -128,8 +128,8 @@ pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> EventListSql
             (format!("SELECT e.* FROM (SELECT * FROM {walk} LIMIT {share}) e WHERE true{}", and(&kinds)), reached)
         }
         Some((target, affected)) => {
-            // One index each, and the first of both. A key is of one account for ever: of another one's key, nothing is
-            // read but what says so, and nobody hears how much there is (M8).
+            // One index each, and the first of both. A key is of one account for ever: of another account's key,
+            // only the column that shows it is read, and the caller does not learn how many events there are (M8).
             let of_target = of_one("target_id", format!("${target}"));
             let of_account = account.map(|account| format!("e.account_id = {account}"));
             let walk = |share: u32| {
@@ -164,7 +164,7 @@ pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> EventListSql
     EventListSql { page, reached }
 }
 
-/// The condition and the order of a walk of the events after `$1` that have one value in a column.
+/// Returns the condition and the order of a walk of the events after `$1` that have one value in a column.
 fn of_one(column: &str, value: String) -> String {
     let equal = [(column, value)];
     let walk = IndexWalk { alias: "e", equal: &equal, last: "number", after: Some("$1".to_owned()), descending: false };
@@ -181,7 +181,8 @@ fn bind_rows<'v>(query: Statement<'v>, filter: &'v EventFilter, page: &Page<i64>
         None => query,
     }
 }
-/// Puts the text of people back that has not been erased, and compares it with what the events commit to.
+
+/// Restores the personal text that has not been erased, and compares it with what the events commit to.
 async fn unseal(conn: &mut AsyncPgConnection, events: &mut [StoredEvent]) -> QueryResult<()> {
     let is_sealed = |event: &&StoredEvent| event.event.as_ref().is_some_and(Event::is_sealed);
     let numbers: Vec<_> = events.iter().filter(is_sealed).map(|event| event.number).collect();

@@ -1,4 +1,4 @@
-//! The one log: its head, appending to it (V5, V6), following it.
+//! Reads the head of the log, appends to the log (V5, V6), and reads it for the follower.
 
 use diesel::{
     QueryResult,
@@ -27,7 +27,7 @@ use crate::{
     verify::primary::{Head, LogEntry, OtherDatabase},
 };
 
-/// The channel that a commit wakes followers on. Its payload says nothing: it is only a hint.
+/// The channel that a commit wakes followers on. Its payload is empty: it is only a hint.
 pub const CHANNEL: &str = "latchkey_events";
 
 /// The head and the clock by one statement. `clock_timestamp()`, not the transaction's start; and never before the
@@ -43,13 +43,13 @@ const NOW_SQL: &str = "SELECT GREATEST(time, clock_timestamp()) AS now FROM log_
 pub const EVENTS_AFTER_SQL: &str =
     "SELECT number, format_version, payload, hash FROM events WHERE number >= $1 ORDER BY number LIMIT $2";
 
-/// The last lock of every mutation: whoever holds it commits next, so numbers are in commit order and
-/// without gaps. Time never decreases along the log, whatever the clock does, nor below what the mutation was
-/// told the time was.
+/// The last lock of every mutation: the transaction that holds it commits next, so numbers are in commit order and
+/// without gaps. Time never decreases along the log, whatever the clock does, nor below the time that the mutation
+/// has read.
 const TAKE_HEAD_SQL: &str = "UPDATE log_head h SET number = h.number + $1, \
      time = GREATEST(h.time, clock_timestamp(), $2) RETURNING h.epoch, h.number, h.time, h.hash";
 
-/// Checks what waits for the end of the transaction (K2).
+/// Checks the deferred constraints (K2).
 const CHECK_SQL: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 
 /// Locks the head as taking it does. The accepted history is that of the database that it is in now.
@@ -99,7 +99,7 @@ pub(crate) struct EntryRow {
     pub hash: Link,
 }
 
-/// The head of the log and the database's clock; or that it is another database than the log was written in.
+/// Reads the head of the log and the database's clock; fails if it is another database than the log was written in.
 pub async fn head(conn: &mut AsyncPgConnection) -> QueryResult<Result<Head, OtherDatabase>> {
     let HeadNow { head: row, standby, recorded, actual } = statement(HEAD_SQL).get_result(conn).await?;
     refuse_standby(standby)?;
@@ -109,13 +109,13 @@ pub async fn head(conn: &mut AsyncPgConnection) -> QueryResult<Result<Head, Othe
     Ok(Ok(Head { revision: revision(row.epoch, row.number), hash: row.hash.0, database_time: row.time.0 }))
 }
 
-/// The database's clock, now.
+/// Reads the database's clock.
 pub async fn now(mut conn: &AsyncPgConnection) -> QueryResult<Timestamp> {
     let row: ClockRow = statement(NOW_SQL).get_result(&mut conn).await?;
     Ok(row.now.0)
 }
 
-/// At most `limit` events above a number, in order, each with the hash of the row before it.
+/// Reads at most `limit` events above a number, in order, each with the hash of the row before it.
 pub async fn events_after(conn: &mut AsyncPgConnection, number: i64, limit: u32) -> QueryResult<Vec<LogEntry>> {
     let rows: Vec<EntryRow> = statement(EVENTS_AFTER_SQL)
         .bind::<BigInt, _>(number)
@@ -143,8 +143,8 @@ pub async fn events_after(conn: &mut AsyncPgConnection, number: i64, limit: u32)
     Ok(entries)
 }
 
-/// Takes the head, appends the events in order and stamps their objects: two round trips. No event is of before
-/// `not_before`. The revisions, one a change: one that is too large for an event is several in the log.
+/// Takes the head, appends the events in order and stamps their objects: two round trips. No event is earlier than
+/// `not_before`. Returns one revision for each change: a change too large for one event is several in the log.
 pub async fn append(
     conn: &mut AsyncPgConnection,
     appends: Vec<Append>,
@@ -154,8 +154,8 @@ pub async fn append(
     let appends: Vec<_> = appends.into_iter().map(|append| (append.draft.parts(), append.stamps)).collect();
     let count: usize = appends.iter().map(|(parts, _)| parts.len()).sum();
     let Some(count) = i64::try_from(count).ok().filter(|count| *count > 0) else { return Ok(Vec::new()) };
-    // What is left to be checked is checked before the head is taken, while nobody waits for it: at commit, each row
-    // would cost everybody else time.
+    // The deferred constraints are checked before the head is taken, while no transaction waits for it: at commit,
+    // each row would cost all other mutations time.
     let (mut checking, conn) = (&*conn, &*conn);
     let mut taking = conn;
     let head = statement(TAKE_HEAD_SQL).bind::<BigInt, _>(count).bind::<Nullable<Timestamptz>, _>(not_before.map(Time));
@@ -174,26 +174,26 @@ pub async fn append(
             details.seal(&mut event)?;
             previous = rows.add(&event, &previous);
         }
-        // Of the last part: whoever waits for it has waited for all of them.
+        // Of the last part: waiting for it is waiting for all of them.
         for stamp in stamped {
             stamps.add(stamp, number);
         }
         revisions.push(revision(head.epoch, number));
     }
-    // Pipelined: one round trip for all. The events go first, so that of two errors theirs is the one that tells.
+    // Pipelined: one round trip for all. The events go first, so that of two errors theirs is reported.
     let events = rows.write(conn, head.epoch, notify);
     let (written, kept, stamped) = join3(events, details.write(conn), stamps.write(conn, head.epoch)).await;
     written.and(kept).and(stamped)?;
     Ok(revisions)
 }
 
-/// Takes the head and starts the next epoch; the head as it was.
+/// Takes the head and starts the next epoch; returns the head as it was.
 pub async fn start_epoch(conn: &mut AsyncPgConnection) -> QueryResult<Revision> {
     let before: HeadRow = statement(START_EPOCH_SQL).get_result(conn).await?;
     Ok(revision(before.epoch, before.number))
 }
 
-/// A UUIDv7 of the event's own time, so that event ids sort like the log.
+/// Makes a UUIDv7 of the event's own time, so that event ids sort like the log.
 fn event_id(time: Timestamp) -> QueryResult<EventId> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
@@ -201,7 +201,7 @@ fn event_id(time: Timestamp) -> QueryResult<EventId> {
     Ok(EventId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random).into_uuid()))
 }
 
-/// The rows of events, column by column.
+/// Collects the rows of events, column by column.
 #[derive(Default)]
 struct EventRows {
     numbers: Vec<i64>,

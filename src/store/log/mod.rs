@@ -1,4 +1,4 @@
-//! Appends and reads events, and what hangs on them: the head, stamps, personal data, the archive.
+//! Appends and reads events, and what belongs to them: the head, stamps, personal data, the archive.
 
 pub(super) mod anchor;
 pub mod archive;

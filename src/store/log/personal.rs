@@ -1,4 +1,4 @@
-//! What people typed in events: kept apart from what is hashed, found by number, erased by target.
+//! Keeps personal text of events apart from what is hashed: found by number, erased by target.
 
 use diesel::{
     QueryResult,
@@ -45,7 +45,7 @@ struct DetailsRow {
     details: String,
 }
 
-/// The rows of details of events that are appended together, column by column.
+/// Collects the details of events that are appended together, column by column.
 #[derive(Default)]
 pub struct Details {
     numbers: Vec<i64>,
@@ -58,7 +58,7 @@ pub struct Details {
 // === impl Details ===
 
 impl Details {
-    /// Seals an event and keeps its text.
+    /// Seals an event and collects its text.
     pub fn seal(&mut self, event: &mut Event) -> QueryResult<()> {
         let details = event.seal(salt)?;
         if !details.is_empty() {
@@ -89,8 +89,8 @@ impl Details {
     }
 }
 
-/// The details of events, by number, as far as they are there. `None` for what is no details: nothing that this build
-/// wrote.
+/// Reads the details of events by number; erased ones are missing. `None` stands for details that this build cannot
+/// read.
 pub async fn read(conn: &mut AsyncPgConnection, numbers: Vec<i64>) -> QueryResult<Vec<(i64, Option<Vec<Detail>>)>> {
     let rows: Vec<DetailsRow> = statement(READ_SQL).bind::<Array<BigInt>, _>(numbers).load(conn).await?;
     Ok(rows.into_iter().map(|row| (row.number, serde_json::from_str(&row.details).ok())).collect())

@@ -1,4 +1,4 @@
-//! Stamping objects with the revision of their event, from which their etags come: one statement a
+//! Stamps objects with the revision of their event, from which their etags come: one statement for each
 //! kind of object, whatever their number.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ const STAMP_KEYS_SQL: &str = "UPDATE api_keys t SET revision_epoch = $1, revisio
 /// Objects by account and id, each with the number of its last event: of several, the last counts.
 type EventNumbers<Id> = BTreeMap<(String, Id), i64>;
 
-/// What a batch of events stamps.
+/// Collects what appended events stamp.
 #[derive(Default)]
 pub struct Stamps {
     api_keys: EventNumbers<Uuid>,
@@ -35,7 +35,7 @@ pub struct Stamps {
 }
 
 impl Stamps {
-    /// Notes an object as stamped by an event; events come in order.
+    /// Adds the objects that an event stamps; events come in order.
     pub fn add(&mut self, stamp: Stamp, number: i64) {
         match stamp {
             Stamp::ApiKeys(account, keys) => {
@@ -55,9 +55,9 @@ impl Stamps {
         }
     }
 
-    /// Writes them. Most mutations stamp one kind of object, hence cost one statement here.
+    /// Writes the stamps. Most mutations stamp one kind of object, hence cost one statement here.
     pub async fn write(self, mut conn: &AsyncPgConnection, epoch: i64) -> QueryResult<()> {
-        // Before the single roles: whatever stamps one of a new account's roles comes later.
+        // Before the single roles: an event that stamps one of a new account's roles comes later.
         account_rows(conn, "roles", self.all_roles, epoch).await?;
         account_rows(conn, "accounts", self.accounts, epoch).await?;
         object_rows(conn, "teams", "team_id", self.teams, epoch).await?;

@@ -32,16 +32,16 @@ struct AccountRow {
     purging: bool,
 }
 
-/// An account, deleted ones included.
+/// Reads an account, deleted ones included.
 pub async fn get(mut conn: &AsyncPgConnection, account: &AccountId) -> QueryResult<Option<Account>> {
     let row: Option<AccountRow> = accounts::table.find(account.as_str()).first(&mut conn).await.optional()?;
     row.map(AccountRow::into_account).transpose()
 }
 
-/// Accounts that are not deleted, `system` excluded, in order of id.
+/// Lists accounts that are not deleted, `system` excluded, in order of id.
 pub async fn list(conn: &mut AsyncPgConnection, page: &Page<AccountId>) -> QueryResult<Vec<Account>> {
     let mut query = accounts::table
-        // Not a bound value: the planner could not know that the index of just these will do.
+        // Not a bound value: then the planner could not use the partial index of just these.
         .filter(sql::<Bool>("state <> 'deleted'"))
         .filter(accounts::account_id.ne(SYSTEM_ACCOUNT))
         .order(accounts::account_id)
@@ -126,7 +126,7 @@ pub async fn delete(
     Ok(())
 }
 
-/// Marks an account deleted, and what it has to be removed later: to every reader that is gone now.
+/// Marks an account deleted, and its contents for a later purge: they no longer exist for readers.
 pub async fn begin_purge(conn: &mut AsyncPgConnection, account: &AccountId, now: Timestamp) -> QueryResult<()> {
     diesel::update(accounts::table.find(account.as_str()))
         .set((

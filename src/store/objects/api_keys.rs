@@ -1,4 +1,4 @@
-//! Keys: read whole, written by difference. Their tokens are in `secrets`, their last use in `usage`.
+//! Reads keys whole and writes them by difference. Their tokens are in `secrets`, their last use in `usage`.
 
 use diesel::{
     QueryResult,
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// A page of keys, then for each of its few rows what hangs on it, by look-ups. The columns are named
+/// A page of keys, then for each of its few rows the rows that belong to it, by look-ups. The columns are named
 /// one by one: a `*` would change under a prepared statement when a later release adds one.
 ///
 /// A key's newest two tokens are the current one and the one that retires; should the clock have stood still, the
@@ -141,7 +141,7 @@ pub(crate) struct KeyRow {
     account_delete_time: Option<Time>,
 }
 
-/// A key, deleted ones included, with its last use.
+/// Reads a key, deleted ones included, with its last use.
 pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, key: KeyId) -> QueryResult<Option<ApiKey>> {
     let row: Option<KeyRow> = statement(get_sql())
         .bind::<SqlUuid, _>(key.as_uuid())
@@ -152,19 +152,19 @@ pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, key: KeyId) 
     row.map(KeyRow::into_key).transpose()
 }
 
-/// The statement of [`get`].
+/// Returns the statement of [`get`].
 #[must_use]
 pub fn get_sql() -> String {
     select_sql("SELECT * FROM api_keys k WHERE k.key_id = $1 AND k.account_id = $2", "$2")
 }
 
-/// The statement that reads what hangs on some rows of `api_keys`, newest first; `account` is the placeholder of their
+/// Returns the statement that reads keys with the rows that belong to them, newest first; `account` is the placeholder of their
 /// account.
 pub(super) fn select_sql(keys: &str, account: &str) -> String {
     SELECT_SQL.replace("{KEYS}", keys).replace("{ACCOUNT}", account)
 }
 
-/// Not-deleted keys whose team scope names a team: how many, at most `most`.
+/// Counts the keys, deleted ones excluded, whose team scope names a team: at most `most`.
 pub async fn count_on_team(
     conn: &mut AsyncPgConnection,
     account: &AccountId,
@@ -241,7 +241,7 @@ pub async fn update(conn: &mut AsyncPgConnection, before: &ApiKey, after: &ApiKe
     if rows.is_empty() { Err(diesel::result::Error::NotFound) } else { Ok(()) }
 }
 
-/// Marks an account's keys deleted and takes their team scopes; those that were not deleted before.
+/// Marks an account's keys deleted and takes their team scopes; returns those that were not deleted before.
 pub async fn delete_all(conn: &mut AsyncPgConnection, account: &AccountId, now: Timestamp) -> QueryResult<Vec<KeyId>> {
     let rows: Vec<KeyIdRow> = statement(DELETE_ALL_SQL)
         .bind::<Text, _>(account.as_str())

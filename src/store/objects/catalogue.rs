@@ -1,4 +1,4 @@
-//! The catalogue of permissions (P1) and the roles that a new account starts with.
+//! Reads and writes the catalogue of permissions (P1) and the roles that a new account starts with.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -58,7 +58,7 @@ const BY_INVERTED_INDEXES_SQL: &str =
 const BY_OTHER_INDEXES_SQL: &str =
     "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_indexscan = on; SET LOCAL enable_indexonlyscan = on";
 
-/// Which catalogue: its revision, in an epoch of the log. The epoch because history that was lost and
+/// Identifies a catalogue by its revision, in an epoch of the log. The epoch because history that was lost and
 /// accepted as lost may have had another catalogue under the same revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
 pub struct CatalogueHead {
@@ -70,7 +70,7 @@ pub struct CatalogueHead {
     revision_number: i64,
 }
 
-/// The last catalogue read, so that a fill need not read it again.
+/// Caches the last catalogue read, so that a fill need not read it again.
 #[derive(Default)]
 pub struct CatalogueCache(ArcSwapOption<(CatalogueHead, Arc<Catalogue>)>);
 
@@ -101,7 +101,7 @@ struct HeldRow {
 // === impl CatalogueHead ===
 
 impl CatalogueHead {
-    /// The catalogue of that revision, read in a snapshot of the log at `log_epoch`.
+    /// Identifies the catalogue of that revision, read in a snapshot of the log at `log_epoch`.
     pub fn new(log_epoch: i64, revision: Revision) -> Self {
         Self { log_epoch, revision_epoch: revision.epoch, revision_number: revision.number }
     }
@@ -114,12 +114,12 @@ impl CatalogueHead {
 // === impl CatalogueCache ===
 
 impl CatalogueCache {
-    /// The catalogue of that head, if it is the last one read.
+    /// Returns the catalogue of that head, if it is the last one read.
     pub fn get(&self, head: CatalogueHead) -> Option<Arc<Catalogue>> {
         self.0.load_full().filter(|cached| cached.0 == head).map(|cached| cached.1.clone())
     }
 
-    /// The catalogue of the connection's snapshot.
+    /// Returns the catalogue of the connection's snapshot.
     pub async fn current(&self, mut conn: &AsyncPgConnection) -> QueryResult<Arc<Catalogue>> {
         let head: CatalogueHead = statement(HEAD_SQL).get_result(&mut conn).await?;
         match self.get(head) {
@@ -161,7 +161,7 @@ fn permission(row: PermissionRow) -> QueryResult<Option<Permission>> {
     Ok(Some(Permission { spec: PermissionSpec { name, description, team_scopable, implies, retired }, bit }))
 }
 
-/// Which of these names are held on teams.
+/// Returns those of some names that are held on teams.
 pub async fn held_on_teams(conn: &mut AsyncPgConnection, names: &BTreeSet<String>) -> QueryResult<BTreeSet<String>> {
     if names.is_empty() {
         return Ok(BTreeSet::new());
@@ -190,7 +190,7 @@ struct DefaultRoleRow {
     all_permissions: bool,
 }
 
-/// The roles that a new account starts with, in order of id.
+/// Lists the roles that a new account starts with, in order of id.
 pub async fn default_roles(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Role>> {
     let rows: Vec<DefaultRoleRow> = default_roles::table.order(default_roles::role_id).load(conn).await?;
     rows.into_iter()

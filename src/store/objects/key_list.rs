@@ -1,4 +1,4 @@
-//! Lists of keys: which rows a page looks at, and how far.
+//! Lists keys: which rows a page reads, and how far.
 //!
 //! A page walks one index in the order of the list and looks at no more rows than its share, however few pass the
 //! filter: of the account's keys, or of what names the teams that are asked for or managed. The texts are put together
@@ -27,26 +27,26 @@ use crate::{
     },
 };
 
-/// What a list may look for at least, whatever the page.
+/// The least number of keys that a list looks for, however small the page.
 const LOOKED_FOR_MIN: u32 = 64;
 /// The share of one of many teams is at least so large.
 const TEAM_SHARE_MIN: u32 = 16;
 
-/// The rows that a page looks at.
+/// Selects the rows that a page reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
     /// The account's keys.
     Account,
-    /// What names one team: `$2`.
+    /// The keys that name one team: `$2`.
     Team,
-    /// What names any of the teams in `$2`, so many of each.
+    /// The keys that name any of the teams in `$2`, so many of each.
     Teams {
         /// How many rows of each team.
         share: u32,
     },
 }
 
-/// The statements of a page.
+/// Holds the statements of a page.
 #[derive(Clone, Debug)]
 pub struct KeyListSql {
     /// The keys.
@@ -56,7 +56,7 @@ pub struct KeyListSql {
     pub reached: Option<String>,
 }
 
-/// Who looks at what, with the values that choose it.
+/// Holds the arguments of a list.
 struct KeyListQuery<'a> {
     account: &'a AccountId,
     teams: TeamSelection<'a>,
@@ -71,7 +71,7 @@ enum TeamSelection<'a> {
     Many(Vec<String>),
 }
 
-/// Keys that `visible` lets see (M3), filtered after, newest first.
+/// Lists the keys that `visible` covers (M3), then filtered, newest first.
 pub async fn list(
     conn: &mut AsyncPgConnection,
     account: &AccountId,
@@ -95,7 +95,7 @@ pub async fn list(
     }
 }
 
-/// The statements that [`list`] runs.
+/// Returns the statements that [`list`] runs.
 ///
 /// The literal limits are for the planner. It takes a bound one for a tenth of all rows, finds a plan for the page that
 /// it is to be cheaper, and so plans every run anew, which takes half as long as the run.
@@ -172,7 +172,7 @@ pub fn list_sql(rows: Rows, filter: &ApiKeyFilter, page: &Page<KeyId>, rows_max:
     KeyListSql { page: format!("{} LIMIT ${}", select_sql(&keys, "$1"), bind()), reached }
 }
 
-/// A power of two, so that there are few texts.
+/// Rounds up to a power of two, so that there are few texts.
 fn looked_for(limit: u32) -> u32 {
     limit.max(LOOKED_FOR_MIN).checked_next_power_of_two().unwrap_or(u32::MAX)
 }
@@ -180,7 +180,7 @@ fn looked_for(limit: u32) -> u32 {
 // === impl TeamSelection ===
 
 impl<'a> TeamSelection<'a> {
-    /// The teams to look at; `None` if nothing is visible on them.
+    /// Returns the teams to read; `None` if nothing is visible on them.
     fn of(visible: &'a Managed, filter: &'a ApiKeyFilter) -> Option<Self> {
         match (visible, &filter.team_id) {
             (Managed::Account, None) => Some(Self::Any),
@@ -196,7 +196,7 @@ impl<'a> TeamSelection<'a> {
 // === impl KeyListQuery ===
 
 impl KeyListQuery<'_> {
-    /// The rows to look at first.
+    /// Returns the rows to read first.
     fn rows(&self) -> Rows {
         match &self.teams {
             TeamSelection::Any => Rows::Account,
@@ -205,13 +205,13 @@ impl KeyListQuery<'_> {
         }
     }
 
-    /// More rows of as many teams, if the share allows them.
+    /// Returns more rows of as many teams, if the share allows them.
     fn more_rows(&self, rows: Rows) -> Option<Rows> {
         let more = Rows::Teams { share: self.share() };
         (matches!(rows, Rows::Teams { .. }) && rows != more).then_some(more)
     }
 
-    /// Each team's part of the rows, a power of four: few texts.
+    /// Returns each team's part of the rows, a power of four: few texts.
     fn share(&self) -> u32 {
         let teams = if let TeamSelection::Many(teams) = &self.teams { teams.len() } else { 1 };
         let even = self.rows_max / u32::try_from(teams.max(1)).unwrap_or(u32::MAX);

@@ -1,5 +1,5 @@
-//! What the role of `database_url` may do to the log beyond appending: "cannot change or delete events" is a promise
-//! of the database, and only as good as the role that the server connects as (V6).
+//! Reads what the role of `database_url` may do to the log beyond appending: "cannot change or delete events" is a
+//! promise of the database, and only as good as the role that the server connects as (V6).
 
 use diesel::{
     QueryResult, QueryableByName,
@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use crate::store::sql::statement::statement;
 
 /// The role itself, and every role that its session can become: by SET ROLE, by inheritance, by RESET ROLE. Before
-/// PostgreSQL 16, whoever may create roles may make itself a member of any that is no superuser.
+/// PostgreSQL 16, a role that may create roles may make itself a member of any role except superusers.
 const POWERS_SQL: &str = "WITH reach AS MATERIALIZED ( \
       SELECT m.oid, m.rolname, m.rolsuper, m.rolcreaterole FROM pg_roles m \
       WHERE pg_has_role(current_user, m.oid, 'MEMBER') OR pg_has_role(session_user, m.oid, 'MEMBER')), \
@@ -27,7 +27,7 @@ const POWERS_SQL: &str = "WITH reach AS MATERIALIZED ( \
      EXISTS (SELECT FROM reach WHERE rolname IN ('pg_execute_server_program', 'pg_write_server_files') \
       OR rolcreaterole AND current_setting('server_version_num')::int < 160000) AS escalates";
 
-/// What a role may do that voids the promise.
+/// Says what a role may do that voids the promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Powers {
     /// The role's name.
@@ -52,7 +52,7 @@ struct PowersRow {
     escalates: bool,
 }
 
-/// Asks the database's own catalog.
+/// Reads the privileges from the database's own catalog.
 pub async fn read(conn: &mut AsyncPgConnection) -> QueryResult<Powers> {
     let row: PowersRow = statement(POWERS_SQL).get_result(conn).await?;
     // A superuser may do all of it: one reason says so.

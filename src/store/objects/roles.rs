@@ -28,13 +28,13 @@ struct RoleRow {
     revision_number: i64,
 }
 
-/// A role.
+/// Reads a role.
 pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, role: &RoleId) -> QueryResult<Option<Role>> {
     let row: Option<RoleRow> = roles::table.find((account.as_str(), role.as_str())).first(conn).await.optional()?;
     row.map(RoleRow::into_role).transpose()
 }
 
-/// Roles in order of id.
+/// Lists roles in order of id.
 pub async fn list(conn: &mut AsyncPgConnection, account: &AccountId, page: &Page<RoleId>) -> QueryResult<Vec<Role>> {
     let mut query = roles::table
         .filter(roles::account_id.eq(account.as_str()))
@@ -48,7 +48,7 @@ pub async fn list(conn: &mut AsyncPgConnection, account: &AccountId, page: &Page
     rows.into_iter().map(RoleRow::into_role).collect()
 }
 
-/// True if a user has the role, as its base role or beside it.
+/// Returns true if a user has the role, as its base role or beside it.
 pub async fn in_use(conn: &mut AsyncPgConnection, account: &AccountId, role: &RoleId) -> QueryResult<bool> {
     let (account, role) = (account.as_str(), role.as_str());
     let base = users::table.filter(users::account_id.eq(account)).filter(users::base_role_id.eq(role));
@@ -82,12 +82,12 @@ pub async fn delete(conn: &mut AsyncPgConnection, account: &AccountId, role: &Ro
     Ok(())
 }
 
-/// What two columns say a role holds.
+/// Converts the two columns of a role's permissions.
 pub fn permissions(all_permissions: bool, names: Vec<String>) -> RolePermissions {
     if all_permissions { RolePermissions::Everything } else { RolePermissions::Named(names.into_iter().collect()) }
 }
 
-/// The two columns that say what a role holds.
+/// Returns the two columns of a role's permissions.
 pub fn permission_columns(permissions: &RolePermissions) -> (bool, Vec<String>) {
     match permissions {
         RolePermissions::Everything => (true, Vec::new()),

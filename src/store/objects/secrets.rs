@@ -32,9 +32,9 @@ const ROTATE_SQL: &str = "WITH s AS ( \
       INSERT INTO api_key_secrets (digest, key_id, pepper_id, create_time) VALUES ($2, $1, $3, $4)) \
      UPDATE api_keys SET token_hint = $5, rotate_time = $4, update_time = $6 WHERE key_id = $1";
 
-/// The last use of tokens that ended is kept with their key, so that whoever asks for the last use of all its tokens
-/// looks at few rows, however often it was rotated. A row that is being written to is left for the next time: nobody
-/// waits for usage (K9).
+/// The last use of ended tokens is kept with their key, so that reading the last use of all its tokens reads few rows,
+/// however often the key was rotated. A row that is being written to is left for the next time: no rotation waits for
+/// usage (K9).
 const FOLD_USAGE_SQL: &str = "WITH live AS ( \
       SELECT digest FROM api_key_secrets WHERE key_id BETWEEN $1 AND $1 \
        ORDER BY key_id DESC, create_time DESC, end_time DESC NULLS FIRST LIMIT 2), \
@@ -91,7 +91,7 @@ pub async fn rotate(
     Ok(())
 }
 
-/// How many tokens of a key are on record, ended ones included: at most `most`.
+/// Counts the tokens of a key on record, ended ones included: at most `most`.
 pub async fn count(conn: &mut AsyncPgConnection, key: KeyId, most: u32) -> QueryResult<u32> {
     let row: CountRow = statement(COUNT_SQL)
         .bind::<SqlUuid, _>(key.as_uuid())

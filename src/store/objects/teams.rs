@@ -57,7 +57,7 @@ struct TeamIdRow {
     team_id: String,
 }
 
-/// A team.
+/// Reads a team.
 pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, team: &TeamId) -> QueryResult<Option<Team>> {
     let row: Option<TeamRow> = statement(select_sql("= $2"))
         .bind::<Text, _>(account.as_str())
@@ -68,7 +68,7 @@ pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, team: &TeamI
     Ok(row.map(TeamRow::into_team))
 }
 
-/// Teams in order of id.
+/// Lists teams in order of id.
 pub async fn list(conn: &mut AsyncPgConnection, account: &AccountId, page: &Page<TeamId>) -> QueryResult<Vec<Team>> {
     // No id is empty.
     let after = page.after.as_ref().map_or("", TeamId::as_str);
@@ -81,7 +81,7 @@ pub async fn list(conn: &mut AsyncPgConnection, account: &AccountId, page: &Page
     Ok(rows.into_iter().map(TeamRow::into_team).collect())
 }
 
-/// A team that is being purged is gone to whoever reads.
+/// Returns the statement that reads teams. A team that is being purged does not exist for readers.
 fn select_sql(which: &'static str) -> String {
     format!(
         "SELECT t.account_id, t.team_id, t.display_name, t.revision_epoch, t.revision_number FROM teams t \
@@ -90,7 +90,7 @@ fn select_sql(which: &'static str) -> String {
     )
 }
 
-/// Those of some teams that the account does not have.
+/// Returns those of some teams that the account does not have.
 pub async fn missing(
     mut conn: &AsyncPgConnection,
     account: &AccountId,

@@ -32,7 +32,7 @@ const PRINCIPAL_ROLES_SQL: &str = "SELECT r.permissions, r.all_permissions, NULL
      WHERE x.account_id = $1 AND x.user_id = $2 AND (x.team_id IS NULL OR x.team_id <> ALL(( \
       SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = $1)::text[]))";
 
-/// Beside their base roles, what users have. On a team that is being purged they have none.
+/// The roles of users other than their base roles. On a team that is being purged they have no roles.
 const ROLES_SQL: &str = "SELECT x.user_id, x.role_id, x.role_kind, x.team_id FROM user_roles x \
      WHERE x.account_id = $1 AND x.user_id = ANY($2) AND (x.team_id IS NULL OR x.team_id <> ALL(( \
       SELECT a.purging_team_ids FROM accounts a WHERE a.account_id = $1)::text[]))";
@@ -87,7 +87,7 @@ struct PrincipalRoleRow {
     team_id: Option<String>,
 }
 
-/// A user as the judge sees it; `None` if unknown, or if its account is deleted.
+/// Reads a user as the judge sees it; `None` if unknown, or if its account is deleted.
 pub async fn principal(
     conn: &mut AsyncPgConnection,
     account: &AccountId,
@@ -119,7 +119,7 @@ pub async fn principal(
     }))
 }
 
-/// A user.
+/// Reads a user.
 pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, user: &UserId) -> QueryResult<Option<User>> {
     let row: Option<UserRow> = users::table
         .find((account.as_str(), user.as_str()))
@@ -131,7 +131,7 @@ pub async fn get(conn: &mut AsyncPgConnection, account: &AccountId, user: &UserI
     Ok(users.into_iter().next())
 }
 
-/// Users in order of id.
+/// Lists users in order of id.
 pub async fn list(conn: &mut AsyncPgConnection, account: &AccountId, page: &Page<UserId>) -> QueryResult<Vec<User>> {
     let mut query = users::table
         .filter(users::account_id.eq(account.as_str()))
@@ -146,7 +146,7 @@ pub async fn list(conn: &mut AsyncPgConnection, account: &AccountId, page: &Page
     with_roles(conn, account, rows).await
 }
 
-/// One query for the roles of all of them.
+/// Adds their roles to users, by one query for all of them.
 async fn with_roles(conn: &mut AsyncPgConnection, account: &AccountId, rows: Vec<UserRow>) -> QueryResult<Vec<User>> {
     if rows.is_empty() {
         return Ok(Vec::new());

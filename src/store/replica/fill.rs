@@ -1,8 +1,8 @@
-//! The miss path: everything that a verification needs to know of a token, by one statement, hence
-//! from one snapshot (design, section 3).
+//! The miss path: reads everything that a verification needs to know of a token by one statement, hence
+//! from one snapshot (`src/DESIGN.md`, Cache, fence, follower, lease, barrier).
 //!
-//! No locking clause and no volatile function: the statement must be a plain read that waits for
-//! nobody. Every table of any size is reached through a unique index; a test holds the plan to that.
+//! No locking clause and no volatile function: the statement must be a plain read that waits for no
+//! transaction. Every table of any size is reached through a unique index; a test holds the plan to that.
 
 use std::sync::Arc;
 
@@ -40,9 +40,9 @@ use crate::{
 /// row even if there is no such token. `LIMIT 1` tells the planner what it could not guess of tables
 /// too small ever to be analysed: that there is one head.
 ///
-/// A team that is being purged is none of a key's any more.
+/// A key no longer has a team that is being purged.
 ///
-/// Its time is the statement's, or that of the last event if the clock was set back behind it. And it asks whose
+/// Its time is the statement's, or that of the last event if the clock was set back behind it. And it reads whose
 /// snapshot it is: behind a pooler, a connection that was made to the primary may lead to a standby by now.
 const FILL_SQL: &str = "SELECT h.epoch, h.number, c.revision_epoch, c.revision_number, \
      s.digest, s.end_time, k.key_id, k.account_id, k.account_permissions, k.team_permissions, k.expire_time, \
@@ -56,7 +56,7 @@ const FILL_SQL: &str = "SELECT h.epoch, h.number, c.revision_epoch, c.revision_n
      JOIN api_keys k ON k.key_id = s.key_id JOIN accounts a ON a.account_id = k.account_id) \
      ON s.digest IN ({DIGESTS})";
 
-/// The statement that reads a token by so many digests, from `$2` on: few texts, there are few peppers.
+/// Returns the statement that reads a token by so many digests, from `$2` on: few texts, there are few peppers.
 ///
 /// Not `= ANY` of an array. The planner takes an array that it does not see for ten values, finds a plan for the one
 /// that it is made to be cheaper, and so plans every run anew, which takes ten times as long as the run.
@@ -104,7 +104,7 @@ struct FillRow {
     standby: bool,
 }
 
-/// What one snapshot says, before the sets are closed.
+/// Holds what one snapshot has of a token, before the permission sets are closed.
 pub struct TokenSnapshot(FillRow);
 
 /// Reads a token, the head and the catalogue's revision from one snapshot.
@@ -123,13 +123,13 @@ pub async fn read(
 }
 
 impl TokenSnapshot {
-    /// The snapshot's catalogue, if it is the one read last.
+    /// Returns the snapshot's catalogue, if it is the one read last.
     pub fn known_catalogue(&self, cache: &CatalogueCache) -> Option<Arc<Catalogue>> {
         let catalogue = revision(self.0.revision_epoch, self.0.revision_number);
         cache.get(CatalogueHead::new(self.0.epoch, catalogue))
     }
 
-    /// What the token's key was granted, by name; nothing if there is no such token.
+    /// Returns what the token's key was granted, by name; nothing if there is no such token.
     pub fn grants(&self) -> Grants {
         let names = |names: &Option<Vec<String>>| names.iter().flatten().cloned().collect();
         let team_ids = self.0.team_ids.iter().map(|id| TeamId::from_stored(id)).collect();
@@ -139,7 +139,7 @@ impl TokenSnapshot {
         }
     }
 
-    /// The answer, closed under the catalogue of the same snapshot.
+    /// Returns the fill, closed under the catalogue of the same snapshot.
     pub fn into_fill(self, catalogue: Arc<Catalogue>) -> QueryResult<Fill> {
         let revision = revision(self.0.epoch, self.0.number);
         let (database_time, lacks_pepper) = (self.0.time.0, self.0.lacks_pepper);

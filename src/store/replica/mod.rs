@@ -1,4 +1,4 @@
-//! Carries out `verify`'s port: misses, usage, the replicas' rows, peppers.
+//! Implements `verify`'s port: misses, usage, the replicas' rows, peppers.
 
 pub mod fill;
 pub mod peppers;

@@ -1,4 +1,4 @@
-//! Peppers: the database knows their ids and check values, never their secrets (T2).
+//! Registers and chooses peppers: the database knows their ids and check values, never their secrets (T2).
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use crate::{
     store::sql::{schema::peppers, statement::statement, values::refuse_standby},
 };
 
-/// Waits for whoever mints under a pepper that is not configured. Not the row that every mutation shares: sharers
-/// pass those who wait. Here nobody new comes in once the replica that asks is registered.
+/// Waits for transactions that mint under a pepper that is not configured. It does not lock the row that every mutation
+/// shares: new sharers pass a waiter. On these rows no new sharer comes in once the replica that asks is registered.
 const LOCK_OTHERS_SQL: &str = "SELECT FROM peppers WHERE pepper_id <> ALL($1) ORDER BY pepper_id FOR UPDATE";
 
 /// Peppers not configured go out of use if no token is live under them. Of each one's tokens that is the one that ends
@@ -38,8 +38,8 @@ const CHOOSE_SQL: &str = "SELECT p.pepper_id FROM peppers p JOIN (SELECT c.peppe
      WHERE NOT EXISTS (SELECT FROM replicas r WHERE c.pepper_id <> ALL(r.pepper_ids)) \
      ORDER BY c.place LIMIT 1) chosen ON chosen.pepper_id = p.pepper_id FOR KEY SHARE OF p";
 
-/// The one that is locked, put in use, if every replica announces it still: a statement of its own, which sees who
-/// registered while the lock was waited for.
+/// Puts the locked pepper in use if every replica still announces it: a statement of its own, which sees the replicas
+/// that registered while it waited for the lock.
 const USE_SQL: &str = "WITH used AS (UPDATE peppers SET in_use = true WHERE pepper_id = $1 AND NOT in_use) \
      SELECT $1 AS pepper_id WHERE NOT EXISTS (SELECT FROM replicas r WHERE $1 <> ALL(r.pepper_ids))";
 
@@ -71,7 +71,7 @@ struct PepperIdRow {
     pepper_id: String,
 }
 
-/// Inserts the check values of new ids; the check values on record, by id.
+/// Inserts the check values of new ids; returns the check values on record, by id.
 pub async fn register(conn: &mut AsyncPgConnection, configured: &[Pepper]) -> QueryResult<BTreeMap<String, Vec<u8>>> {
     let check_values: Vec<_> = configured.iter().map(Pepper::check_value).collect();
     let rows: Vec<_> = configured
@@ -102,7 +102,7 @@ pub fn check(configured: &[Pepper], stored: &BTreeMap<String, Vec<u8>>) -> Resul
     }
 }
 
-/// True if the database knows a pepper that is not configured, in use or not.
+/// Returns true if the database knows a pepper that is not configured, in use or not.
 pub async fn knows_others(conn: &mut AsyncPgConnection, configured: &[String]) -> QueryResult<bool> {
     let row: OthersRow =
         statement(KNOWS_OTHERS_SQL).bind::<Array<Text>, _>(configured.to_vec()).get_result(conn).await?;
@@ -110,8 +110,8 @@ pub async fn knows_others(conn: &mut AsyncPgConnection, configured: &[String]) -
     Ok(row.others)
 }
 
-/// Ids of peppers that live tokens need and that are not configured. In a transaction: until it ends nobody
-/// mints under them, so who registered before is seen by whoever mints after.
+/// Lists the ids of peppers that live tokens need and that are not configured. Runs in a transaction: until it ends
+/// no transaction mints under them, so later mints see every replica that registered before.
 pub async fn missing(conn: &mut AsyncPgConnection, configured: &[String]) -> QueryResult<Vec<String>> {
     for sql in [LOCK_OTHERS_SQL, CLEAR_SQL] {
         statement(sql).bind::<Array<Text>, _>(configured.to_vec()).execute(conn).await?;
@@ -120,7 +120,7 @@ pub async fn missing(conn: &mut AsyncPgConnection, configured: &[String]) -> Que
     Ok(rows.into_iter().map(|row| row.pepper_id).collect())
 }
 
-/// The pepper to mint under: the first of the configured ones that every registered replica verifies with, so
+/// Chooses the pepper to mint under: the first of the configured ones that every registered replica verifies with, so
 /// that none takes the token for an unknown one.
 pub async fn choose(conn: &mut AsyncPgConnection, configured: &[String]) -> QueryResult<Option<String>> {
     for _ in 0..CHOICES_MAX {

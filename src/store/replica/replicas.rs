@@ -1,4 +1,4 @@
-//! The rows of `replicas` (design, section 3): who may answer from a cache, how far it has applied the
+//! Reads and writes the rows of `replicas`: which replicas may answer from their caches, how far each has applied the
 //! log, and until when it must be waited for.
 //!
 //! Each is one statement, hence one transaction and one round trip. How durable its commit must be is
@@ -39,7 +39,7 @@ macro_rules! durably {
     };
 }
 
-/// Losing it in a crash costs time only: a barrier waits until it is said again.
+/// Losing it in a crash costs time only: a barrier waits until it is acknowledged again.
 macro_rules! lazily {
     () => {
         "set_config('synchronous_commit', 'off', true)"
@@ -48,7 +48,7 @@ macro_rules! lazily {
 
 /// Both kinds of acknowledgement. They match only if the log has the event that the replica applied last,
 /// with its hash, in its epoch; number 0 is the empty log that every database starts with. A plain UPDATE:
-/// whoever deletes the row waits for it, and it for them.
+/// it waits for a transaction that deletes the row, and that waits for it.
 macro_rules! acknowledge_sql {
     ($renewed:literal, $durability:expr) => {
         concat!(
@@ -75,7 +75,7 @@ const EXISTS_SQL: &str = "SELECT EXISTS (SELECT FROM replicas WHERE incarnation 
 const DEREGISTER_SQL: &str = "DELETE FROM replicas WHERE incarnation = $1";
 const EVICT_SQL: &str =
     concat!("DELETE FROM replicas WHERE incarnation = $1 AND renewal_no = $2 RETURNING ", durably!(), " AS durability");
-/// Every row, with the head of the log, and whose they are, though there be none: on a standby that lags, a replica may
+/// Every row, with the head of the log and whether a standby answers, even if there is no row: on a standby that lags, a replica may
 /// not be registered yet.
 const LIST_SQL: &str = "SELECT current_setting('in_hot_standby') = 'on' AS standby, h.epoch AS head_epoch, \
      h.number AS head_number, r.incarnation, r.renewal_no, \
@@ -149,26 +149,26 @@ pub async fn acknowledge(conn: &mut AsyncPgConnection, said: &Acknowledgement) -
     Ok(if row.yes { Acknowledged::HistoryDiverged } else { Acknowledged::Evicted })
 }
 
-/// Takes a replica's row away.
+/// Deletes a replica's row.
 pub async fn deregister(conn: &mut AsyncPgConnection, incarnation: Uuid) -> QueryResult<()> {
     statement(DEREGISTER_SQL).bind::<SqlUuid, _>(incarnation).execute(conn).await?;
     Ok(())
 }
 
-/// Takes away the row of a replica that has not renewed since; false if it has, or is gone.
+/// Deletes the row of a replica that has not renewed since; returns false if it has, or is gone.
 pub async fn evict(conn: &mut AsyncPgConnection, incarnation: Uuid, renewal_no: i64) -> QueryResult<bool> {
     let deleted =
         statement(EVICT_SQL).bind::<SqlUuid, _>(incarnation).bind::<BigInt, _>(renewal_no).execute(conn).await?;
     Ok(deleted > 0)
 }
 
-/// The rows by what they say of themselves: incarnation, renewal number, name.
+/// Lists the incarnation, renewal number and name of each row.
 pub async fn names(conn: &mut AsyncPgConnection) -> QueryResult<Vec<(Uuid, i64, String)>> {
     let rows: Vec<ReplicaNameRow> = statement("SELECT incarnation, renewal_no, name FROM replicas").load(conn).await?;
     Ok(rows.into_iter().map(|row| (row.incarnation, row.renewal_no, row.name)).collect())
 }
 
-/// Every row, in order of incarnation, and the head of the log.
+/// Lists every row, in order of incarnation, and the head of the log.
 pub async fn list(conn: &mut AsyncPgConnection) -> QueryResult<Registered> {
     let rows: Vec<ListRow> = statement(LIST_SQL).load(conn).await?;
     refuse_standby(rows.iter().any(|row| row.standby))?;
@@ -190,7 +190,7 @@ impl ReplicaColumns {
     }
 }
 
-/// Whole milliseconds, rounded up: a replica is waited for at least as long as it answers.
+/// Converts to whole milliseconds, rounded up: a replica is waited for at least as long as it answers.
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(i64::MAX)
 }

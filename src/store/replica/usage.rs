@@ -1,4 +1,4 @@
-//! When tokens were last used (K9): a table of its own, so that no row that authority locks is touched.
+//! Records when tokens were last used (K9): a table of its own, so that no row that authority locks is touched.
 
 use diesel::{
     QueryResult,
@@ -21,7 +21,7 @@ const RECORD_SQL: &str = "INSERT INTO token_usage (digest, key_id, last_used_tim
      ON CONFLICT (digest) DO UPDATE \
      SET last_used_time = GREATEST(token_usage.last_used_time, EXCLUDED.last_used_time)";
 
-/// Writes a batch.
+/// Writes a batch of marks.
 pub async fn record(conn: &mut AsyncPgConnection, batch: &[UsageMark]) -> QueryResult<()> {
     statement(RECORD_SQL)
         .bind::<Array<Bytea>, _>(batch.iter().map(|mark| Digest(mark.digest)).collect::<Vec<_>>())

@@ -1,4 +1,4 @@
-//! A session: one connection in one transaction, and every read on it.
+//! A database session: one connection in one transaction, and every read on it.
 //!
 //! [`PostgresStore`](crate::store::PostgresStore) opens one REPEATABLE READ, READ ONLY;
 //! a mutation's (see `transaction`) reads the same way after its locks.
@@ -46,10 +46,10 @@ use crate::{
 
 /// How the statements of a session are planned.
 ///
-/// Each looks at few rows, by an index that knows which. Where the planner has heard of few rows of an account, it would
-/// rather gather all of them first, by a bitmap, and sort them; and that plan stays, whatever the account has grown to.
-/// Where it has heard of many, it thinks that one of them is met soon wherever it starts to read the table. Hence
-/// neither bitmaps nor scans, and pages as dear one by one as in a row. Compiling never pays for so little.
+/// Each reads few rows, through an index. Where the statistics show few rows of an account, the planner would rather
+/// gather all of them by a bitmap and sort them; and that plan stays prepared, however large the account has grown.
+/// Where they show many, it expects to meet one soon wherever it starts to read the table. Hence neither bitmaps nor
+/// scans, and random pages at the cost of sequential ones. Compiling (JIT) never pays off for so few rows.
 macro_rules! planned_by_indexes {
     () => {
         "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL random_page_cost = 1; \
@@ -58,14 +58,14 @@ macro_rules! planned_by_indexes {
 }
 pub(super) use planned_by_indexes;
 
-/// Opens a reader's snapshot.
+/// Opens the snapshot of a reader.
 pub const BEGIN_SQL: &str = concat!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ", planned_by_indexes!());
 
-/// One connection in one transaction.
+/// Holds one connection in one transaction.
 pub struct DatabaseSession {
     pub(crate) connection: Connection,
     pub(crate) catalogue: Arc<CatalogueCache>,
-    /// Those that may be minted under.
+    /// The peppers that may be minted under.
     pub(crate) pepper_ids: Arc<[String]>,
     /// The transaction may change the catalogue: read it past the cache, and never into it.
     pub(super) changes_catalogue: bool,
@@ -80,12 +80,12 @@ pub struct DatabaseSession {
 }
 
 impl DatabaseSession {
-    /// The connection, and the run of one statement on it.
+    /// Splits into the raw connection and the run of one statement on it.
     pub(in crate::store) fn parts(&mut self) -> (&mut AsyncPgConnection, StatementRun<'_>) {
         self.connection.parts()
     }
 
-    /// The session of an open transaction.
+    /// Wraps the connection of an open transaction.
     pub(crate) fn new(
         connection: Connection,
         catalogue: Arc<CatalogueCache>,
@@ -104,7 +104,7 @@ impl DatabaseSession {
         }
     }
 
-    /// The head, of the database that the log was written in.
+    /// Reads the head; fails if the database is another one than the log was written in.
     async fn known_head(&mut self) -> StoreResult<Head> {
         run!(self, conn => events::head(conn))?.map_err(|other| StoreError::Unavailable(other.into()))
     }
@@ -161,7 +161,7 @@ impl Reader for DatabaseSession {
     async fn token(&mut self, digest: &HashedToken) -> StoreResult<Option<TokenFacts>> {
         let snapshot = run!(self, conn => fill::read(conn, std::slice::from_ref(digest), &[]))?;
         let known = if self.changes_catalogue { None } else { snapshot.known_catalogue(&self.catalogue) };
-        // Both reads are of one snapshot, or under the lock that holds the catalogue still.
+        // Both reads are of one snapshot, or under the lock that keeps the catalogue from changing.
         let catalogue = match known {
             Some(catalogue) => catalogue,
             None => Reader::catalogue(self).await?,

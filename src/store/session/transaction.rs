@@ -1,6 +1,6 @@
-//! A mutation's transaction (design, section 2): lock, read, change, append, commit.
+//! A mutation's transaction (`src/DESIGN.md`, Storage): lock, read, change, append, commit.
 //!
-//! READ COMMITTED on purpose, said aloud. Locks are taken by the first statements after BEGIN, and the
+//! READ COMMITTED on purpose, and set explicitly. Locks are taken by the first statements after BEGIN, and the
 //! state is read by later ones: each statement sees what was committed before *it* began, hence also
 //! what the holder of the lock had committed while this transaction waited. A statement that locked
 //! and read at once, or any stricter isolation, would judge the state from before the wait (M9).
@@ -39,7 +39,7 @@ use crate::{
     },
 };
 
-/// BEGIN and the settings, in one round trip. `synchronous_commit` is raised to `on`, the least that
+/// Returns BEGIN and the settings, in one round trip. `synchronous_commit` is raised to `on`, the least that
 /// survives the loss of the primary; only `remote_apply` is stronger and is kept. The server's limits
 /// lie below the client's, so that a wait ends with an error that says why.
 pub fn begin_sql(timeout: Duration) -> String {
@@ -55,12 +55,12 @@ pub fn begin_sql(timeout: Duration) -> String {
     )
 }
 
-/// BEGIN for usage marks: they may be lost, and must wait for nobody for long (K9).
+/// BEGIN for usage marks: they may be lost, and must not wait long for any lock (K9).
 pub const BEGIN_USAGE_SQL: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
      SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '100ms', true), \
      set_config('statement_timeout', '2s', true)";
 
-/// The lock statements, one after the other in one text: the catalogue, then accounts in order
+/// Returns the lock statements, one after the other in one text: the catalogue, then accounts in order
 /// of id. Each judge holds the catalogue against a change; an account's change holds its row against
 /// every judge.
 fn lock_sql(locks: &Locks) -> StoreResult<String> {
@@ -77,7 +77,7 @@ fn lock_sql(locks: &Locks) -> StoreResult<String> {
     Ok(sql)
 }
 
-/// An account id as a literal. Several statements in one round trip take no bound values, so this
+/// Returns an account id as a literal. Several statements in one round trip take no bound values, so this
 /// relies on the ids' alphabet, which has neither quotes nor backslashes, and holds it to that.
 fn literal(account: &AccountId) -> StoreResult<String> {
     AccountId::parse("account_id", account.as_str())

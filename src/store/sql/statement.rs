@@ -14,13 +14,13 @@ use diesel::{
     sql_types::{HasSqlType, Untyped},
 };
 
-/// A statement and its values, `$1` first.
+/// Holds a statement and its values, `$1` first.
 pub struct Statement<'v> {
     sql: Cow<'static, str>,
     values: Vec<Box<dyn QueryFragment<Pg> + Send + 'v>>,
 }
 
-/// A statement without values yet. Its text must not depend on values: every text stays prepared.
+/// Starts a statement without values. Its text must not depend on values: every text stays prepared.
 pub fn statement<'v>(sql: impl Into<Cow<'static, str>>) -> Statement<'v> {
     Statement { sql: sql.into(), values: Vec::new() }
 }
@@ -63,7 +63,7 @@ impl QueryFragment<Pg> for Statement<'_> {
 
 impl QueryId for Statement<'_> {
     type QueryId = ();
-    // Prepared statements are told apart by their text.
+    // Prepared statements are distinguished by their text.
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 

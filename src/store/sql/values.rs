@@ -1,4 +1,4 @@
-//! How domain values speak SQL. The one place where a digest becomes a column: a plain token has no
+//! Converts domain values to and from SQL. The one place where a digest becomes a column: a plain token has no
 //! such impl, so it cannot reach the database by accident (T2).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,19 +41,19 @@ pub struct Link(pub Hash);
 #[diesel(sql_type = Jsonb)]
 pub struct Metadata(pub BTreeMap<String, String>);
 
-/// A stored value that this build cannot read: a bug, or a later release's.
+/// A stored value that this build cannot read: a bug, or written by a later release.
 #[derive(Debug, thiserror::Error)]
 #[error("column {column} holds a value that this build does not know")]
 struct Unreadable {
     column: &'static str,
 }
 
-/// The error for a stored value that this build cannot read.
+/// Returns the error for a stored value that this build cannot read.
 pub fn unreadable(column: &'static str) -> DieselError {
     DieselError::DeserializationError(Box::new(Unreadable { column }))
 }
 
-/// Refuses what a standby said: it may be of the past, and deny a revocation.
+/// Fails if a standby answered: its state may be from before a revocation.
 pub fn refuse_standby(standby: bool) -> Result<(), DieselError> {
     if standby {
         let message = "a standby answered where only the primary may".to_owned();
@@ -62,12 +62,12 @@ pub fn refuse_standby(standby: bool) -> Result<(), DieselError> {
     Ok(())
 }
 
-/// The revision of two columns.
+/// Builds a revision from two columns.
 pub fn revision(epoch: i64, number: i64) -> Revision {
     Revision { epoch, number }
 }
 
-/// A set of names as an array's items.
+/// Returns a set of names as an array's items.
 pub fn items<T: ToString>(set: &BTreeSet<T>) -> Vec<String> {
     set.iter().map(ToString::to_string).collect()
 }
@@ -75,7 +75,7 @@ pub fn items<T: ToString>(set: &BTreeSet<T>) -> Vec<String> {
 // === impl Time ===
 
 impl Time {
-    /// The moment of a nullable column.
+    /// Returns the moment of a nullable column.
     pub fn get(time: Option<Self>) -> Option<Timestamp> {
         time.map(|time| time.0)
     }

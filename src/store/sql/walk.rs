@@ -1,11 +1,11 @@
-//! A walk along one index, whatever the planner thinks of the rows.
+//! Has PostgreSQL walk one index, whatever its statistics say of the rows.
 //!
 //! Of rows that equal some values in an index's first columns, in the order of its last: asked for by equality, the
 //! planner knows that their order is the last column's alone. Another index may have that order too (a primary key), and
 //! where the rows are a good part of the table, it walks that one and filters, past any number of others' rows. So they
 //! are asked for by a range of all the columns, in the order of all of them: just one index has both.
 
-/// Which rows, by which columns of an index, in its order or the reverse.
+/// Selects rows by the columns of an index, in its order or the reverse.
 pub struct IndexWalk<'a> {
     /// The table's alias.
     pub alias: &'a str,
@@ -22,7 +22,7 @@ pub struct IndexWalk<'a> {
 // === impl IndexWalk ===
 
 impl IndexWalk<'_> {
-    /// The condition.
+    /// Returns the condition.
     pub fn condition(&self) -> String {
         let (beyond, from, to) = if self.descending { ("<", "<=", ">=") } else { (">", ">=", "<=") };
         let columns = self.equal.iter().map(|(column, _)| self.column(column)).collect::<Vec<_>>();
@@ -37,7 +37,7 @@ impl IndexWalk<'_> {
         format!("{start} AND {}", compare(&columns, to, &values))
     }
 
-    /// The order, with its ORDER BY.
+    /// Returns the order, with its ORDER BY.
     pub fn order(&self) -> String {
         let columns = self.equal.iter().map(|(column, _)| *column).chain([self.last]);
         let direction = if self.descending { " DESC" } else { "" };

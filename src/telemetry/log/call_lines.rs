@@ -1,4 +1,4 @@
-//! Bounds the lines that tell of calls' ends: the access log.
+//! Bounds the lines of calls' ends: the access log.
 //!
 //! A client needs no credentials to have a call refused, and makes tens of thousands of such calls a second. Their lines
 //! would cost the threads that serve more than the refusals do, and fill the disk. So before a call has a span, it is
@@ -7,7 +7,7 @@
 //! How the call ends is not known by then. Therefore one line a second of each method is logged whatever other methods
 //! do, beside those of all methods together; and a call that was left out and then fails by the server's fault gets a
 //! line after all, one a second of each method. The methods of [`MethodTable::HOT`](crate::telemetry::MethodTable::HOT) are not
-//! asked about: whoever asks for their lines, of DEBUG, wants every one.
+//! bounded: an operator who turns on their lines, of DEBUG, wants every one.
 
 use std::{
     array,
@@ -23,10 +23,10 @@ use crate::telemetry::{
     metrics::{LeftOut, Metrics},
 };
 
-/// So many methods are told apart, more than there are; beyond that they share.
+/// Bounds the methods that are distinguished, more than there are; further ones share.
 const METHODS_MAX: usize = 64;
 
-/// What calls' ends have logged lately, and what was left out.
+/// Remembers which calls' ends were logged lately, and counts what was left out.
 #[derive(Debug)]
 pub(crate) struct CallLines {
     /// 0: nothing is left out.
@@ -45,7 +45,7 @@ struct MethodLines {
     faults: SecondWindow,
 }
 
-/// How many lines one second has had: the second in the upper half, the count in the lower. What is full is only read,
+/// Counts the lines of one second: the second in the upper half, the count in the lower. What is full is only read,
 /// so that a flood has no two cores write to it.
 #[derive(Debug, Default)]
 struct SecondWindow(AtomicU64);

@@ -1,10 +1,9 @@
-//! Folds log lines that say the same again and again.
+//! Folds log lines that repeat themselves.
 //!
 //! Of one place in the code with one message, a few lines a second are logged; how many more there were is said in one
 //! line a second. A place whose messages differ is held to a few times as many in all. So no fault, however often it
-//! strikes, writes more than a reader can take. Lines of DEBUG and TRACE are all logged: whoever asks for them wants
-//! every one. Lines that tell of a call's end are no
-//! repetition: [`call_lines`](super::call_lines) bounds those.
+//! strikes, writes more than a reader can take. Lines of DEBUG and TRACE are all logged: an operator who turns them on
+//! wants every one. Lines of calls' ends are not folded: [`call_lines`](super::call_lines) bounds those.
 
 use std::{
     collections::HashMap,
@@ -20,18 +19,18 @@ use tracing::{
     field::{Field, Visit},
 };
 
-/// The target of the lines that say what was left out: it has to pass whatever filter has passed those.
+/// The target of the lines that report what was left out: it passes every filter that passes the lines themselves.
 pub(crate) const TARGET: &str = "latchkey::telemetry::folded";
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// A place with many messages may log so many times as much as one message.
 const MESSAGES_PER_SITE: u32 = 4;
-/// So many places and messages are told apart; what comes beyond counts for its place alone, or for none.
+/// Bounds the places and messages that are distinguished; further ones count for their place alone, or for the rest.
 const KEYS_MAX: usize = 1_024;
 /// So much of a message is quoted where it says how often it was left out.
 const QUOTE_BYTES_MAX: usize = 200;
 
-/// What was logged lately, and what was left out.
+/// Remembers what was logged lately, and what was left out.
 #[derive(Debug)]
 pub(crate) struct Folding {
     /// 0: nothing is folded.
@@ -71,7 +70,7 @@ struct RepeatWindow {
     left_out: Option<LeftOutLines>,
 }
 
-/// What tells a line from others, without keeping it.
+/// Distinguishes a line from others, without keeping it.
 struct Fingerprint {
     message: Hashed,
     origin: Hashed,

@@ -1,4 +1,4 @@
-//! Writes log lines from a thread of their own, so that whoever logs never waits for whoever reads.
+//! Writes log lines from a thread of their own, so that a thread that logs never waits for the reader of the log.
 //!
 //! Standard error is often a pipe. When its reader is slow or gone, a write to it blocks for as long as that lasts, and
 //! a thread that serves calls would answer none of them. So a line goes into a buffer that is bounded in bytes; one that
@@ -20,7 +20,7 @@ use crate::telemetry::{
     metrics::{LeftOut, Metrics},
 };
 
-/// How often the thread tells what was left out.
+/// How often the thread reports what was left out.
 pub(super) const REPORT_PERIOD: Duration = Duration::from_secs(1);
 /// Longest that [`LogThread::flush`] waits for a reader.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ struct BufferState {
 struct Pending {
     bytes: Vec<u8>,
     lines: u64,
-    /// Lines that were dropped since that was last told.
+    /// Lines that were dropped since the last report.
     dropped: u64,
     writing: bool,
     ended: bool,
@@ -114,7 +114,7 @@ impl LogBuffer {
         (pending.writing || !pending.ended).then_some(lines)
     }
 
-    /// That lines were taken and could not be written.
+    /// Counts lines that were taken and could not be written.
     fn lost(&self, lines: u64) {
         self.pending().dropped += lines;
         self.0.metrics.log_lines_left_out(LeftOut::BufferFull, lines);
@@ -136,7 +136,7 @@ impl LogBuffer {
     }
 }
 
-/// Writes all, also to a pipe that somebody else has made non-blocking.
+/// Writes all, also to a pipe that another process has made non-blocking.
 fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match out.write(bytes) {

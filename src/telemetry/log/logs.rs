@@ -1,4 +1,4 @@
-//! Log lines: which, how, and where to.
+//! Formats and filters log lines.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -34,10 +34,10 @@ use crate::{
 pub const LOG_BUFFER_BYTES_MAX: usize = 1 << 20;
 /// Lines a second that say the same, unless a setting says otherwise.
 pub const LOG_REPEATS_PER_SECOND_MAX: u32 = 5;
-/// Lines a second that tell of calls' ends, unless a setting says otherwise.
+/// Lines a second of calls' ends, unless a setting says otherwise.
 pub const LOG_CALLS_PER_SECOND_MAX: u32 = 200;
 
-/// How and where to log.
+/// Says how and where to log.
 #[derive(Debug)]
 pub struct LogOptions {
     /// For people or for machines.
@@ -49,15 +49,15 @@ pub struct LogOptions {
     /// Whether pretty lines are coloured.
     pub ansi: bool,
     /// Warnings and errors a second of one place in the code with one message; the others are folded into a count. 0:
-    /// none is folded.
+    /// no folding.
     pub repeats_per_second_max: u32,
-    /// Lines a second that tell of calls' ends, beside one of each method; the others are counted. 0: none is left out.
+    /// Lines a second of calls' ends, beside one of each method; the others are counted. 0: no bound.
     pub calls_per_second_max: u32,
 }
 
 pub(crate) type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Where log lines go.
+/// Says where log lines go.
 #[derive(Debug)]
 pub enum LogSink {
     /// To standard error, by a thread of its own: logging never waits, and what does not fit is dropped and counted.
@@ -69,7 +69,7 @@ pub enum LogSink {
     Direct(BoxMakeWriter),
 }
 
-/// What writes and tells of lines beside those who log them.
+/// Writes the lines, and reports those that were left out.
 #[derive(Clone, Debug)]
 pub(crate) struct Logs {
     buffer: Option<LogBuffer>,
@@ -77,22 +77,22 @@ pub(crate) struct Logs {
     calls: Arc<CallLines>,
 }
 
-/// Whether a call that begins is to be logged as it ends, by the process's log.
+/// Returns whether a call that begins is to be logged as it ends, by the process's log.
 pub(crate) fn takes_call(label: MethodLabel, now: fn() -> Instant) -> bool {
     log_filter_says(|filter| filter.calls.takes(label, now))
 }
 
-/// Whether a call that was left out and ended by the server's fault is to be logged after all.
+/// Returns whether a call that was left out and ended by the server's fault is to be logged after all.
 pub(crate) fn takes_fault(label: MethodLabel) -> bool {
     log_filter_says(|filter| filter.calls.takes_fault(label, now()))
 }
 
-/// What the log's filter says, or yes without one.
+/// Asks the log's filter; true without one.
 fn log_filter_says(say: impl Fn(&LineFilter) -> bool) -> bool {
     dispatcher::get_default(|subscriber| subscriber.downcast_ref().is_none_or(&say))
 }
 
-/// Lets pass what the filter names, less the ends of calls that are too many, and of what repeats itself a few a second.
+/// Passes what the configured filter names, except the calls' ends beyond the bound and the repetitions that are folded.
 struct LineFilter {
     named: EnvFilter,
     ceiling: Targets,
@@ -222,7 +222,7 @@ impl LineFilter {
     }
 }
 
-/// Everything but `event_enabled` is the filter's own; it looks at spans too, so it is told of all of them.
+/// Everything but `event_enabled` delegates to the configured filter, which follows spans too.
 impl<S: Subscriber> Filter<S> for LineFilter
 where
     EnvFilter: Filter<S>,
