@@ -63,8 +63,8 @@ impl GrpcLayer {
         Self::with_arrival(methods, metrics, now)
     }
 
-    /// Does the same for a transport that knows when what it is reading arrived: an RPC's duration counts from then, and the
-    /// clock is looked at once less for each.
+    /// Does the same for a transport that knows when what it is reading arrived: an RPC's duration counts from then,
+    /// and the clock is looked at once less for each.
     pub fn with_arrival(methods: Arc<MethodTable>, metrics: Arc<Metrics>, arrival: fn() -> Instant) -> Self {
         Self(Arc::new(RpcObserver::new(methods, metrics, arrival)))
     }

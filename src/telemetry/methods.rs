@@ -39,8 +39,8 @@ impl MethodTable {
         "grpc.health.v1.Health/Watch",
     ];
 
-    /// Builds a table of methods named `package.Service/Method`. Their names are kept for as long as the process lives: make
-    /// one table per process.
+    /// Builds a table of methods named `package.Service/Method`. Their names are kept for as long as the process lives:
+    /// make one table per process.
     pub fn new<'a>(methods: impl IntoIterator<Item = &'a str>) -> Self {
         let mut table = Self::default();
         table.extend(methods);

@@ -1,5 +1,5 @@
-//! Holds everything that is counted. Counting is a relaxed add to an atomic that the exporter reads when it likes; only durations, which
-//! are off the verification path or of whole RPCs, go through OpenTelemetry as they happen.
+//! Holds everything that is counted. Counting is a relaxed add to an atomic that the exporter reads when it likes; only
+//! durations, which are off the verification path or of whole RPCs, go through OpenTelemetry as they happen.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -2,8 +2,8 @@
 //!
 //! The decision is the configured sampler's (`OTEL_TRACES_SAMPLER`), asked as soon as the RPC's parent is known. What
 //! it drops has another target, which the exporter never looks at; so that no span is made
-//! at all unless the log records it. Every trace of ours begins with an RPC: other spans are exported below one that is, or they would begin
-//! traces of their own wherever an RPC was dropped.
+//! at all unless the log records it. Every trace of ours begins with an RPC: other spans are exported below one that
+//! is, or they would begin traces of their own wherever an RPC was dropped.
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,8 +54,8 @@ impl EarlySampling {
         result.decision != SamplingDecision::Drop
     }
 
-    /// Returns true if this may be exported: spans of ours from INFO up, and RPCs'. The exporter's own gRPC calls have spans
-    /// too, of tonic, hyper and h2: exporting those would be export without end.
+    /// Returns true if this may be exported: spans of ours from INFO up, and RPCs'. The exporter's own gRPC calls have
+    /// spans too, of tonic, hyper and h2: exporting those would be export without end.
     fn wants(metadata: &Metadata<'_>) -> bool {
         let module = metadata.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
         let level = if targets::is_traced(metadata) { Level::DEBUG } else { Level::INFO };

@@ -12,7 +12,10 @@ fn a_port_in_use_is_reported_before_anything_is_made() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound");
     let stderr = dev(&data_dir, address.port()).run(START_LIMIT).failure();
-    assert!(stderr.contains(&format!("cannot listen on {address}")) && stderr.contains("choose another port"), "{stderr}");
+    assert!(
+        stderr.contains(&format!("cannot listen on {address}")) && stderr.contains("choose another port"),
+        "{stderr}"
+    );
     assert!(!data_dir.exists(), "no cluster is made for nothing");
     assert!(processes_naming(&data_dir).is_empty());
 }

@@ -3,8 +3,8 @@
 //! A statement that is not answered soon, a connection that ends or cannot be made: each of these is a suspicion and
 //! nothing more, for a lock, a slow statement or one ended backend is no outage. A suspicion starts one probe, which
 //! connects on its own. The database is away once the probe failed twice and *nothing* was answered on any connection
-//! since the suspicion; it is back with the first answer, be it the probe's or another's. An error that the server sent is
-//! an answer too.
+//! since the suspicion; it is back with the first answer, be it the probe's or another's. An error that the server sent
+//! is an answer too.
 
 use std::{
     future::Future,
@@ -187,7 +187,9 @@ impl AvailabilityState {
         let before = *self.away.borrow();
         match (before, away) {
             (None, Some(_)) => {
-                tracing::warn!("the database does not answer: calls that need it are UNAVAILABLE until it answers again");
+                tracing::warn!(
+                    "the database does not answer: calls that need it are UNAVAILABLE until it answers again"
+                );
             }
             (Some(since), None) => {
                 let away_ms = since.elapsed().as_millis();

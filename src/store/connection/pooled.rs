@@ -124,8 +124,8 @@ impl Drop for Connection {
             ConnectionState::Clean => drop(object),
             ConnectionState::Broken => drop(Object::take(object)),
             // Not closed: a client that begins calls and cancels them would have PostgreSQL start a process for each,
-            // while those of the cancelled calls still run. The rollback is answered after all that was sent before it, and
-            // the place in the pool is taken until then.
+            // while those of the cancelled calls still run. The rollback is answered after all that was sent before it,
+            // and the place in the pool is taken until then.
             ConnectionState::Busy | ConnectionState::InTransaction => {
                 // A connection of its own state machine: if the runtime is gone, or the rollback
                 // fails, it is dropped while broken and hence closed, never returned dirty.

@@ -153,13 +153,15 @@ impl Archiver {
     /// [`ArchiveError`].
     pub async fn extent(&mut self) -> Result<Extent, ArchiveError> {
         let anchor = anchor::read(&mut self.0).await?;
-        // The head before the replicas: a replica that registers after they were listed reads a head that is no earlier.
+        // The head before the replicas: a replica that registers after they were listed reads a head that is no
+        // earlier.
         let head = events::head(&mut self.0).await??.revision.number;
         let least: LeastRow = statement(LEAST_APPLIED_SQL).get_result(&mut self.0).await?;
         Ok(Extent { anchor, head, least_applied: least.number })
     }
 
-    /// Finds the number of the last event older than `age`, after `after` and up to `through`; `after` if there is none.
+    /// Finds the number of the last event older than `age`, after `after` and up to `through`; `after` if there is
+    /// none.
     ///
     /// # Errors
     /// [`ArchiveError`].

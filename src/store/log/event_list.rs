@@ -1,7 +1,7 @@
 //! Lists events: which rows of the log a page reads, and how far.
 //!
-//! A page walks one index in order of number: the log's own, the account's, or the two that know a key's events. It looks
-//! at no more rows than its share, however few pass the filter, and reads no more bytes than a page may have.
+//! A page walks one index in order of number: the log's own, the account's, or the two that know a key's events. It
+//! looks at no more rows than its share, however few pass the filter, and reads no more bytes than a page may have.
 
 use diesel::{
     QueryResult,
@@ -102,8 +102,8 @@ pub async fn list(
     Ok(ScannedPage { items, looked_through })
 }
 
-/// Returns the statements that [`list`] runs: from `$1` on, what to walk by, then the kinds, then how many. The literal limits are
-/// for the planner, as in [`key_list`](crate::store::objects::key_list).
+/// Returns the statements that [`list`] runs: from `$1` on, what to walk by, then the kinds, then how many. The literal
+/// limits are for the planner, as in [`key_list`](crate::store::objects::key_list).
 #[must_use]
 pub fn list_sql(filter: &EventFilter, limit: u32, rows_max: u32) -> EventListSql {
     let mut binds = 1;

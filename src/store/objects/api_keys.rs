@@ -29,9 +29,9 @@ use crate::{
 ///
 /// A key's newest two tokens are the current one and the one that retires; should the clock have stood still, the
 /// current one comes first. They are found by key whatever the planner thinks of ended ones: no row of a young store
-/// has ended, and until the next ANALYZE it would walk all that have since, for each key of the page. And by a range, in
-/// the order of all the index's columns: asked for by equality, all tokens of the key would be read and sorted. Uses are
-/// looked up once, by key: there are few of one, since a rotation folds those of ended tokens.
+/// has ended, and until the next ANALYZE it would walk all that have since, for each key of the page. And by a range,
+/// in the order of all the index's columns: asked for by equality, all tokens of the key would be read and sorted. Uses
+/// are looked up once, by key: there are few of one, since a rotation folds those of ended tokens.
 const SELECT_SQL: &str = "SELECT k.key_id, k.account_id, k.name, k.comment, k.metadata, k.account_permissions, \
      k.team_permissions, k.expire_time, k.state, k.token_hint, k.creator_key_id, k.creator_account_id, \
      k.creator_user_id, k.create_time, k.update_time, k.delete_time, k.rotate_time, k.revision_epoch, \
@@ -158,8 +158,8 @@ pub fn get_sql() -> String {
     select_sql("SELECT * FROM api_keys k WHERE k.key_id = $1 AND k.account_id = $2", "$2")
 }
 
-/// Returns the statement that reads keys with the rows that belong to them, newest first; `account` is the placeholder of their
-/// account.
+/// Returns the statement that reads keys with the rows that belong to them, newest first; `account` is the placeholder
+/// of their account.
 pub(super) fn select_sql(keys: &str, account: &str) -> String {
     SELECT_SQL.replace("{KEYS}", keys).replace("{ACCOUNT}", account)
 }

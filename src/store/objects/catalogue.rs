@@ -38,7 +38,8 @@ pub const LOAD_SQL: &str = "SELECT h.epoch AS log_epoch, c.revision_epoch, c.rev
      p.name, p.bit, p.description, p.team_scopable, p.implies, p.retired \
      FROM (SELECT * FROM log_head LIMIT 1) h CROSS JOIN (SELECT * FROM catalogue_head LIMIT 1) c LEFT JOIN permissions p ON true";
 
-/// Which of some names the team scopes of the newest keys, or the first team roles, have: what many hold is met at once.
+/// Which of some names the team scopes of the newest keys, or the first team roles, have: what many hold is met at
+/// once.
 const HELD_BY_SOME_SQL: &str = "SELECT p.name FROM ( \
       SELECT k.state, k.team_permissions FROM api_keys k ORDER BY k.key_id DESC LIMIT 1000) k \
      CROSS JOIN LATERAL unnest(k.team_permissions) AS p (name) WHERE k.state <> 'deleted' AND p.name = ANY($1) \

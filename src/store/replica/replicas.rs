@@ -75,8 +75,8 @@ const EXISTS_SQL: &str = "SELECT EXISTS (SELECT FROM replicas WHERE incarnation 
 const DEREGISTER_SQL: &str = "DELETE FROM replicas WHERE incarnation = $1";
 const EVICT_SQL: &str =
     concat!("DELETE FROM replicas WHERE incarnation = $1 AND renewal_no = $2 RETURNING ", durably!(), " AS durability");
-/// Every row, with the head of the log and whether a standby answers, even if there is no row: on a standby that lags, a replica may
-/// not be registered yet.
+/// Every row, with the head of the log and whether a standby answers, even if there is no row: on a standby that lags,
+/// a replica may not be registered yet.
 const LIST_SQL: &str = "SELECT current_setting('in_hot_standby') = 'on' AS standby, h.epoch AS head_epoch, \
      h.number AS head_number, r.incarnation, r.renewal_no, \
      r.applied_epoch, r.applied_number, r.lease_ms, r.stale_max_ms \

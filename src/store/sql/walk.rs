@@ -1,9 +1,9 @@
 //! Has PostgreSQL walk one index, whatever its statistics say of the rows.
 //!
 //! Of rows that equal some values in an index's first columns, in the order of its last: asked for by equality, the
-//! planner knows that their order is the last column's alone. Another index may have that order too (a primary key), and
-//! where the rows are a good part of the table, it walks that one and filters, past any number of others' rows. So they
-//! are asked for by a range of all the columns, in the order of all of them: just one index has both.
+//! planner knows that their order is the last column's alone. Another index may have that order too (a primary key),
+//! and where the rows are a good part of the table, it walks that one and filters, past any number of others' rows. So
+//! they are asked for by a range of all the columns, in the order of all of them: just one index has both.
 
 /// Selects rows by the columns of an index, in its order or the reverse.
 pub struct IndexWalk<'a> {

@@ -1,13 +1,13 @@
 //! Bounds the lines of calls' ends: the access log.
 //!
-//! A client needs no credentials to have a call refused, and makes tens of thousands of such calls a second. Their lines
-//! would cost the threads that serve more than the refusals do, and fill the disk. So before a call has a span, it is
-//! decided whether its end is logged; without a line and without a trace, no span is made of it at all.
+//! A client needs no credentials to have a call refused, and makes tens of thousands of such calls a second. Their
+//! lines would cost the threads that serve more than the refusals do, and fill the disk. So before a call has a span,
+//! it is decided whether its end is logged; without a line and without a trace, no span is made of it at all.
 //!
 //! How the call ends is not known by then. Therefore one line a second of each method is logged whatever other methods
 //! do, beside those of all methods together; and a call that was left out and then fails by the server's fault gets a
-//! line after all, one a second of each method. The methods of [`MethodTable::HOT`](crate::telemetry::MethodTable::HOT) are not
-//! bounded: an operator who turns on their lines, of DEBUG, wants every one.
+//! line after all, one a second of each method. The methods of [`MethodTable::HOT`](crate::telemetry::MethodTable::HOT)
+//! are not bounded: an operator who turns on their lines, of DEBUG, wants every one.
 
 use std::{
     array,

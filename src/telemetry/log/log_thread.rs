@@ -1,8 +1,8 @@
 //! Writes log lines from a thread of their own, so that a thread that logs never waits for the reader of the log.
 //!
 //! Standard error is often a pipe. When its reader is slow or gone, a write to it blocks for as long as that lasts, and
-//! a thread that serves calls would answer none of them. So a line goes into a buffer that is bounded in bytes; one that
-//! does not fit is dropped and counted, and how many were is logged as soon as there is room again.
+//! a thread that serves calls would answer none of them. So a line goes into a buffer that is bounded in bytes; one
+//! that does not fit is dropped and counted, and how many were is logged as soon as there is room again.
 
 use std::{
     io::{self, ErrorKind, Write},

@@ -92,7 +92,8 @@ fn log_filter_says(say: impl Fn(&LineFilter) -> bool) -> bool {
     dispatcher::get_default(|subscriber| subscriber.downcast_ref().is_none_or(&say))
 }
 
-/// Passes what the configured filter names, except the calls' ends beyond the bound and the repetitions that are folded.
+/// Passes what the configured filter names, except the calls' ends beyond the bound and the repetitions that are
+/// folded.
 struct LineFilter {
     named: EnvFilter,
     ceiling: Targets,
@@ -172,8 +173,8 @@ impl Logs {
         Ok(Some(LogThread::start(buffer.clone(), io::stderr(), report)?))
     }
 
-    /// Logs how many lines were left out since this was last done; of what repeats itself, that which does so no more, or
-    /// all.
+    /// Logs how many lines were left out since this was last done; of what repeats itself, that which does so no more,
+    /// or all.
     pub(crate) fn report_to(&self, subscriber: &Dispatch, all: bool) {
         let dropped = self.buffer.as_ref().map_or(0, LogBuffer::take_dropped);
         let folded = self.folding.take_left_out(now(), all);
