@@ -24,6 +24,7 @@
 //! Beside them, [`settings`] reads the configuration and [`private_postgres`] starts a real PostgreSQL of
 //! one's own, for `latchkey dev` and for the tests. All layers that log may use `error_chain`, which prints an error with
 //! its causes.
+//! `ablation` switches mechanisms off for the benchmark of that name, in builds with the feature `ablation` alone.
 //!
 //! ## The life of a verification
 //!
@@ -95,6 +96,8 @@
 //! - *Wildcards and "empty means all"*: the empty set grants nothing (P4).
 //! - *Comparing clocks of different machines*: a lease is a span on the clock of whoever counts it.
 
+#[cfg(feature = "server")]
+mod ablation;
 #[cfg(feature = "server")]
 pub mod app;
 #[cfg(feature = "server")]

@@ -30,13 +30,13 @@ mod redis;
 #[path = "rpc/stock.rs"]
 mod stock;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use cpu::Cpu;
 use h2load::{H2load, Target};
 use keys::Keys;
-use latchkey::proto::TokenCheck;
 use lines::{Line, Load};
+use many::Checks;
 use otlp_collector::OtlpCollector;
 use redis::Redis;
 use stock::Stock;
@@ -86,7 +86,7 @@ struct Bench {
     redis: Option<Redis>,
     /// For batches and streams: callers at the plain server over connections of their own.
     callers: Vec<Caller>,
-    checks: Arc<[TokenCheck]>,
+    checks: Checks,
     /// The unary question; without it nothing sends those.
     h2load: Option<H2load>,
 }
@@ -159,7 +159,7 @@ impl Bench {
         for _ in 0..CONNECTIONS {
             callers.push(Caller { channel: connect(plain.target.address).await, ..plain.caller.clone() });
         }
-        let checks = keys.checks.clone().into();
+        let checks = Checks::new(keys.checks.clone());
         let h2load = h2load::version().map(|_| H2load::new(&keys.question(), &keys.verifier));
         let redis = redis::version().map(|_| Redis::start());
         Self { keys, plain, traced, stock: Stock::start(), collector, redis, callers, checks, h2load }

@@ -17,6 +17,7 @@ use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 
 use super::turn::TurnTimer;
+use crate::ablation::{Mechanism, without};
 
 /// Calls polled in one turn of a connection's task; the rest become tasks, so that a client that sends many at once
 /// does not keep the other connections of its core waiting.
@@ -51,6 +52,9 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, call: F) {
+        if without(Mechanism::Arrived) {
+            return drop(tokio::spawn(call));
+        }
         self.queue().push(Box::pin(call));
     }
 }

@@ -37,6 +37,9 @@ pub(crate) struct OccupiedSlots(u16);
 // === impl BucketHint ===
 
 impl BucketHint {
+    /// The hint of a bucket that nothing was added to.
+    pub const UNSALTED: Self = Self(0);
+
     fn new(salt: u16, passed: u16) -> Self {
         Self(passed << SALT_BITS | salt)
     }
@@ -97,6 +100,22 @@ impl OccupiedSlots {
     /// Reports whether the bucket takes no more entries.
     pub fn is_full(self) -> bool {
         self.0.count_ones() >= ENTRIES_MAX
+    }
+
+    /// Returns those that are free.
+    pub fn complement(self) -> Self {
+        Self(!self.0)
+    }
+
+    /// Returns the places from one on, round to it again.
+    #[inline]
+    pub fn places_from(self, first: usize) -> impl Iterator<Item = usize> {
+        let mut rest = self.0.rotate_right(first as u32);
+        std::iter::from_fn(move || {
+            let step = rest.trailing_zeros() as usize;
+            rest &= rest.wrapping_sub(1);
+            (step < BUCKET).then_some((first + step) % BUCKET)
+        })
     }
 
     pub fn places(self) -> impl Iterator<Item = usize> {

@@ -12,6 +12,7 @@ use super::{
     last_use::LastUse,
     slot::{Contents, DigestKey, Slot},
 };
+use crate::ablation::{Mechanism, without};
 
 /// A table that is fuller grows: more of its entries would stand in a later bucket than their own.
 const FULL_PER_MILLE: usize = 640;
@@ -132,12 +133,19 @@ impl Table {
     #[inline]
     pub fn prefetch(&self, key: &DigestKey) {
         let bucket = self.home(key.hash());
+        if without(Mechanism::Salts) {
+            let place = self.index.taken(bucket).places_from(BucketHint::UNSALTED.place(key.spread())).next();
+            return place.into_iter().for_each(|place| self.slot(bucket * BUCKET + place).prefetch());
+        }
         self.slot(self.place_in(bucket, self.index.hint(bucket), key.spread())).prefetch();
     }
 
     /// Returns the place of a digest's slot, whose contents are then in `contents`.
     #[inline]
     pub fn find(&self, key: &DigestKey, contents: &mut Contents) -> Option<usize> {
+        if without(Mechanism::Salts) {
+            return self.find_by_probing(key, contents);
+        }
         for bucket in self.index.round_from(self.home(key.hash())) {
             let hint = self.index.hint(bucket);
             let place = self.place_in(bucket, hint, key.spread());
@@ -145,6 +153,23 @@ impl Table {
                 return Some(place);
             }
             if !hint.goes_on() {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Does what [`Self::find`] does without salts, for the ablation benchmark.
+    fn find_by_probing(&self, key: &DigestKey, contents: &mut Contents) -> Option<usize> {
+        let first = BucketHint::UNSALTED.place(key.spread());
+        for bucket in self.index.round_from(self.home(key.hash())) {
+            for place in self.index.taken(bucket).places_from(first) {
+                let place = bucket * BUCKET + place;
+                if self.slot(place).read(contents) && contents.is_of(key) {
+                    return Some(place);
+                }
+            }
+            if !self.index.hint(bucket).goes_on() {
                 return None;
             }
         }
@@ -177,6 +202,10 @@ impl Table {
         }
         if !taken.holds(hint.place(spread)) {
             return Some(self.place_in(bucket, hint, spread));
+        }
+        if without(Mechanism::Salts) {
+            let free = taken.complement().places_from(hint.place(spread)).next()?;
+            return Some(bucket * BUCKET + free);
         }
         let entries: Vec<_> = self.entries(bucket).collect();
         let spreads: Vec<_> = entries.iter().map(|entry| entry.contents.spread()).chain([spread]).collect();

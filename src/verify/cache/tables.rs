@@ -21,7 +21,10 @@ use super::{
     slot::DigestKey,
     table::Table,
 };
-use crate::domain::token::HashedToken;
+use crate::{
+    ablation::{Mechanism, without},
+    domain::token::HashedToken,
+};
 
 thread_local! {
     static CACHED_TABLES: Cell<Option<Arc<Tables>>> = const { Cell::new(None) };
@@ -39,7 +42,14 @@ pub(crate) struct CurrentTables {
 }
 
 /// Tables that stay as long as they are held.
-pub struct TablesGuard(Option<Arc<Tables>>);
+pub struct TablesGuard(Held);
+
+enum Held {
+    /// The thread caches them from its drop on.
+    Cached(Option<Arc<Tables>>),
+    #[cfg(feature = "ablation")]
+    Uncached(arc_swap::Guard<Arc<Tables>>),
+}
 
 /// Releases the tables that this thread caches. For threads that go idle.
 pub fn release_tables() {
@@ -81,6 +91,9 @@ impl Tables {
     /// Prefetches a digest's entry. Nothing of it is read yet.
     #[inline]
     pub fn prefetch(&self, digest: &HashedToken) {
+        if without(Mechanism::Prefetch) {
+            return;
+        }
         let key = DigestKey::new(digest);
         self.of(&key).prefetch(&key);
     }
@@ -102,10 +115,14 @@ impl CurrentTables {
 
     #[inline]
     pub fn guard(&self) -> TablesGuard {
+        #[cfg(feature = "ablation")]
+        if without(Mechanism::CachedTables) {
+            return TablesGuard(Held::Uncached(self.tables.load()));
+        }
         let cached = CACHED_TABLES.try_with(Cell::take).ok().flatten();
         // Cached tables are alive, so nothing else is at their address.
         let latest = |tables: &Arc<Tables>| address(tables) == self.address.load(Ordering::Acquire);
-        TablesGuard(cached.filter(latest).or_else(|| Some(self.fetch())))
+        TablesGuard(Held::Cached(cached.filter(latest).or_else(|| Some(self.fetch()))))
     }
 
     #[cold]
@@ -136,7 +153,11 @@ impl Deref for TablesGuard {
 
     #[inline]
     fn deref(&self) -> &Tables {
-        self.0.as_deref().expect("it is held until it is dropped")
+        match &self.0 {
+            Held::Cached(tables) => tables.as_deref().expect("it is held until it is dropped"),
+            #[cfg(feature = "ablation")]
+            Held::Uncached(tables) => tables,
+        }
     }
 }
 
@@ -144,7 +165,13 @@ impl Drop for TablesGuard {
     #[inline]
     fn drop(&mut self) {
         // In a thread that is ending, it is only dropped.
-        let _ = CACHED_TABLES.try_with(|cached| cached.set(self.0.take()));
+        match &mut self.0 {
+            Held::Cached(tables) => {
+                let _ = CACHED_TABLES.try_with(|cached| cached.set(tables.take()));
+            }
+            #[cfg(feature = "ablation")]
+            Held::Uncached(_) => {}
+        }
     }
 }
 
@@ -157,7 +184,7 @@ mod tests {
     }
 
     fn tables(guard: &TablesGuard) -> usize {
-        address(guard.0.as_ref().expect("held"))
+        std::ptr::from_ref::<Tables>(guard).addr()
     }
 
     #[test]
@@ -175,7 +202,12 @@ mod tests {
     fn what_is_held_stays_and_what_is_let_go_of_goes() {
         let current = current();
         let (held, second) = (current.guard(), current.guard());
-        let old = Arc::downgrade(held.0.as_ref().expect("held"));
+        let cached = match &held.0 {
+            Held::Cached(cached) => cached.clone(),
+            #[cfg(feature = "ablation")]
+            Held::Uncached(_) => None,
+        };
+        let old = Arc::downgrade(&cached.expect("held"));
         current.put(0, Table::new(1, Arc::default()));
         drop(second);
         assert_eq!(held.table(0).interned.bytes(), 0);

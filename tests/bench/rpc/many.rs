@@ -1,6 +1,12 @@
 //! Batches and streams by the project's own client. Every answer is checked.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use latchkey::proto::{
     StreamVerifyTokensRequest, TokenCheck, TokenVerification, VerificationOutcome, VerifyTokensRequest,
@@ -16,8 +22,28 @@ const BATCHES: usize = 2;
 const MESSAGES: usize = 16;
 pub const CHECKS: usize = 32;
 
+/// Checks that are asked for one portion after the other, going round: no two calls at once ask for the same.
+#[derive(Clone)]
+pub struct Checks {
+    all: Arc<[TokenCheck]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Checks {
+    pub fn new(all: Vec<TokenCheck>) -> Self {
+        Self { all: all.into(), next: Arc::default() }
+    }
+
+    /// The next so many.
+    pub fn next(&self, size: usize) -> &[TokenCheck] {
+        let portions = self.all.len() / size;
+        let portion = self.next.fetch_add(size, Ordering::Relaxed) / size % portions;
+        &self.all[portion * size..][..size]
+    }
+}
+
 /// Verifies that many tokens over these connections, in batches, and gives the rate a second.
-pub async fn batches(callers: &[Caller], checks: &Arc<[TokenCheck]>, size: usize, tokens: usize) -> f64 {
+pub async fn batches(callers: &[Caller], checks: &Checks, size: usize, tokens: usize) -> f64 {
     let tasks = callers.len() * BATCHES;
     let calls = tokens / size / tasks;
     assert_eq!(calls * size * tasks, tokens, "none is left over");
@@ -27,9 +53,8 @@ pub async fn batches(callers: &[Caller], checks: &Arc<[TokenCheck]>, size: usize
             let (caller, checks) = (callers[task % callers.len()].clone(), checks.clone());
             tokio::spawn(async move {
                 let mut client = caller.tokens();
-                for call in 0..calls {
-                    let request =
-                        VerifyTokensRequest { checks: portion(&checks, size, task + call), min_revision: None };
+                for _ in 0..calls {
+                    let request = VerifyTokensRequest { checks: checks.next(size).to_vec(), min_revision: None };
                     assert_valid(&client.verify_tokens(request).await.unwrap().into_inner().results, size);
                 }
             })
@@ -42,26 +67,23 @@ pub async fn batches(callers: &[Caller], checks: &Arc<[TokenCheck]>, size: usize
 }
 
 /// The same over one stream a connection.
-pub async fn streams(callers: &[Caller], checks: &Arc<[TokenCheck]>, tokens: usize) -> f64 {
+pub async fn streams(callers: &[Caller], checks: &Checks, tokens: usize) -> f64 {
     let messages = tokens / CHECKS / callers.len();
     assert_eq!(messages * CHECKS * callers.len(), tokens, "none is left over");
     let started = Instant::now();
-    let tasks: Vec<_> = callers
-        .iter()
-        .enumerate()
-        .map(|(task, caller)| tokio::spawn(stream(caller.clone(), checks.clone(), task, messages)))
-        .collect();
+    let tasks: Vec<_> =
+        callers.iter().map(|caller| tokio::spawn(stream(caller.clone(), checks.clone(), messages))).collect();
     for task in tasks {
         task.await.unwrap();
     }
     tokens as f64 / started.elapsed().as_secs_f64()
 }
 
-async fn stream(caller: Caller, checks: Arc<[TokenCheck]>, task: usize, messages: usize) {
+async fn stream(caller: Caller, checks: Checks, messages: usize) {
     let (sender, receiver) = channel(MESSAGES);
     let message = |number: usize| StreamVerifyTokensRequest {
         correlation_id: number as u64,
-        checks: portion(&checks, CHECKS, task + number),
+        checks: checks.next(CHECKS).to_vec(),
         min_revision: None,
     };
     for number in 0..MESSAGES {
@@ -78,12 +100,6 @@ async fn stream(caller: Caller, checks: Arc<[TokenCheck]>, task: usize, messages
     }
     drop(sender);
     assert!(answers.message().await.unwrap().is_none(), "it ends when all is answered");
-}
-
-/// Some of the checks, going round.
-fn portion(checks: &[TokenCheck], size: usize, number: usize) -> Vec<TokenCheck> {
-    let start = (number * size) % (checks.len() - size + 1);
-    checks[start..start + size].to_vec()
 }
 
 fn assert_valid(results: &[TokenVerification], count: usize) {

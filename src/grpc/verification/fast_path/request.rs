@@ -4,6 +4,7 @@
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::{
+    ablation::{Mechanism, without},
     app::Question,
     domain::{
         id::is_external_id,
@@ -168,6 +169,12 @@ impl<'a> BatchView<'a> {
     /// Returns the index of a requirement, parsing it if it is new. Most batches repeat a few requirements for many
     /// tokens.
     fn requirement(&mut self, bytes: &'a [u8], known: impl Fn(&str) -> Option<Bit>) -> Option<usize> {
+        if without(Mechanism::RequirementMemo) {
+            self.requirements.reserve(self.checks.capacity() - self.requirements.len());
+            let requirement = read_requirement(bytes, |name| known(str::from_utf8(name).ok()?))?;
+            self.requirements.push((bytes, requirement));
+            return Some(self.requirements.len() - 1);
+        }
         let requirement_slot = requirement_slot(bytes);
         let latest = usize::from(self.latest[requirement_slot]);
         if self.requirements.get(latest).is_some_and(|(same, _)| *same == bytes) {
