@@ -11,6 +11,9 @@ PATH=$tools/bin:$tools/node_modules/.bin:$PATH
 # The value of a key of Cargo.toml's [package].
 package() { sed -n "s/^$1 = \"\(.*\)\"$/\1/p" "$root/Cargo.toml" | head -n 1; }
 
+# The names of [features], but for the default set.
+features() { sed -n '/^\[features\]$/,/^\[dependencies\]$/s/^\([a-z-]*\) = .*/\1/p' "$root/Cargo.toml" | grep -vx default; }
+
 ensure_buf() {
     if [ "$(buf --version 2>/dev/null)" = "$buf_version" ]; then return; fi
     if ! command -v npm >/dev/null; then
