@@ -6,7 +6,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use latchkey::{
     private_postgres::{APP_ROLE, DATABASE, Options, PrivatePostgres},
     proto::{CreateApiKeyRequest, ListApiKeysRequest, VerificationOutcome, VerifyTokenRequest},
-    server::{self, Running},
+    server::{self, RunningServer},
     store::migrate,
     telemetry::Metrics,
 };
@@ -20,7 +20,7 @@ use crate::support::{
     world::{self, create},
 };
 
-async fn start(database: &Database) -> Running {
+async fn start(database: &Database) -> RunningServer {
     let settings = settings(&database.app_url, |flags| flags);
     server::start(&settings, Arc::new(Metrics::new())).await.expect("it starts, to say that it cannot answer")
 }

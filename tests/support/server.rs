@@ -12,7 +12,7 @@ use latchkey::{
         api_key_service_client::ApiKeyServiceClient, directory_service_client::DirectoryServiceClient,
         event_service_client::EventServiceClient, token_service_client::TokenServiceClient,
     },
-    server::{self, Running},
+    server::{self, RunningServer},
     settings::{self, Flags, Settings},
     telemetry::Metrics,
 };
@@ -35,7 +35,7 @@ pub const TWO_PEPPERS: &str = "new=env:LATCHKEY_TEST_SECOND_PEPPER,test=env:LATC
 
 /// A server of a test's own; it stops with the test's runtime.
 pub struct Server {
-    pub running: Running,
+    pub running: RunningServer,
     pub database: Database,
     pub channel: Channel,
     /// Holds `system.operate`.

@@ -20,7 +20,7 @@ use crate::{
     app::{App, AppError, types::Expiry},
     domain::{Error as RuleError, ObjectKind, token::PlainToken},
     private_postgres::{APP_ROLE, DATABASE, Options, PrivatePostgres},
-    server::{self, Running, StartError},
+    server::{self, RunningServer, StartError},
     settings::{self, Flags, Settings},
     store::migrate,
     telemetry::Metrics,
@@ -51,7 +51,7 @@ pub(super) struct DevArgs {
 
 /// Holds all that `latchkey dev` started.
 struct Started {
-    server: Running,
+    server: RunningServer,
     postgres: PrivatePostgres,
     token: PlainToken,
     database_url: String,

@@ -16,13 +16,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::server::{listen::admission::Place, wire::Pulse};
+use crate::server::{listen::admission::ConnectionPermit, wire::inspected_stream::WireEvents};
 
 /// How often a connection is looked at in the shortest of its limits.
-const LOOKS_PER_LIMIT: u32 = 4;
+const CHECKS_PER_LIMIT: u32 = 4;
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct ConnectionTimeouts {
     /// For its preface and SETTINGS; and for each block of headers from its first byte to its last.
     pub handshake: Duration,
     /// Without an open call.
@@ -33,7 +33,7 @@ pub(crate) struct Patience {
 
 /// Why a connection is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overstay {
+pub(crate) enum TimeoutReason {
     /// Its client did not say what it had begun, or nothing at all.
     Silent,
     /// It had no open call for long.
@@ -44,7 +44,7 @@ pub(crate) enum Overstay {
 
 /// What goes on on one connection. Its calls and its reader are on one thread, with whoever watches.
 pub(crate) struct Activity {
-    place: Place,
+    permit: ConnectionPermit,
     greeted: AtomicBool,
     open: AtomicUsize,
     begun: AtomicU64,
@@ -56,22 +56,22 @@ pub(crate) struct Activity {
     given: AtomicUsize,
     taken: AtomicU64,
     /// The large answers that are in memory, or were.
-    large: Mutex<Vec<Large>>,
+    large: Mutex<Vec<LargeResponse>>,
 }
 
 /// How far an answer has come: for as long as there are two of it, the answer is in memory.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Progress(Arc<AtomicU64>);
+pub(crate) struct ResponseProgress(Arc<AtomicU64>);
 
-struct Large {
-    progress: Progress,
-    seen: u64,
+struct LargeResponse {
+    progress: ResponseProgress,
+    snapshot: u64,
     since: Instant,
 }
 
 /// What there was at one look.
 #[derive(Clone, Copy)]
-struct Seen {
+struct ActivitySnapshot {
     open: usize,
     begun: u64,
     waits: bool,
@@ -86,9 +86,9 @@ pub(crate) struct OpenCall(Arc<Activity>);
 // === impl Activity ===
 
 impl Activity {
-    pub(crate) fn new(place: Place) -> Self {
+    pub(crate) fn new(permit: ConnectionPermit) -> Self {
         Self {
-            place,
+            permit,
             greeted: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
@@ -105,7 +105,7 @@ impl Activity {
     pub(crate) fn open(self: &Arc<Self>) -> OpenCall {
         let begun = self.begun.load(Relaxed);
         if begun == 0 {
-            self.place.is_used();
+            self.permit.mark_used();
         }
         self.begun.store(begun + 1, Relaxed);
         add(&self.open, 1);
@@ -118,46 +118,46 @@ impl Activity {
     }
 
     /// Completes when the connection has been kept for too long.
-    pub(super) async fn overstays(&self, patience: Patience) -> Overstay {
-        tokio::time::sleep(patience.handshake).await;
+    pub(super) async fn timed_out(&self, timeouts: ConnectionTimeouts) -> TimeoutReason {
+        tokio::time::sleep(timeouts.handshake).await;
         if !self.has_greeted() {
-            return Overstay::Silent;
+            return TimeoutReason::Silent;
         }
-        let mut before = self.seen();
+        let mut before = self.snapshot();
         let now = Instant::now();
         let (mut idle_since, mut waiting_since, mut unread_since) = (now, now, now);
         loop {
-            let limit = patience.idle_max.min(patience.unread_max);
-            let limit = if before.waits { patience.handshake.min(limit) } else { limit };
+            let limit = timeouts.idle_max.min(timeouts.unread_max);
+            let limit = if before.waits { timeouts.handshake.min(limit) } else { limit };
             // Whoever begins to wait wakes it: a limit may be much shorter than the pause.
-            let _ = timeout(limit / LOOKS_PER_LIMIT, self.begins_to_wait.notified()).await;
-            let seen = self.seen();
+            let _ = timeout(limit / CHECKS_PER_LIMIT, self.begins_to_wait.notified()).await;
+            let snapshot = self.snapshot();
             let now = Instant::now();
-            if seen.open > 0 || seen.begun != before.begun {
+            if snapshot.open > 0 || snapshot.begun != before.begun {
                 idle_since = now;
             }
-            if !seen.waits || seen.waited != before.waited {
+            if !snapshot.waits || snapshot.waited != before.waited {
                 // This look was woken by it.
                 waiting_since = now;
             }
-            if seen.given == 0 || seen.taken != before.taken {
+            if snapshot.given == 0 || snapshot.taken != before.taken {
                 unread_since = now;
             }
-            before = seen;
-            if now - unread_since >= patience.unread_max || self.is_unread(patience.unread_max, now) {
-                return Overstay::Unread;
+            before = snapshot;
+            if now - unread_since >= timeouts.unread_max || self.is_unread(timeouts.unread_max, now) {
+                return TimeoutReason::Unread;
             }
-            if now - waiting_since >= patience.handshake && before.waits {
-                return Overstay::Silent;
+            if now - waiting_since >= timeouts.handshake && before.waits {
+                return TimeoutReason::Silent;
             }
-            if now - idle_since >= patience.idle_max {
-                return Overstay::Idle;
+            if now - idle_since >= timeouts.idle_max {
+                return TimeoutReason::Idle;
             }
         }
     }
 
-    fn seen(&self) -> Seen {
-        Seen {
+    fn snapshot(&self) -> ActivitySnapshot {
+        ActivitySnapshot {
             open: self.open.load(Relaxed),
             begun: self.begun.load(Relaxed),
             waits: self.waits.load(Relaxed),
@@ -172,9 +172,9 @@ impl Activity {
     fn is_unread(&self, limit: Duration, now: Instant) -> bool {
         let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
         large.retain(|large| Arc::strong_count(&large.progress.0) > 1);
-        let stands = |large: &mut Large| {
-            let seen = std::mem::replace(&mut large.seen, large.progress.0.load(Relaxed));
-            if seen != large.seen {
+        let stands = |large: &mut LargeResponse| {
+            let snapshot = std::mem::replace(&mut large.snapshot, large.progress.0.load(Relaxed));
+            if snapshot != large.snapshot {
                 large.since = now;
             }
             now - large.since >= limit
@@ -195,7 +195,7 @@ impl Activity {
     }
 }
 
-impl Pulse for Arc<Activity> {
+impl WireEvents for Arc<Activity> {
     fn greeted(&self) {
         self.greeted.store(true, Relaxed);
     }
@@ -224,15 +224,15 @@ impl OpenCall {
     }
 
     /// Its answer is large: its progress is watched.
-    pub(crate) fn large(&self) -> Progress {
-        let progress = Progress::default();
-        let large = Large { progress: progress.clone(), seen: 0, since: Instant::now() };
+    pub(crate) fn large(&self) -> ResponseProgress {
+        let progress = ResponseProgress::default();
+        let large = LargeResponse { progress: progress.clone(), snapshot: 0, since: Instant::now() };
         self.0.large.lock().unwrap_or_else(PoisonError::into_inner).push(large);
         progress
     }
 }
 
-impl Progress {
+impl ResponseProgress {
     /// A piece was given to the transport.
     pub(crate) fn made(&self) {
         self.0.fetch_add(1, Relaxed);

@@ -14,15 +14,15 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::{
-    activity::{Activity, Overstay, Patience},
-    arrived::{Arrived, Driven},
+    activity::{Activity, ConnectionTimeouts, TimeoutReason},
+    inline_executor::{DrivenConnection, InlineExecutor},
     tracked::Tracked,
-    turn::TurnTimer,
-    unread::Unread,
+    unread::UnreadBudgets,
 };
 use crate::server::{
-    listen::admission::Admitted,
-    wire::{self, Wire},
+    listen::admission::AdmittedConnection,
+    poll_clock::PollTimer,
+    wire::{inspected_stream::InspectedStream, meter::RESETS_BURST_MAX},
 };
 
 /// Streams that one connection may have open; each costs memory.
@@ -55,38 +55,41 @@ const DRAIN_QUIET: Duration = Duration::from_millis(500);
 
 /// How long a connection lives.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lifetime {
+pub(crate) struct ConnectionLimits {
     /// The age at which it is asked to end: it takes no more calls.
     pub age_max: Duration,
     /// The time that its calls are given then.
     pub grace: Duration,
     /// How long it may take for what.
-    pub patience: Patience,
+    pub timeouts: ConnectionTimeouts,
     /// Bytes of its answers that its client may leave unread.
     pub unread_bytes_max: usize,
 }
 
 /// What serves the calls of a connection. It must always be ready: what cannot take a call answers it with a status. It
 /// works in its futures, where a panic ends one call; to call it is the connection's own work, and ends that.
-pub(crate) trait Calls<B>:
+pub(crate) trait CallService<B>:
     Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
 
 /// What an answer's body must be.
-pub(crate) trait Answer: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static {}
+pub(crate) trait ResponseBody:
+    Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static
+{
+}
 
 /// A tower service as hyper takes it. hyper calls it by a shared reference, but from one connection's task only: so it
 /// need not be cloned for each call.
-struct Called<S>(RefCell<S>);
+struct HyperService<S>(RefCell<S>);
 
 /// Why a connection is to end.
-enum Ending {
+enum CloseReason {
     /// The server drains.
     Draining,
     /// It has reached its age.
     Aged,
-    Overstays(Overstay),
+    TimedOut(TimeoutReason),
     /// Its place goes to another.
     Evicted,
 }
@@ -96,48 +99,50 @@ enum Ending {
 /// bound for calls: to drop this cuts the connection.
 pub(crate) async fn serve<S, B>(
     stream: std::net::TcpStream,
-    admitted: Admitted,
+    admitted: AdmittedConnection,
     calls: S,
-    lifetime: Lifetime,
+    lifetime: ConnectionLimits,
     draining: impl Future<Output = ()>,
 ) where
-    S: Calls<B>,
-    B: Answer,
+    S: CallService<B>,
+    B: ResponseBody,
 {
     // Here and not where it was accepted: the reactor of this core is to watch it.
     let stream = match TcpStream::from_std(stream).and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "a connection could not be taken over"),
     };
-    let Admitted { place, mut evicted } = admitted;
-    let [of_peer, of_process] = place.unread.clone();
-    let unread = Unread::new(lifetime.unread_bytes_max, of_peer, of_process);
-    let activity = Arc::new(Activity::new(place));
-    let arrived = Arrived::default();
-    let calls = Called(RefCell::new(Tracked::new(calls, activity.clone(), unread)));
-    let wire = Wire::new(stream, activity.clone());
+    let AdmittedConnection { permit, mut evicted } = admitted;
+    let [of_peer, of_process] = permit.unread.clone();
+    let unread = UnreadBudgets::new(lifetime.unread_bytes_max, of_peer, of_process);
+    let activity = Arc::new(Activity::new(permit));
+    let arrived = InlineExecutor::default();
+    let calls = HyperService(RefCell::new(Tracked::new(calls, activity.clone(), unread)));
+    let wire = InspectedStream::new(stream, activity.clone());
     let connection = builder(&arrived).serve_connection(TokioIo::new(wire), calls);
-    let mut connection = pin!(Driven::new(connection, arrived));
+    let mut connection = pin!(DrivenConnection::new(connection, arrived));
     let ending = tokio::select! {
         biased;
         ended = &mut connection => return told(ended),
-        () = draining => Ending::Draining,
-        () = tokio::time::sleep(lifetime.age_max) => Ending::Aged,
-        overstay = activity.overstays(lifetime.patience) => Ending::Overstays(overstay),
-        Ok(()) = &mut evicted => Ending::Evicted,
+        () = draining => CloseReason::Draining,
+        () = tokio::time::sleep(lifetime.age_max) => CloseReason::Aged,
+        reason = activity.timed_out(lifetime.timeouts) => CloseReason::TimedOut(reason),
+        Ok(()) = &mut evicted => CloseReason::Evicted,
     };
     let (grace, quiet) = match ending {
-        Ending::Evicted => return tracing::debug!("a connection without a call was cut, to make room for another"),
-        Ending::Overstays(Overstay::Unread) => {
+        CloseReason::Evicted => {
+            return tracing::debug!("a connection without a call was cut, to make room for another");
+        }
+        CloseReason::TimedOut(TimeoutReason::Unread) => {
             return tracing::debug!("a connection was cut: its client does not read");
         }
-        Ending::Overstays(Overstay::Silent) => {
+        CloseReason::TimedOut(TimeoutReason::Silent) => {
             return tracing::debug!("a connection was cut: its client said too little");
         }
         // Nobody waits for an answer on one that has said nothing yet.
-        Ending::Draining if !activity.has_greeted() => return,
-        Ending::Draining => (None, DRAIN_QUIET),
-        Ending::Aged | Ending::Overstays(Overstay::Idle) => (Some(lifetime.grace), QUIET),
+        CloseReason::Draining if !activity.has_greeted() => return,
+        CloseReason::Draining => (None, DRAIN_QUIET),
+        CloseReason::Aged | CloseReason::TimedOut(TimeoutReason::Idle) => (Some(lifetime.grace), QUIET),
     };
     connection.as_mut().connection().graceful_shutdown();
     tokio::select! {
@@ -163,10 +168,10 @@ fn told(ended: hyper::Result<()>) {
     }
 }
 
-fn builder(arrived: &Arrived) -> http2::Builder<Arrived> {
+fn builder(arrived: &InlineExecutor) -> http2::Builder<InlineExecutor> {
     let mut builder = http2::Builder::new(arrived.clone());
     builder
-        .timer(TurnTimer::default())
+        .timer(PollTimer::default())
         .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -175,7 +180,7 @@ fn builder(arrived: &Arrived) -> http2::Builder<Arrived> {
         .max_send_buf_size(UNSENT_BYTES_MAX)
         .max_local_error_reset_streams(RESETS_MAX)
         // As many as the meter lets by: it is what cuts a flood.
-        .max_pending_accept_reset_streams(wire::RESETS_BURST_MAX as usize)
+        .max_pending_accept_reset_streams(RESETS_BURST_MAX as usize)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         // gRPC has no use for it, and it would be made and compressed for each answer.
@@ -183,7 +188,7 @@ fn builder(arrived: &Arrived) -> http2::Builder<Arrived> {
     builder
 }
 
-impl<S, B> hyper::service::Service<Request<Incoming>> for Called<S>
+impl<S, B> hyper::service::Service<Request<Incoming>> for HyperService<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
@@ -196,12 +201,12 @@ where
     }
 }
 
-impl<S, B> Calls<B> for S where
+impl<S, B> CallService<B> for S where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
 
-impl<B> Answer for B where B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static {}
+impl<B> ResponseBody for B where B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static {}
 
 #[cfg(test)]
 #[path = "tests/http2.rs"]

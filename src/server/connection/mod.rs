@@ -1,8 +1,7 @@
 //! One connection: HTTP/2, its calls, its ages, what its client has not read.
 
 pub(super) mod activity;
-pub(super) mod arrived;
 pub(super) mod http2;
+pub(super) mod inline_executor;
 pub(super) mod tracked;
-pub(super) mod turn;
 pub(super) mod unread;

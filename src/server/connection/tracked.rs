@@ -15,8 +15,8 @@ use tonic::Status;
 use tower::Service;
 
 use super::{
-    activity::{Activity, OpenCall, Progress},
-    unread::{self, LARGE_BYTES, Reserved, Unread},
+    activity::{Activity, OpenCall, ResponseProgress},
+    unread::{self, LARGE_BYTES, ResponseReservation, UnreadBudgets},
 };
 use crate::grpc::status::Refusal;
 
@@ -30,25 +30,25 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(crate) struct Tracked<S> {
     inner: S,
     activity: Arc<Activity>,
-    unread: Unread,
+    unread: UnreadBudgets,
 }
 
 pin_project! {
     /// The future of a call's answer.
     pub(crate) struct TrackedFuture<F, B> {
         #[pin]
-        state: Running<F, B>,
+        state: CallState<F, B>,
         call: Option<OpenCall>,
-        unread: Unread,
+        unread: UnreadBudgets,
     }
 }
 
 pin_project! {
-    #[project = RunningProjection]
-    enum Running<F, B> {
+    #[project = CallStateProjection]
+    enum CallState<F, B> {
         Small { #[pin] inner: F },
         // It waits for room, and then runs.
-        Large { inner: Boxed<Result<(Response<B>, Reserved), Status>> },
+        Large { inner: Boxed<Result<(Response<B>, ResponseReservation), Status>> },
     }
 }
 
@@ -61,7 +61,7 @@ pin_project! {
         call: Option<OpenCall>,
         // Whether the transport has something that it may not have taken yet.
         given: bool,
-        large: Option<Large>,
+        large: Option<LargeBody>,
     }
 
     impl<B> PinnedDrop for TrackedBody<B> {
@@ -75,13 +75,13 @@ pin_project! {
 }
 
 /// What a large answer needs besides.
-struct Large {
-    unread: Unread,
+struct LargeBody {
+    unread: UnreadBudgets,
     /// Until its message is there.
-    reserved: Option<Reserved>,
+    reserved: Option<ResponseReservation>,
     /// What is left of its message.
     rest: Bytes,
-    progress: Progress,
+    progress: ResponseProgress,
     /// The connection has as much as it may have: nothing more is made.
     waiting: Option<Boxed<()>>,
 }
@@ -89,7 +89,7 @@ struct Large {
 // === impl Tracked ===
 
 impl<S> Tracked<S> {
-    pub(crate) fn new(inner: S, activity: Arc<Activity>, unread: Unread) -> Self {
+    pub(crate) fn new(inner: S, activity: Arc<Activity>, unread: UnreadBudgets) -> Self {
         Self { inner, activity, unread }
     }
 }
@@ -111,7 +111,7 @@ where
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let call = Some(self.activity.open());
         let state = match unread::estimate(request.uri().path()) {
-            None => Running::Small { inner: self.inner.call(request) },
+            None => CallState::Small { inner: self.inner.call(request) },
             Some(estimate) => {
                 let (mut inner, unread) = (self.inner.clone(), self.unread.clone());
                 let run = async move {
@@ -119,7 +119,7 @@ where
                     let Ok(response) = inner.call(request).await;
                     Ok((response, reserved))
                 };
-                Running::Large { inner: Box::pin(run) }
+                CallState::Large { inner: Box::pin(run) }
             }
         };
         TrackedFuture { state, call, unread: self.unread.clone() }
@@ -137,21 +137,21 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (response, reserved) = match this.state.project() {
-            RunningProjection::Small { inner } => {
+            CallStateProjection::Small { inner } => {
                 let Ok(response) = ready!(inner.poll(context));
                 (response, None)
             }
-            RunningProjection::Large { inner } => match ready!(inner.as_mut().poll(context)) {
+            CallStateProjection::Large { inner } => match ready!(inner.as_mut().poll(context)) {
                 Ok((response, reserved)) => (response, Some(reserved)),
                 Err(status) => return Poll::Ready(Ok(status.into_http())),
             },
         };
         let call = this.call.take();
-        let large = reserved.map(|reserved| Large {
+        let large = reserved.map(|reserved| LargeBody {
             unread: this.unread.clone(),
             reserved: Some(reserved),
             rest: Bytes::new(),
-            progress: Progress::default(),
+            progress: ResponseProgress::default(),
             waiting: None,
         });
         Poll::Ready(Ok(response.map(|inner| TrackedBody { inner: Some(inner), call, given: false, large })))
@@ -216,7 +216,7 @@ impl<B: Body<Data = Bytes>> Body for TrackedBody<B> {
     }
 }
 
-impl Large {
+impl LargeBody {
     /// Ready when the connection may have more; a message that was reserved for may always be made.
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.reserved.is_some() {

@@ -37,7 +37,7 @@ pub(super) const LARGE_BYTES: usize = 64 * 1024;
 
 /// What a method's answer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Estimate {
+pub(crate) struct ResponseEstimate {
     bytes: usize,
     /// Whether it is only the connection's: a batch of verifications touches nothing that other threads write to.
     own: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Estimate {
 
 /// Bytes that may be in use at one time.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct ByteBudget {
     max: usize,
     used: AtomicUsize,
     /// Calls that wait for room, counted in their peer's budget.
@@ -55,22 +55,22 @@ pub(crate) struct Budget {
 
 /// The budgets that a connection's answers are in: its own first, then its peer's and the process's.
 #[derive(Clone, Debug)]
-pub(crate) struct Unread([Arc<Budget>; 3]);
+pub(crate) struct UnreadBudgets([Arc<ByteBudget>; 3]);
 
 /// Bytes of an answer, until dropped.
 #[derive(Debug)]
-pub(crate) struct Reserved {
-    budgets: Unread,
+pub(crate) struct ResponseReservation {
+    budgets: UnreadBudgets,
     own: bool,
     bytes: usize,
 }
 
 /// There is no room for an answer, and was none for a while.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NoRoom;
+pub(crate) struct BudgetExhausted;
 
 /// What an answer of a method may take; `None` if that is little.
-pub(super) fn estimate(path: &str) -> Option<Estimate> {
+pub(super) fn estimate(path: &str) -> Option<ResponseEstimate> {
     let (_, method) = path.rsplit_once('/')?;
     let (bytes, own) = match method {
         "VerifyToken" => return None,
@@ -80,12 +80,12 @@ pub(super) fn estimate(path: &str) -> Option<Estimate> {
         "ServerReflectionInfo" => (DESCRIPTORS_BYTES, false),
         _ => return None,
     };
-    Some(Estimate { bytes, own })
+    Some(ResponseEstimate { bytes, own })
 }
 
 // === impl Budget ===
 
-impl Budget {
+impl ByteBudget {
     pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max, used: AtomicUsize::new(0), waiting: AtomicUsize::new(0), freed: Notify::new() })
     }
@@ -124,36 +124,36 @@ impl Budget {
     }
 }
 
-// === impl Unread ===
+// === impl UnreadBudgets ===
 
-impl Unread {
-    pub(crate) fn new(connection_max: usize, peer: Arc<Budget>, process: Arc<Budget>) -> Self {
-        Self([Budget::new(connection_max), peer, process])
+impl UnreadBudgets {
+    pub(crate) fn new(connection_max: usize, peer: Arc<ByteBudget>, process: Arc<ByteBudget>) -> Self {
+        Self([ByteBudget::new(connection_max), peer, process])
     }
 
     /// Reserves what an answer may take.
     ///
     /// # Errors
     /// If that is not possible for [`RESERVE_WAIT`], or too many of the peer's calls wait already.
-    pub(crate) async fn reserve(&self, estimate: Estimate) -> Result<Reserved, NoRoom> {
-        let Estimate { bytes, own } = estimate;
+    pub(crate) async fn reserve(&self, estimate: ResponseEstimate) -> Result<ResponseReservation, BudgetExhausted> {
+        let ResponseEstimate { bytes, own } = estimate;
         let mut all = pin!(take_all(self.budgets(own), bytes));
         // Most need not wait.
         if poll_fn(|context| Poll::Ready(all.as_mut().poll(context).is_pending())).await {
-            let _waiting = Waiting::new(&self.0[1]).ok_or(NoRoom)?;
-            timeout(RESERVE_WAIT, all).await.map_err(|_| NoRoom)?;
+            let _waiting = WaitingCall::new(&self.0[1]).ok_or(BudgetExhausted)?;
+            timeout(RESERVE_WAIT, all).await.map_err(|_| BudgetExhausted)?;
         }
-        Ok(Reserved { budgets: self.clone(), own, bytes })
+        Ok(ResponseReservation { budgets: self.clone(), own, bytes })
     }
 
     /// The budgets that an answer is in.
-    fn budgets(&self, own: bool) -> &[Arc<Budget>] {
+    fn budgets(&self, own: bool) -> &[Arc<ByteBudget>] {
         if own { &self.0[..1] } else { &self.0 }
     }
 
     /// Counts an answer that is there already, whether or not there is room for it.
-    pub(crate) fn count(&self, bytes: usize) -> Reserved {
-        let mut reserved = Reserved { budgets: self.clone(), own: false, bytes: 0 };
+    pub(crate) fn count(&self, bytes: usize) -> ResponseReservation {
+        let mut reserved = ResponseReservation { budgets: self.clone(), own: false, bytes: 0 };
         reserved.resize(bytes);
         reserved
     }
@@ -179,25 +179,25 @@ impl Unread {
 }
 
 /// A call that waits, counted until dropped.
-struct Waiting<'a>(&'a Budget);
+struct WaitingCall<'a>(&'a ByteBudget);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingCall<'a> {
     /// `None` if as many of the peer wait as may.
-    fn new(peer: &'a Budget) -> Option<Self> {
+    fn new(peer: &'a ByteBudget) -> Option<Self> {
         let fits = |waiting: usize| (waiting < PEER_WAITING_CALLS_MAX).then_some(waiting + 1);
         peer.waiting.fetch_update(Relaxed, Relaxed, fits).is_ok().then_some(Self(peer))
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 
 /// Takes of each budget, or of none: what is taken is given back if this is dropped on the way.
-async fn take_all(budgets: &[Arc<Budget>], bytes: usize) {
-    let mut taken = Taken { budgets, bytes, count: 0 };
+async fn take_all(budgets: &[Arc<ByteBudget>], bytes: usize) {
+    let mut taken = PartialReservation { budgets, bytes, count: 0 };
     for budget in budgets {
         budget.take(bytes).await;
         taken.count += 1;
@@ -206,13 +206,13 @@ async fn take_all(budgets: &[Arc<Budget>], bytes: usize) {
 }
 
 /// What was taken so far of several budgets, given back if dropped.
-struct Taken<'a> {
-    budgets: &'a [Arc<Budget>],
+struct PartialReservation<'a> {
+    budgets: &'a [Arc<ByteBudget>],
     bytes: usize,
     count: usize,
 }
 
-impl Drop for Taken<'_> {
+impl Drop for PartialReservation<'_> {
     fn drop(&mut self) {
         self.budgets[..self.count].iter().for_each(|budget| budget.give(self.bytes));
     }
@@ -220,7 +220,7 @@ impl Drop for Taken<'_> {
 
 // === impl Reserved ===
 
-impl Reserved {
+impl ResponseReservation {
     /// Makes it what the answer really takes.
     pub(super) fn resize(&mut self, bytes: usize) {
         for budget in self.budgets.budgets(self.own) {
@@ -236,23 +236,23 @@ impl Reserved {
     /// The message that it is for, which keeps it for as long as any part of the message is in memory.
     pub(super) fn into_message<K: Send + 'static>(mut self, message: Bytes, kept: K) -> Bytes {
         self.resize(message.len());
-        Bytes::from_owner(Message { bytes: message, _reserved: self, _kept: kept })
+        Bytes::from_owner(ReservedMessage { bytes: message, _reserved: self, _kept: kept })
     }
 }
 
-impl Drop for Reserved {
+impl Drop for ResponseReservation {
     fn drop(&mut self) {
         self.resize(0);
     }
 }
 
-struct Message<K> {
+struct ReservedMessage<K> {
     bytes: Bytes,
-    _reserved: Reserved,
+    _reserved: ResponseReservation,
     _kept: K,
 }
 
-impl<K> AsRef<[u8]> for Message<K> {
+impl<K> AsRef<[u8]> for ReservedMessage<K> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::server::connection::unread::Budget;
+use crate::server::connection::unread::ByteBudget;
 
 /// How long a newcomer waits for the place of a connection that has to go: the time that a busy thread may take to let
 /// go of it.
@@ -25,67 +25,67 @@ const IPV6_PREFIX_BITS: u32 = 64;
 
 /// The most connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caps {
+pub(crate) struct ConnectionCaps {
     pub total_max: usize,
     pub per_peer_max: usize,
 }
 
 /// Which cap a newcomer was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
+pub(crate) enum CapReached {
     Total,
     Peer,
 }
 
 /// Gives places to connections.
-pub(crate) struct Admission {
-    caps: Caps,
+pub(crate) struct ConnectionAdmission {
+    caps: ConnectionCaps,
     /// Bytes of answers that are not read, for the process.
-    unread: Arc<Budget>,
-    shared: Arc<Shared>,
+    unread: Arc<ByteBudget>,
+    shared: Arc<AdmissionState>,
 }
 
 /// A connection's place, until dropped.
-pub(crate) struct Place {
-    shared: Arc<Shared>,
+pub(crate) struct ConnectionPermit {
+    shared: Arc<AdmissionState>,
     number: u64,
     peer: IpAddr,
     /// Bytes of answers that its peer does not read, and those that nobody does.
-    pub unread: [Arc<Budget>; 2],
+    pub unread: [Arc<ByteBudget>; 2],
 }
 
 /// A place, and what completes if its holder has to go.
-pub(crate) struct Admitted {
-    pub place: Place,
+pub(crate) struct AdmittedConnection {
+    pub permit: ConnectionPermit,
     pub evicted: oneshot::Receiver<()>,
 }
 
 #[derive(Default)]
-struct Shared {
-    places: Mutex<Places>,
+struct AdmissionState {
+    permits: Mutex<PermitTable>,
     freed: Notify,
 }
 
 #[derive(Default)]
-struct Places {
+struct PermitTable {
     taken: usize,
     next: u64,
-    peers: HashMap<IpAddr, Peer>,
+    peers: HashMap<IpAddr, PeerConnections>,
     /// The places on which no call was made yet, oldest first.
     unused: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
 }
 
-struct Peer {
+struct PeerConnections {
     taken: usize,
     unused: BTreeSet<u64>,
-    unread: Arc<Budget>,
+    unread: Arc<ByteBudget>,
 }
 
 // === impl Admission ===
 
-impl Admission {
+impl ConnectionAdmission {
     /// With this bound on what all peers leave unread.
-    pub(crate) fn new(caps: Caps, unread: Arc<Budget>) -> Self {
+    pub(crate) fn new(caps: ConnectionCaps, unread: Arc<ByteBudget>) -> Self {
         Self { caps, unread, shared: Arc::default() }
     }
 
@@ -93,7 +93,7 @@ impl Admission {
     ///
     /// # Errors
     /// Which cap is reached, with connections that are all in use.
-    pub(crate) async fn admit(&self, address: IpAddr) -> Result<Admitted, Full> {
+    pub(crate) async fn admit(&self, address: IpAddr) -> Result<AdmittedConnection, CapReached> {
         let peer = peer_of(address);
         let deadline = Instant::now() + EVICTION_WAIT;
         let mut evicted = false;
@@ -103,7 +103,7 @@ impl Admission {
                 Err(full) => full,
             };
             // One has to go for each that comes, and no more.
-            if !evicted && !self.shared.places().evict(peer, full) {
+            if !evicted && !self.shared.permits().evict(peer, full) {
                 return Err(full);
             }
             evicted = true;
@@ -113,26 +113,29 @@ impl Admission {
         }
     }
 
-    fn take(&self, address: IpAddr) -> Result<Admitted, Full> {
-        let mut places = self.shared.places();
-        let places = &mut *places;
-        if places.taken >= self.caps.total_max {
-            return Err(Full::Total);
+    fn take(&self, address: IpAddr) -> Result<AdmittedConnection, CapReached> {
+        let mut permits = self.shared.permits();
+        let permits = &mut *permits;
+        if permits.taken >= self.caps.total_max {
+            return Err(CapReached::Total);
         }
-        if places.peers.get(&address).is_some_and(|peer| peer.taken >= self.caps.per_peer_max) {
-            return Err(Full::Peer);
+        if permits.peers.get(&address).is_some_and(|peer| peer.taken >= self.caps.per_peer_max) {
+            return Err(CapReached::Peer);
         }
-        let number = places.next;
-        let new = || Peer { taken: 0, unused: BTreeSet::new(), unread: self.unread.for_a_peer() };
-        let peer = places.peers.entry(address).or_insert_with(new);
+        let number = permits.next;
+        let new = || PeerConnections { taken: 0, unused: BTreeSet::new(), unread: self.unread.for_a_peer() };
+        let peer = permits.peers.entry(address).or_insert_with(new);
         let (evict, evicted) = oneshot::channel();
-        places.next += 1;
-        places.taken += 1;
+        permits.next += 1;
+        permits.taken += 1;
         peer.taken += 1;
         peer.unused.insert(number);
-        places.unused.insert(number, (address, evict));
+        permits.unused.insert(number, (address, evict));
         let unread = [peer.unread.clone(), self.unread.clone()];
-        Ok(Admitted { place: Place { shared: self.shared.clone(), number, peer: address, unread }, evicted })
+        Ok(AdmittedConnection {
+            permit: ConnectionPermit { shared: self.shared.clone(), number, peer: address, unread },
+            evicted,
+        })
     }
 }
 
@@ -146,27 +149,27 @@ fn peer_of(address: IpAddr) -> IpAddr {
 
 // === impl Shared, Places ===
 
-impl Shared {
-    fn places(&self) -> MutexGuard<'_, Places> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+impl AdmissionState {
+    fn permits(&self) -> MutexGuard<'_, PermitTable> {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Places {
+impl PermitTable {
     /// Has the oldest unused connection go that keeps a newcomer out; whether there is one.
-    fn evict(&mut self, address: IpAddr, full: Full) -> bool {
+    fn evict(&mut self, address: IpAddr, full: CapReached) -> bool {
         let number = match full {
-            Full::Total => self.unused.keys().next().copied(),
-            Full::Peer => self.peers.get(&address).and_then(|peer| peer.unused.first().copied()),
+            CapReached::Total => self.unused.keys().next().copied(),
+            CapReached::Peer => self.peers.get(&address).and_then(|peer| peer.unused.first().copied()),
         };
-        let Some(evict) = number.and_then(|number| self.is_used(number)) else { return false };
+        let Some(evict) = number.and_then(|number| self.mark_used(number)) else { return false };
         // Gone already, it has freed its place, or is about to.
         let _ = evict.send(());
         true
     }
 
     /// Takes a place from those that may have to go.
-    fn is_used(&mut self, number: u64) -> Option<oneshot::Sender<()>> {
+    fn mark_used(&mut self, number: u64) -> Option<oneshot::Sender<()>> {
         let (address, evict) = self.unused.remove(&number)?;
         if let Some(peer) = self.peers.get_mut(&address) {
             peer.unused.remove(&number);
@@ -177,25 +180,25 @@ impl Places {
 
 // === impl Place ===
 
-impl Place {
+impl ConnectionPermit {
     /// A call is made on it: from now on it is kept.
-    pub(crate) fn is_used(&self) {
-        self.shared.places().is_used(self.number);
+    pub(crate) fn mark_used(&self) {
+        self.shared.permits().mark_used(self.number);
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut places = self.shared.places();
-        places.is_used(self.number);
-        places.taken -= 1;
-        if let Some(peer) = places.peers.get_mut(&self.peer) {
+        let mut permits = self.shared.permits();
+        permits.mark_used(self.number);
+        permits.taken -= 1;
+        if let Some(peer) = permits.peers.get_mut(&self.peer) {
             peer.taken -= 1;
             if peer.taken == 0 {
-                places.peers.remove(&self.peer);
+                permits.peers.remove(&self.peer);
             }
         }
-        drop(places);
+        drop(permits);
         self.shared.freed.notify_one();
     }
 }

@@ -1,52 +1,52 @@
 use super::*;
 
-const CAPS: Caps = Caps { total_max: 6, per_peer_max: 3 };
+const CAPS: ConnectionCaps = ConnectionCaps { total_max: 6, per_peer_max: 3 };
 
 fn address(last: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, last])
 }
 
 /// Serves a connection until it has to go.
-fn hold(admitted: Admitted) -> tokio::task::JoinHandle<()> {
+fn hold(admitted: AdmittedConnection) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
-        let Admitted { place, evicted } = admitted;
+        let AdmittedConnection { permit, evicted } = admitted;
         if evicted.await.is_err() {
             // Used: it stays.
             std::future::pending::<()>().await;
         }
-        drop(place);
+        drop(permit);
     })
 }
 
 #[tokio::test]
 async fn what_is_used_keeps_its_place_and_both_caps_hold() {
-    let admission = Admission::new(CAPS, Budget::new(1));
-    let mut places = vec![];
+    let admission = ConnectionAdmission::new(CAPS, ByteBudget::new(1));
+    let mut permits = vec![];
     for last in [1, 1, 1, 2, 2] {
         let admitted = admission.admit(address(last)).await.unwrap_or_else(|_| panic!("there is room"));
-        admitted.place.is_used();
-        places.push(admitted.place);
+        admitted.permit.mark_used();
+        permits.push(admitted.permit);
     }
-    assert_eq!(admission.admit(address(1)).await.err(), Some(Full::Peer));
-    let sixth = admission.admit(address(3)).await.unwrap_or_else(|_| panic!("there is room")).place;
-    sixth.is_used();
-    assert_eq!(admission.admit(address(4)).await.err(), Some(Full::Total));
-    drop(places.pop());
-    assert!(admission.admit(address(4)).await.is_ok(), "a place is free again");
-    drop((places, sixth));
-    assert!(admission.shared.places().peers.is_empty(), "nothing is kept of peers that are gone");
+    assert_eq!(admission.admit(address(1)).await.err(), Some(CapReached::PeerConnections));
+    let sixth = admission.admit(address(3)).await.unwrap_or_else(|_| panic!("there is room")).permit;
+    sixth.mark_used();
+    assert_eq!(admission.admit(address(4)).await.err(), Some(CapReached::Total));
+    drop(permits.pop());
+    assert!(admission.admit(address(4)).await.is_ok(), "a permit is free again");
+    drop((permits, sixth));
+    assert!(admission.shared.permits().peers.is_empty(), "nothing is kept of peers that are gone");
 }
 
 #[tokio::test]
 async fn the_oldest_that_never_made_a_call_goes_for_a_newcomer() {
-    let admission = Admission::new(CAPS, Budget::new(1));
+    let admission = ConnectionAdmission::new(CAPS, ByteBudget::new(1));
     let used = admission.admit(address(1)).await.unwrap_or_else(|_| panic!("room"));
-    used.place.is_used();
+    used.permit.mark_used();
     let (first, second) = (admission.admit(address(1)).await, admission.admit(address(1)).await);
     let (first, second) =
         (hold(first.unwrap_or_else(|_| panic!("room"))), hold(second.unwrap_or_else(|_| panic!("room"))));
     let newcomer = admission.admit(address(1)).await.unwrap_or_else(|_| panic!("the first goes"));
-    newcomer.place.is_used();
+    newcomer.permit.mark_used();
     first.await.unwrap();
     assert!(!second.is_finished());
     // One of a peer that is below its own cap goes only when all places are taken.

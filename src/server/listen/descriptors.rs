@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::admission::Caps;
+use super::admission::ConnectionCaps;
 use crate::settings::Settings;
 
 /// Descriptors for all but connections and the database: the listener, standard streams, log and telemetry, timers, and
@@ -19,7 +19,7 @@ const PEER_SHARE: usize = 4;
 const PEER_MIN: usize = 128;
 
 /// Raises the limit on open files as far as the system lets a process, and divides them up.
-pub(super) fn divide(settings: &Settings) -> Caps {
+pub(super) fn divide(settings: &Settings) -> ConnectionCaps {
     let files_max = raise();
     let caps = caps(settings, files_max);
     if caps.total_max < settings.connections_max {
@@ -32,7 +32,7 @@ pub(super) fn divide(settings: &Settings) -> Caps {
     caps
 }
 
-fn caps(settings: &Settings, files_max: usize) -> Caps {
+fn caps(settings: &Settings, files_max: usize) -> ConnectionCaps {
     let database = [
         settings.database_pool_size_max,
         settings.narrowing_pool_size_max,
@@ -48,7 +48,7 @@ fn caps(settings: &Settings, files_max: usize) -> Caps {
         0 => (total_max / PEER_SHARE).max(PEER_MIN),
         set => set,
     };
-    Caps { total_max, per_peer_max: per_peer_max.min(total_max) }
+    ConnectionCaps { total_max, per_peer_max: per_peer_max.min(total_max) }
 }
 
 /// The limit on open files once it is raised.
@@ -86,7 +86,7 @@ mod tests {
             (256, "10000", "7", 164, 7),
             (64, "10000", "0", 8, 8),
         ] {
-            let expected = Caps { total_max, per_peer_max };
+            let expected = ConnectionCaps { total_max, per_peer_max };
             assert_eq!(caps(&settings(connections, per_peer), files), expected, "{files} {connections} {per_peer}");
         }
     }

@@ -11,7 +11,7 @@ use tokio::{
 use tower::Layer;
 
 use super::{
-    admission::{Admission, Admitted, Caps, Full},
+    admission::{AdmittedConnection, CapReached, ConnectionAdmission, ConnectionCaps},
     descriptors,
 };
 use crate::{
@@ -19,14 +19,14 @@ use crate::{
     grpc::{self, Services},
     server::{
         connection::{
-            activity::Patience,
-            http2::{self, Answer, Calls, Lifetime},
-            turn,
-            unread::Budget,
+            activity::ConnectionTimeouts,
+            http2::{self, CallService, ConnectionLimits, ResponseBody},
+            unread::ByteBudget,
         },
-        spell::{self, Spell},
-        stage::{Stage, Stages},
-        threads::cores::{Core, Dealer},
+        incident::{self, Incident},
+        lifecycle::{Lifecycle, Phase},
+        poll_clock,
+        threads::serving::{ConnectionBalancer, ServingThread},
     },
     settings::Settings,
     telemetry::{GrpcLayer, MethodTable, Metrics},
@@ -38,34 +38,34 @@ const HEALTH_PERIOD: Duration = Duration::from_millis(200);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that is listened on.
-pub(crate) struct Bound {
+pub(crate) struct BoundListener {
     pub address: SocketAddr,
     listener: TcpListener,
 }
 
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<Bound> {
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<BoundListener> {
     let listener = TcpListener::bind(address).await?;
-    Ok(Bound { address: listener.local_addr()?, listener })
+    Ok(BoundListener { address: listener.local_addr()?, listener })
 }
 
 /// What serves, and on what.
-pub(crate) struct Serving {
+pub(crate) struct ServerParts {
     pub app: App,
     pub settings: Settings,
     pub metrics: Arc<Metrics>,
-    pub cores: Vec<Core>,
+    pub threads: Vec<ServingThread>,
     /// Where bulk calls run.
     pub bulk: tokio::runtime::Handle,
 }
 
 /// Serves until the server drains, and then until running calls have ended. To drop this cuts every connection.
-pub(crate) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
-    let Serving { app, settings, metrics, cores, bulk } = serving;
+pub(crate) async fn serve(bound: BoundListener, serving: ServerParts, lifecycle: Lifecycle) {
+    let ServerParts { app, settings, metrics, threads, bulk } = serving;
     let bounds = grpc::ServiceLimits {
         message_bytes_max: settings.request_bytes_max,
         stream_in_flight_max: settings.stream_in_flight_max,
     };
-    let draining = stages.reached(Stage::Draining).boxed().shared();
+    let draining = lifecycle.reached(Phase::Draining).boxed().shared();
     let Services { routes, health } = grpc::services(app.clone(), bounds, draining).await;
     let limits = grpc::GateLimits {
         message_bytes_max: settings.request_bytes_max,
@@ -77,36 +77,44 @@ pub(crate) async fn serve(bound: Bound, serving: Serving, stages: Stages) {
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
     // Each core has an observer of its own: what calls count on it must not be a neighbour's cache line.
     let calls = || {
-        let door = grpc::Gate::new(routes.clone(), app.clone(), shared.clone());
-        GrpcLayer::with_arrival(methods.clone(), metrics.clone(), turn::arrival).layer(door)
+        let acceptor = grpc::Gate::new(routes.clone(), app.clone(), shared.clone());
+        GrpcLayer::with_arrival(methods.clone(), metrics.clone(), poll_clock::now).layer(acceptor)
     };
-    let ready = cores.into_iter().map(|core| (core, calls())).unzip();
-    let lifetime = Lifetime {
+    let ready = threads.into_iter().map(|core| (core, calls())).unzip();
+    let lifetime = ConnectionLimits {
         age_max: Duration::from_secs(settings.connection_age_max_s),
         grace: Duration::from_secs(settings.connection_age_grace_s),
-        patience: Patience {
+        timeouts: ConnectionTimeouts {
             handshake: Duration::from_millis(settings.connection_handshake_ms),
             idle_max: Duration::from_secs(settings.connection_idle_max_s),
             unread_max: Duration::from_secs(settings.unread_answer_max_s),
         },
         unread_bytes_max: settings.unread_bytes_per_connection_max,
     };
-    let door = Door::new(bound.listener, descriptors::divide(&settings), Budget::new(settings.unread_bytes_max));
-    let dealing = deal(door, ready, lifetime, &stages);
-    tokio::join!(dealing, report_health(app, health, stages.reached(Stage::Draining)));
+    let acceptor = ConnectionAcceptor::new(
+        bound.listener,
+        descriptors::divide(&settings),
+        ByteBudget::new(settings.unread_bytes_max),
+    );
+    let dispatching = dispatch(acceptor, ready, lifetime, &lifecycle);
+    tokio::join!(dispatching, report_health(app, health, lifecycle.reached(Phase::Draining)));
 }
 
 /// Takes connections as they come, each for the core that has the fewest, until the server drains; and waits until all
 /// have ended.
-async fn deal<S, B>(mut door: Door, ready: (Vec<Core>, Vec<S>), lifetime: Lifetime, stages: &Stages)
-where
-    S: Calls<B>,
-    B: Answer,
+async fn dispatch<S, B>(
+    mut acceptor: ConnectionAcceptor,
+    ready: (Vec<ServingThread>, Vec<S>),
+    lifetime: ConnectionLimits,
+    lifecycle: &Lifecycle,
+) where
+    S: CallService<B>,
+    B: ResponseBody,
 {
-    let (cores, calls) = ready;
-    let mut dealer = Dealer::new();
+    let (threads, calls) = ready;
+    let mut balancer = ConnectionBalancer::new();
     let mut connections = JoinSet::new();
-    let draining = stages.reached(Stage::Draining);
+    let draining = lifecycle.reached(Phase::Draining);
     tokio::pin!(draining);
     loop {
         let (stream, admitted) = tokio::select! {
@@ -115,58 +123,66 @@ where
                 note(ended);
                 continue;
             }
-            accepted = door.next() => accepted,
+            accepted = acceptor.next() => accepted,
         };
-        let index = dealer.next(&cores);
-        let place = cores[index].take_place();
-        let served = http2::serve(stream, admitted, calls[index].clone(), lifetime, stages.reached(Stage::Draining));
+        let index = balancer.next(&threads);
+        let count = threads[index].count_connection();
+        let served = http2::serve(stream, admitted, calls[index].clone(), lifetime, lifecycle.reached(Phase::Draining));
         let served = async move {
-            let _place = place;
+            let _place = count;
             served.await;
         };
-        connections.spawn_on(served, &cores[index].runtime);
+        connections.spawn_on(served, &threads[index].runtime);
     }
     // Now, and not after the last call: whoever comes is to be refused, and try another replica.
-    drop(door);
+    drop(acceptor);
     while let Some(ended) = connections.join_next().await {
         note(ended);
     }
 }
 
 /// Where connections come in, and some are turned away.
-struct Door {
+struct ConnectionAcceptor {
     listener: TcpListener,
-    caps: Caps,
-    admission: Admission,
+    caps: ConnectionCaps,
+    admission: ConnectionAdmission,
     /// What was accepted, while its place is being made.
     waiting: Option<(TcpStream, SocketAddr)>,
-    failing: Spell,
-    full: Spell,
-    full_for_a_peer: Spell,
+    failing: Incident,
+    full: Incident,
+    full_for_a_peer: Incident,
 }
 
-impl Door {
-    fn new(listener: TcpListener, caps: Caps, unread: Arc<Budget>) -> Self {
+impl ConnectionAcceptor {
+    fn new(listener: TcpListener, caps: ConnectionCaps, unread: Arc<ByteBudget>) -> Self {
         let (failing, full, full_for_a_peer) = Default::default();
-        Self { listener, caps, admission: Admission::new(caps, unread), waiting: None, failing, full, full_for_a_peer }
+        Self {
+            listener,
+            caps,
+            admission: ConnectionAdmission::new(caps, unread),
+            waiting: None,
+            failing,
+            full,
+            full_for_a_peer,
+        }
     }
 
     /// The next connection that there is a place for. Those without are taken, too, and closed: left where they are,
     /// they would keep the others waiting. To drop the future loses nothing.
-    async fn next(&mut self) -> (std::net::TcpStream, Admitted) {
-        let mut ticks = tokio::time::interval(spell::QUIET);
+    async fn next(&mut self) -> (std::net::TcpStream, AdmittedConnection) {
+        let mut ticks = tokio::time::interval(incident::QUIET_PERIOD);
         loop {
             if self.waiting.is_none() {
                 tokio::select! {
                     accepted = self.listener.accept() => match accepted {
                         Ok(accepted) => self.waiting = Some(accepted),
                         Err(error) => {
-                            self.fails(&error);
+                            self.log_failure(&error);
                             // The connections that there are need the processor more.
                             tokio::time::sleep(ACCEPT_PAUSE).await;
                         }
                     },
-                    _ = ticks.tick() => self.tell_what_ended(),
+                    _ = ticks.tick() => self.log_ended_incidents(),
                 }
             }
             let Some((_, address)) = &self.waiting else { continue };
@@ -176,33 +192,33 @@ impl Door {
                 // Its core is to watch it: so it leaves the reactor of this runtime.
                 Ok(admitted) => match stream.into_std() {
                     Ok(stream) => return (stream, admitted),
-                    Err(error) => self.fails(&error),
+                    Err(error) => self.log_failure(&error),
                 },
-                Err(full) => self.refuses(full),
+                Err(full) => self.log_refusal(full),
             }
         }
     }
 
-    fn fails(&mut self, error: &io::Error) {
-        if self.failing.happens(Instant::now()) {
+    fn log_failure(&mut self, error: &io::Error) {
+        if self.failing.record(Instant::now()) {
             tracing::warn!(%error, "connections cannot be accepted");
         }
     }
 
-    fn refuses(&mut self, full: Full) {
-        let Caps { total_max, per_peer_max } = self.caps;
+    fn log_refusal(&mut self, full: CapReached) {
+        let ConnectionCaps { total_max, per_peer_max } = self.caps;
         match full {
-            Full::Total if self.full.happens(Instant::now()) => {
+            CapReached::Total if self.full.record(Instant::now()) => {
                 tracing::warn!(total_max, "connections are refused: there are as many as may be");
             }
-            Full::Peer if self.full_for_a_peer.happens(Instant::now()) => {
+            CapReached::Peer if self.full_for_a_peer.record(Instant::now()) => {
                 tracing::warn!(per_peer_max, "connections are refused: a peer has as many as it may have");
             }
-            Full::Total | Full::Peer => {}
+            CapReached::Total | CapReached::Peer => {}
         }
     }
 
-    fn tell_what_ended(&mut self) {
+    fn log_ended_incidents(&mut self) {
         if let Some(failures) = self.failing.ended(Instant::now()) {
             tracing::info!(failures, "connections can be accepted again");
         }

@@ -14,9 +14,9 @@ use crate::verify;
 const NICENESS: i32 = 5;
 
 /// Running threads for bulk calls. Dropped, they end at once, with whatever still runs on them.
-pub(crate) struct Bulk(Option<Runtime>);
+pub(crate) struct BulkThreads(Option<Runtime>);
 
-impl Bulk {
+impl BulkThreads {
     /// Starts half as many threads as serve.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Bulk {
     }
 }
 
-impl Drop for Bulk {
+impl Drop for BulkThreads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();

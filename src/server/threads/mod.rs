@@ -1,4 +1,4 @@
 //! The threads that serve.
 
 pub(super) mod bulk;
-pub(super) mod cores;
+pub(super) mod serving;

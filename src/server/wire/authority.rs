@@ -34,7 +34,7 @@ pub(super) fn repair(block: &mut [u8]) {
 }
 
 /// Where a string is, and whether it is in Huffman's code.
-struct Text {
+struct StringSpan {
     start: usize,
     end: usize,
     encoded: bool,
@@ -42,27 +42,27 @@ struct Text {
 
 /// Walks the representations of a block up to the value of `:authority`; `None` if there is no literal one before the
 /// first field that is no pseudo-header field.
-fn find(block: &[u8]) -> Option<Text> {
-    let mut walk = Walk { block, at: 0 };
+fn find(block: &[u8]) -> Option<StringSpan> {
+    let mut reader = HpackReader { block, at: 0 };
     loop {
-        let first = *block.get(walk.at)?;
+        let first = *block.get(reader.at)?;
         let name = match first {
             0x80.. => {
-                if REGULAR.contains(&walk.integer(7)?) {
+                if REGULAR.contains(&reader.integer(7)?) {
                     return None;
                 }
                 continue;
             }
-            0x40..0x80 => walk.integer(6)?,
+            0x40..0x80 => reader.integer(6)?,
             0x20..0x40 => {
-                walk.integer(5)?;
+                reader.integer(5)?;
                 continue;
             }
-            ..0x20 => walk.integer(4)?,
+            ..0x20 => reader.integer(4)?,
         };
         let found = match name {
             0 => {
-                let name = walk.text()?;
+                let name = reader.text()?;
                 let bytes = &block[name.start..name.end];
                 // A field whose name has no colon in front ends the pseudo-header fields.
                 let pseudo =
@@ -76,19 +76,19 @@ fn find(block: &[u8]) -> Option<Text> {
             name if REGULAR.contains(&name) => return None,
             _ => false,
         };
-        let value = walk.text()?;
+        let value = reader.text()?;
         if found {
             return Some(value);
         }
     }
 }
 
-struct Walk<'a> {
+struct HpackReader<'a> {
     block: &'a [u8],
     at: usize,
 }
 
-impl Walk<'_> {
+impl HpackReader<'_> {
     /// Reads an integer that begins in the last bits of a byte (RFC 7541, 5.1).
     fn integer(&mut self, prefix_bits: u32) -> Option<usize> {
         let mask = (1usize << prefix_bits) - 1;
@@ -107,13 +107,13 @@ impl Walk<'_> {
     }
 
     /// Reads a string's place.
-    fn text(&mut self) -> Option<Text> {
+    fn text(&mut self) -> Option<StringSpan> {
         let encoded = self.block.get(self.at)? & 0x80 != 0;
         let length = self.integer(7)?;
         let start = self.at;
         let end = start.checked_add(length).filter(|end| *end <= self.block.len())?;
         self.at = end;
-        Some(Text { start, end, encoded })
+        Some(StringSpan { start, end, encoded })
     }
 
     fn next(&mut self) -> Option<u8> {

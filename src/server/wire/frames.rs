@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     authority,
-    meter::{Flood, Frame, Meter},
+    meter::{Flood, Frame, FrameMeter},
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -18,7 +18,7 @@ const BLOCK_FRAMES_MAX: usize = 64;
 
 /// Where in the frames of a connection its reader is.
 #[derive(Debug, Default)]
-pub(crate) struct Frames {
+pub(crate) struct FrameParser {
     /// Bytes of the preface that have come.
     preface: usize,
     /// No HTTP/2: all goes by as it is.
@@ -30,7 +30,7 @@ pub(crate) struct Frames {
 }
 
 /// How a block of headers that begins here goes on.
-enum Block {
+enum HeaderBlock {
     /// All of it is here, in so many bytes.
     Whole(usize),
     /// Its end is still to come.
@@ -39,7 +39,7 @@ enum Block {
     GivenUp(usize),
 }
 
-impl Frames {
+impl FrameParser {
     /// Whether the client has said its preface and its SETTINGS.
     pub fn greeted(&self) -> bool {
         self.begun && self.payload == 0
@@ -51,7 +51,12 @@ impl Frames {
     ///
     /// # Errors
     /// If the frames are a flood.
-    pub fn walk(&mut self, bytes: &mut [u8], meter: &mut Meter, now: impl Fn() -> Instant) -> Result<usize, Flood> {
+    pub fn walk(
+        &mut self,
+        bytes: &mut [u8],
+        meter: &mut FrameMeter,
+        now: impl Fn() -> Instant,
+    ) -> Result<usize, Flood> {
         let mut at = self.walk_preface(bytes);
         if self.opaque {
             return Ok(bytes.len());
@@ -68,12 +73,12 @@ impl Frames {
             let mut length = HEADER_BYTES + frame.length;
             if frame.kind == Frame::HEADERS {
                 match block(rest) {
-                    Block::Partial => break,
-                    Block::Whole(bytes) => {
+                    HeaderBlock::Partial => break,
+                    HeaderBlock::Whole(bytes) => {
                         repair(&mut rest[..bytes]);
                         length = bytes;
                     }
-                    Block::GivenUp(bytes) => length = bytes,
+                    HeaderBlock::GivenUp(bytes) => length = bytes,
                 }
             }
             meter.count(frame, &now)?;
@@ -102,23 +107,23 @@ fn header(bytes: &[u8]) -> Option<Frame> {
 }
 
 /// Looks at the block of headers that begins with a HEADERS frame.
-fn block(bytes: &[u8]) -> Block {
+fn block(bytes: &[u8]) -> HeaderBlock {
     let mut at = 0;
     for count in 0..BLOCK_FRAMES_MAX {
-        let Some(frame) = header(&bytes[at..]) else { return Block::Partial };
+        let Some(frame) = header(&bytes[at..]) else { return HeaderBlock::Partial };
         let kind = if count == 0 { Frame::HEADERS } else { Frame::CONTINUATION };
         at += HEADER_BYTES + frame.length;
         if frame.kind != kind || at > BLOCK_BYTES_MAX {
             break;
         }
         if bytes.len() < at {
-            return Block::Partial;
+            return HeaderBlock::Partial;
         }
         if frame.has(Frame::END_HEADERS) {
-            return Block::Whole(at);
+            return HeaderBlock::Whole(at);
         }
     }
-    Block::GivenUp(header(bytes).map_or(bytes.len(), |frame| HEADER_BYTES + frame.length))
+    HeaderBlock::GivenUp(header(bytes).map_or(bytes.len(), |frame| HEADER_BYTES + frame.length))
 }
 
 /// Repairs a whole block of headers, in however many frames it is.

@@ -59,7 +59,7 @@ pub(super) fn overwrite(encoded: &mut [u8], decoded_bytes: usize) -> bool {
     let bits = encoded.len() * 8;
     // Up to seven bits are padding: any sum from here on will do.
     let least = bits.saturating_sub(7);
-    let (count, mut writer) = (decoded_bytes, Writer { into: encoded, place: 0 });
+    let (count, mut writer) = (decoded_bytes, BitWriter { into: encoded, place: 0 });
     if count == 0 || 5 * count > bits || 13 * count < least {
         return false;
     }
@@ -81,12 +81,12 @@ pub(super) fn overwrite(encoded: &mut [u8], decoded_bytes: usize) -> bool {
 }
 
 /// Writes bits over bytes.
-struct Writer<'a> {
+struct BitWriter<'a> {
     into: &'a mut [u8],
     place: usize,
 }
 
-impl Writer<'_> {
+impl BitWriter<'_> {
     fn push(&mut self, (length, code): (u32, u32)) {
         for bit in (0..length).rev() {
             let mask = 0x80 >> (self.place % 8);
@@ -155,7 +155,7 @@ mod tests {
         };
         let bits: usize = text.iter().map(|byte| usize::from(LENGTHS[usize::from(*byte)])).sum();
         let mut encoded = vec![0; bits.div_ceil(8)];
-        let mut writer = Writer { into: &mut encoded, place: 0 };
+        let mut writer = BitWriter { into: &mut encoded, place: 0 };
         text.iter().for_each(|byte| writer.push(code(*byte)));
         writer.pad();
         encoded

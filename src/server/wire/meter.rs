@@ -33,14 +33,14 @@ pub(crate) struct Flood(&'static str);
 
 /// Counts a connection's frames.
 #[derive(Debug)]
-pub(crate) struct Meter {
-    resets: Bucket,
-    control: Bucket,
+pub(crate) struct FrameMeter {
+    resets: LeakyBucket,
+    control: LeakyBucket,
     written_bytes: u64,
 }
 
 #[derive(Debug)]
-struct Bucket {
+struct LeakyBucket {
     level: u32,
     burst_max: u32,
     per_second_max: u32,
@@ -75,11 +75,11 @@ impl Frame {
 
 // === impl Meter ===
 
-impl Meter {
+impl FrameMeter {
     pub fn new(now: Instant) -> Self {
         Self {
-            resets: Bucket::new(RESETS_BURST_MAX, RESETS_PER_SECOND_MAX, now),
-            control: Bucket::new(CONTROL_BURST_MAX, CONTROL_PER_SECOND_MAX, now),
+            resets: LeakyBucket::new(RESETS_BURST_MAX, RESETS_PER_SECOND_MAX, now),
+            control: LeakyBucket::new(CONTROL_BURST_MAX, CONTROL_PER_SECOND_MAX, now),
             written_bytes: 0,
         }
     }
@@ -105,7 +105,7 @@ impl Meter {
 
 // === impl Bucket ===
 
-impl Bucket {
+impl LeakyBucket {
     fn new(burst_max: u32, per_second_max: u32, since: Instant) -> Self {
         Self { level: 0, burst_max, per_second_max, since }
     }
@@ -139,7 +139,7 @@ mod tests {
     /// How many of a frame are taken, so many a second.
     fn taken(frame: Frame, per_second: u32, seconds: u32) -> u32 {
         let start = start();
-        let mut meter = Meter::new(start);
+        let mut meter = FrameMeter::new(start);
         let at = |number: u32| start + Duration::from_secs(1) * number / per_second;
         (0..per_second * seconds).take_while(|number| meter.count(frame, || at(*number)).is_ok()).count() as u32
     }
@@ -155,7 +155,7 @@ mod tests {
     fn what_was_written_to_a_client_earns_it_control_frames() {
         assert!(taken(WINDOW_UPDATE, 100_000, 10) < 12_000);
         let now = start();
-        let mut meter = Meter::new(now);
+        let mut meter = FrameMeter::new(now);
         for _ in 0..1_000_000 {
             meter.written(64);
             meter.count(WINDOW_UPDATE, || now).unwrap();

@@ -22,7 +22,7 @@ fn settings(database: &Database, peppers: &[(&str, &str)]) -> Settings {
     settings::load(&flags, environment).expect("good settings")
 }
 
-async fn start(database: &Database, peppers: &[(&str, &str)]) -> Result<server::Running, String> {
+async fn start(database: &Database, peppers: &[(&str, &str)]) -> Result<server::RunningServer, String> {
     let started = server::start(&settings(database, peppers), Arc::new(Metrics::new())).await;
     started.map_err(|error| error.to_string())
 }

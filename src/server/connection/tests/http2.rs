@@ -13,16 +13,16 @@ use tower::service_fn;
 
 use super::*;
 use crate::server::{
-    connection::unread::Budget,
-    listen::admission::{Admission, Caps},
+    connection::unread::ByteBudget,
+    listen::admission::{ConnectionAdmission, ConnectionCaps},
 };
 
 const SOON: Duration = Duration::from_secs(5);
 /// Longer than any test takes.
-const LONG: Lifetime = Lifetime {
+const LONG: ConnectionLimits = ConnectionLimits {
     age_max: Duration::from_secs(600),
     grace: Duration::from_secs(600),
-    patience: Patience {
+    timeouts: ConnectionTimeouts {
         handshake: Duration::from_secs(600),
         idle_max: Duration::from_secs(600),
         unread_max: Duration::from_secs(600),
@@ -42,7 +42,7 @@ struct Pair {
 }
 
 /// What the tests' service does is in a call's path.
-fn calls(go: Arc<Notify>) -> impl Calls<String> {
+fn calls(go: Arc<Notify>) -> impl CallService<String> {
     service_fn(move |request: Request<Incoming>| {
         let go = go.clone();
         async move {
@@ -60,20 +60,21 @@ fn calls(go: Arc<Notify>) -> impl Calls<String> {
     })
 }
 
-async fn socket(lifetime: Lifetime) -> (TcpStream, JoinHandle<()>, Arc<Notify>, Arc<Notify>) {
+async fn socket(lifetime: ConnectionLimits) -> (TcpStream, JoinHandle<()>, Arc<Notify>, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let accepted = listener.accept().await.unwrap().0.into_std().unwrap();
     let (go, drain) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (calls, draining) = (calls(go.clone()), drain.clone());
-    let admission = Admission::new(Caps { total_max: 1, per_peer_max: 1 }, Budget::new(1 << 20));
-    let admitted = admission.admit([127, 0, 0, 1].into()).await.unwrap_or_else(|_| panic!("there is a place"));
+    let admission =
+        ConnectionAdmission::new(ConnectionCaps { total_max: 1, per_peer_max: 1 }, ByteBudget::new(1 << 20));
+    let admitted = admission.admit([127, 0, 0, 1].into()).await.unwrap_or_else(|_| panic!("there is a permit"));
     let served = tokio::spawn(async move { serve(accepted, admitted, calls, lifetime, draining.notified()).await });
     (client, served, go, drain)
 }
 
 impl Pair {
-    async fn connect(lifetime: Lifetime) -> Self {
+    async fn connect(lifetime: ConnectionLimits) -> Self {
         let (stream, served, go, drain) = socket(lifetime).await;
         let connecting = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (client, connection) = connecting.await.unwrap();
@@ -135,7 +136,7 @@ async fn a_drain_lets_running_calls_end_and_takes_no_more() {
 
 #[tokio::test]
 async fn a_connection_of_an_age_is_asked_to_end_and_cut_when_its_grace_is_over() {
-    let lifetime = Lifetime { age_max: Duration::from_millis(300), grace: Duration::from_millis(400), ..LONG };
+    let lifetime = ConnectionLimits { age_max: Duration::from_millis(300), grace: Duration::from_millis(400), ..LONG };
     let started = Instant::now();
     let (idle, busy, quick) = tokio::join!(Pair::connect(lifetime), Pair::connect(lifetime), Pair::connect(lifetime));
     let (endless, ends) = (busy.call("/wait"), quick.call("/wait"));
@@ -156,8 +157,8 @@ async fn a_client_that_says_nothing_or_no_http_2_costs_nothing_for_long() {
     let (_silent, served, _, drain) = socket(LONG).await;
     drain.notify_one();
     timeout(SOON, served).await.expect("a drain does not wait for it").unwrap();
-    let patience = Patience { handshake: Duration::from_millis(200), ..LONG.patience };
-    let (mut half, served, _, _) = socket(Lifetime { patience, ..LONG }).await;
+    let timeouts = ConnectionTimeouts { handshake: Duration::from_millis(200), ..LONG.timeouts };
+    let (mut half, served, _, _) = socket(ConnectionLimits { timeouts, ..LONG }).await;
     half.write_all(b"PRI * HTTP/2").await.unwrap();
     timeout(SOON, served).await.expect("it is given up").unwrap();
     let (mut older, served, _, _) = socket(LONG).await;
@@ -170,8 +171,9 @@ async fn a_client_that_says_nothing_or_no_http_2_costs_nothing_for_long() {
 
 #[tokio::test]
 async fn a_connection_without_a_call_is_asked_to_end_and_one_with_a_call_is_kept() {
-    let patience = Patience { handshake: Duration::from_secs(1), idle_max: Duration::from_secs(1), ..LONG.patience };
-    let lifetime = Lifetime { patience, ..LONG };
+    let timeouts =
+        ConnectionTimeouts { handshake: Duration::from_secs(1), idle_max: Duration::from_secs(1), ..LONG.timeouts };
+    let lifetime = ConnectionLimits { timeouts, ..LONG };
     let (idle, busy) = tokio::join!(Pair::connect(lifetime), Pair::connect(lifetime));
     let waiting = busy.call("/wait");
     answered(idle.call("/")).await;

@@ -1,15 +1,15 @@
 use super::*;
 
-const LIST: Estimate = Estimate { bytes: 40, own: false };
-const BATCH: Estimate = Estimate { bytes: 10, own: true };
+const LIST: ResponseEstimate = ResponseEstimate { bytes: 40, own: false };
+const BATCH: ResponseEstimate = ResponseEstimate { bytes: 10, own: true };
 
-fn used(unread: &Unread) -> [usize; 3] {
+fn used(unread: &UnreadBudgets) -> [usize; 3] {
     [0, 1, 2].map(|index| unread.0[index].used.load(Relaxed))
 }
 
 #[tokio::test]
 async fn what_is_reserved_becomes_the_messages_size_and_ends_with_its_last_part() {
-    let unread = Unread::new(100, Budget::new(100), Budget::new(100));
+    let unread = UnreadBudgets::new(100, ByteBudget::new(100), ByteBudget::new(100));
     let reserved = unread.reserve(LIST).await.unwrap();
     assert_eq!(used(&unread), [40; 3]);
     let mut message = reserved.into_message(Bytes::from_static(&[7; 60]), ());
@@ -26,9 +26,11 @@ async fn what_is_reserved_becomes_the_messages_size_and_ends_with_its_last_part(
 
 #[tokio::test]
 async fn a_call_waits_for_room_and_goes_on_when_there_is_some() {
-    let process = Budget::new(320);
-    let (one, other) =
-        (Unread::new(100, process.for_a_peer(), process.clone()), Unread::new(100, process.for_a_peer(), process));
+    let process = ByteBudget::new(320);
+    let (one, other) = (
+        UnreadBudgets::new(100, process.for_a_peer(), process.clone()),
+        UnreadBudgets::new(100, process.for_a_peer(), process),
+    );
     let (first, second) = (one.reserve(LIST).await.unwrap(), one.reserve(LIST).await.unwrap());
     let waiting = tokio::spawn({
         let one = one.clone();
@@ -49,10 +51,10 @@ async fn a_call_waits_for_room_and_goes_on_when_there_is_some() {
 
 #[tokio::test]
 async fn of_one_peer_only_so_many_calls_wait_and_others_wait_as_before() {
-    let process = Budget::new(1_000);
+    let process = ByteBudget::new(1_000);
     let (peer, other) = (process.for_a_peer(), process.for_a_peer());
-    let connection = || Unread::new(1_000, peer.clone(), process.clone());
-    let all = connection().reserve(Estimate { bytes: 250, own: false }).await.unwrap();
+    let connection = || UnreadBudgets::new(1_000, peer.clone(), process.clone());
+    let all = connection().reserve(ResponseEstimate { bytes: 250, own: false }).await.unwrap();
     let waiting: Vec<_> = (0..PEER_WAITING_CALLS_MAX)
         .map(|_| {
             let unread = connection();
@@ -63,10 +65,10 @@ async fn of_one_peer_only_so_many_calls_wait_and_others_wait_as_before() {
         tokio::task::yield_now().await;
     }
     let refused = tokio::time::timeout(Duration::from_millis(100), connection().reserve(LIST)).await;
-    assert_eq!(refused.expect("at once").err(), Some(NoRoom));
+    assert_eq!(refused.expect("at once").err(), Some(BudgetExhausted));
     // A call that may run at once is none that waits, and another peer has its own.
     assert!(connection().reserve(BATCH).await.is_ok());
-    assert!(Unread::new(1_000, other, process.clone()).reserve(LIST).await.is_ok());
+    assert!(UnreadBudgets::new(1_000, other, process.clone()).reserve(LIST).await.is_ok());
     drop(all);
     for call in waiting {
         call.await.unwrap().unwrap();
@@ -76,7 +78,7 @@ async fn of_one_peer_only_so_many_calls_wait_and_others_wait_as_before() {
 
 #[tokio::test]
 async fn what_is_larger_than_all_there_is_has_all_there_is() {
-    let unread = Unread::new(8, Budget::new(8), Budget::new(8));
+    let unread = UnreadBudgets::new(8, ByteBudget::new(8), ByteBudget::new(8));
     let large = unread.reserve(LIST).await.unwrap();
     assert!(unread.is_over());
     drop(large);
@@ -89,6 +91,6 @@ fn only_answers_that_may_be_large_are_estimated() {
         assert_eq!(estimate(path), None, "{path}");
     }
     for path in ["/latchkey.v1.ApiKeyService/ListApiKeys", "/latchkey.v1.EventService/ListEvents"] {
-        assert_eq!(estimate(path), Some(Estimate { bytes: LIST_BYTES, own: false }), "{path}");
+        assert_eq!(estimate(path), Some(ResponseEstimate { bytes: LIST_BYTES, own: false }), "{path}");
     }
 }

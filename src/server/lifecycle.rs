@@ -4,7 +4,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 /// What is still to run; each stage ends more than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(super) enum Phase {
     /// Everything.
     Serving,
     /// Calls that run already, and what they rely on.
@@ -15,35 +15,35 @@ pub(super) enum Stage {
 
 /// The stage that a server is in, for all its parts. A server that is dropped has stopped.
 #[derive(Clone)]
-pub(super) struct Stages(watch::Sender<Stage>);
+pub(super) struct Lifecycle(watch::Sender<Phase>);
 
 /// The task that listens for notifications of the database; it ends with this.
-pub(super) struct Hint(pub JoinHandle<()>);
+pub(super) struct NotificationTask(pub JoinHandle<()>);
 
-impl Stages {
+impl Lifecycle {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new(Stage::Serving))
+        Self(watch::Sender::new(Phase::Serving))
     }
 
-    pub(super) fn enter(&self, stage: Stage) {
-        self.0.send_replace(stage);
+    pub(super) fn enter(&self, phase: Phase) {
+        self.0.send_replace(phase);
     }
 
     /// Completes when the stage, or a later one, is entered.
-    pub(super) fn reached(&self, stage: Stage) -> impl Future<Output = ()> + Send + use<> {
-        let mut stages = self.0.subscribe();
+    pub(super) fn reached(&self, phase: Phase) -> impl Future<Output = ()> + Send + use<> {
+        let mut lifecycle = self.0.subscribe();
         async move {
             // A sender that is gone means the same.
-            let _ = stages.wait_for(|now| *now >= stage).await;
+            let _ = lifecycle.wait_for(|now| *now >= phase).await;
         }
     }
 
     /// Runs work until the stage, or a later one, is entered.
-    pub(super) fn until<W>(&self, stage: Stage, work: W) -> impl Future<Output = ()> + Send + use<W>
+    pub(super) fn run_until<W>(&self, phase: Phase, work: W) -> impl Future<Output = ()> + Send + use<W>
     where
         W: Future<Output = ()> + Send,
     {
-        let entered = self.reached(stage);
+        let entered = self.reached(phase);
         async move {
             tokio::select! {
                 () = work => {}
@@ -53,7 +53,7 @@ impl Stages {
     }
 }
 
-impl Drop for Hint {
+impl Drop for NotificationTask {
     fn drop(&mut self) {
         self.0.abort();
     }

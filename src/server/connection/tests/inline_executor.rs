@@ -5,16 +5,16 @@ use tokio::sync::Notify;
 use super::*;
 
 /// A connection on which these calls arrive at the first poll, and which then stays open.
-fn driven(arrived: &Arrived, calls: Vec<Call>) -> Pin<Box<Driven<impl Future<Output = ()> + use<>>>> {
+fn driven(arrived: &InlineExecutor, calls: Vec<Call>) -> Pin<Box<DrivenConnection<impl Future<Output = ()> + use<>>>> {
     let (executor, mut calls) = (arrived.clone(), Some(calls));
     let connection = std::future::poll_fn(move |_| {
         calls.take().into_iter().flatten().for_each(|call| executor.execute(call));
         Poll::Pending
     });
-    Box::pin(Driven::new(connection, arrived.clone()))
+    Box::pin(DrivenConnection::new(connection, arrived.clone()))
 }
 
-fn poll(driven: &mut Pin<Box<Driven<impl Future<Output = ()>>>>) {
+fn poll(driven: &mut Pin<Box<DrivenConnection<impl Future<Output = ()>>>>) {
     assert!(driven.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
@@ -28,13 +28,13 @@ impl Ended {
     }
 
     fn call(&self, work: impl Future<Output = ()> + Send + 'static) -> Call {
-        struct Ending(Ended);
-        impl Drop for Ending {
+        struct CloseReason(Ended);
+        impl Drop for CloseReason {
             fn drop(&mut self) {
                 self.0.0.fetch_add(1, Ordering::SeqCst);
             }
         }
-        let ending = Ending(self.clone());
+        let ending = CloseReason(self.clone());
         Box::pin(async move {
             let _ending = ending;
             work.await;
@@ -44,7 +44,7 @@ impl Ended {
 
 #[tokio::test]
 async fn a_call_that_need_not_wait_ends_in_its_connections_turn_and_others_go_on_as_tasks() {
-    let (arrived, ended, go) = (Arrived::default(), Ended::default(), Arc::new(Notify::new()));
+    let (arrived, ended, go) = (InlineExecutor::default(), Ended::default(), Arc::new(Notify::new()));
     let waits = go.clone();
     let calls = vec![ended.call(async move { waits.notified().await }), ended.call(async {})];
     let mut driven = driven(&arrived, calls);
@@ -59,7 +59,7 @@ async fn a_call_that_need_not_wait_ends_in_its_connections_turn_and_others_go_on
 
 #[tokio::test]
 async fn a_panic_ends_its_own_call_only() {
-    let (arrived, ended) = (Arrived::default(), Ended::default());
+    let (arrived, ended) = (InlineExecutor::default(), Ended::default());
     let calls = vec![ended.call(async { panic!("on purpose") }), ended.call(async {})];
     poll(&mut driven(&arrived, calls));
     assert_eq!(ended.count(), 2);
@@ -67,7 +67,7 @@ async fn a_panic_ends_its_own_call_only() {
 
 #[tokio::test]
 async fn a_crowd_of_calls_is_not_served_in_one_turn() {
-    let (arrived, ended) = (Arrived::default(), Ended::default());
+    let (arrived, ended) = (InlineExecutor::default(), Ended::default());
     let calls = (0..CALLS_AT_ONCE_MAX + 10).map(|_| ended.call(async {})).collect();
     poll(&mut driven(&arrived, calls));
     assert_eq!(ended.count(), CALLS_AT_ONCE_MAX);
@@ -78,7 +78,7 @@ async fn a_crowd_of_calls_is_not_served_in_one_turn() {
 
 #[tokio::test]
 async fn a_connection_that_is_dropped_takes_what_was_not_started_with_it() {
-    let (arrived, ended) = (Arrived::default(), Ended::default());
+    let (arrived, ended) = (InlineExecutor::default(), Ended::default());
     let unpolled = driven(&arrived, vec![]);
     let keeps_its_executor = arrived.clone();
     arrived.execute(ended.call(async move { drop(keeps_its_executor) }));

@@ -19,10 +19,10 @@ use tokio::{runtime, sync::oneshot};
 use crate::verify;
 
 /// Running cores. Dropped, they end at once, with whatever still runs on them.
-pub(crate) struct Cores(Vec<Thread>);
+pub(crate) struct ServingThreads(Vec<OwnedThread>);
 
-struct Thread {
-    core: Core,
+struct OwnedThread {
+    thread_handle: ServingThread,
     /// Dropped, it ends the thread.
     stop: oneshot::Sender<()>,
     /// Completes when the thread's runtime is no more.
@@ -31,34 +31,34 @@ struct Thread {
 
 /// A core, for whoever gives it work.
 #[derive(Clone)]
-pub(crate) struct Core {
+pub(crate) struct ServingThread {
     /// Its runtime.
     pub runtime: runtime::Handle,
     open: Arc<AtomicUsize>,
 }
 
 /// A connection that a core has; counted until dropped.
-pub(crate) struct Place(Arc<AtomicUsize>);
+pub(crate) struct ConnectionCount(Arc<AtomicUsize>);
 
 /// Deals connections to cores.
-pub(crate) struct Dealer {
+pub(crate) struct ConnectionBalancer {
     /// Whose turn it is among equals.
     turn: usize,
 }
 
 // === impl Cores ===
 
-impl Cores {
+impl ServingThreads {
     /// Starts so many threads.
     ///
     /// # Errors
     /// If the system gives no more threads or file descriptors; those already started end.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
-        (0..count).map(Thread::start).collect::<io::Result<_>>().map(Self)
+        (0..count).map(OwnedThread::start).collect::<io::Result<_>>().map(Self)
     }
 
-    pub(crate) fn all(&self) -> Vec<Core> {
-        self.0.iter().map(|thread| thread.core.clone()).collect()
+    pub(crate) fn all(&self) -> Vec<ServingThread> {
+        self.0.iter().map(|thread| thread.thread_handle.clone()).collect()
     }
 
     /// Ends the threads, and waits until nothing runs on them any more.
@@ -71,12 +71,12 @@ impl Cores {
     }
 }
 
-impl Thread {
+impl OwnedThread {
     fn start(index: usize) -> io::Result<Self> {
         // A core that sleeps keeps no tables alive that the others have replaced.
         let runtime =
             runtime::Builder::new_current_thread().enable_all().on_thread_park(verify::release_tables).build()?;
-        let core = Core { runtime: runtime.handle().clone(), open: Arc::default() };
+        let thread_handle = ServingThread { runtime: runtime.handle().clone(), open: Arc::default() };
         let (stop, stopped) = oneshot::channel::<()>();
         let (has_ended, ended) = oneshot::channel();
         let run = move || {
@@ -87,17 +87,17 @@ impl Thread {
             let _ = has_ended.send(());
         };
         thread::Builder::new().name(format!("serving-{index}")).spawn(run)?;
-        Ok(Self { core, stop, ended })
+        Ok(Self { thread_handle, stop, ended })
     }
 }
 
 // === impl Core ===
 
-impl Core {
+impl ServingThread {
     /// Takes a place for a connection.
-    pub(crate) fn take_place(&self) -> Place {
+    pub(crate) fn count_connection(&self) -> ConnectionCount {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Place(self.open.clone())
+        ConnectionCount(self.open.clone())
     }
 
     fn open(&self) -> usize {
@@ -105,7 +105,7 @@ impl Core {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionCount {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -113,21 +113,21 @@ impl Drop for Place {
 
 // === impl Dealer ===
 
-impl Dealer {
+impl ConnectionBalancer {
     pub(crate) fn new() -> Self {
         Self { turn: 0 }
     }
 
     /// The place in `cores` of the one that has the fewest connections; equals take turns, or the first would have
     /// every connection that is opened alone.
-    pub(crate) fn next(&mut self, cores: &[Core]) -> usize {
-        let in_turn = (0..cores.len()).map(|step| (self.turn + step) % cores.len());
-        let fewest = in_turn.min_by_key(|index| cores[*index].open()).expect("there is at least one core");
+    pub(crate) fn next(&mut self, threads: &[ServingThread]) -> usize {
+        let in_turn = (0..threads.len()).map(|step| (self.turn + step) % threads.len());
+        let fewest = in_turn.min_by_key(|index| threads[*index].open()).expect("there is at least one thread_handle");
         self.turn = fewest + 1;
         fewest
     }
 }
 
 #[cfg(test)]
-#[path = "cores_tests.rs"]
+#[path = "serving_tests.rs"]
 mod tests;

@@ -1,7 +1,6 @@
 //! Which role a server may serve as: one that can append to the log and not change it (V6).
 
-use super::StartError;
-use crate::{settings::Settings, store::objects::powers::Powers};
+use crate::{server::error::StartError, settings::Settings, store::objects::powers::Powers};
 
 /// Refuses a role that can change or delete events, unless the settings ask for it by name.
 pub(super) fn check(powers: &Powers, settings: &Settings) -> Result<(), StartError> {

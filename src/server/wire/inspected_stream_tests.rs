@@ -24,7 +24,7 @@ impl AsyncRead for Pieces {
     }
 }
 
-impl Pulse for Told {
+impl WireEvents for Told {
     fn greeted(&self) {
         self.0.borrow_mut().0 += 1;
     }
@@ -71,7 +71,7 @@ fn connection(block: &[u8]) -> Vec<u8> {
 /// What the transport reads of a connection that comes in pieces, with room for so much at a time.
 async fn read(pieces: Vec<Vec<u8>>, room: usize) -> (Vec<u8>, Told) {
     let told = Told::default();
-    let mut wire = Wire::new(Pieces(pieces.into()), told.clone());
+    let mut wire = InspectedStream::new(Pieces(pieces.into()), told.clone());
     let mut all = vec![];
     loop {
         let mut buffer = vec![0; room];
@@ -118,7 +118,7 @@ fn what_is_no_http_2_or_too_large_or_broken_off_goes_by_as_it_is() {
 #[tokio::test]
 async fn a_flood_is_an_error() {
     let flood = [greeting(), frame(3, 0, &[0, 0, 0, 8]).repeat(10_000)].concat();
-    let mut wire = Wire::new(Pieces(vec![flood].into()), Told::default());
+    let mut wire = InspectedStream::new(Pieces(vec![flood].into()), Told::default());
     let error = wire.read_to_end(&mut vec![]).await.unwrap_err();
     assert!(error.get_ref().unwrap().is::<meter::Flood>(), "{error}");
 }

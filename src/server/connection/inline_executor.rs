@@ -16,8 +16,10 @@ use std::{
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 
-use super::turn::TurnTimer;
-use crate::ablation::{Mechanism, without};
+use crate::{
+    ablation::{Mechanism, without},
+    server::poll_clock::PollTimer,
+};
 
 /// Calls polled in one turn of a connection's task; the rest become tasks, so that a client that sends many at once
 /// does not keep the other connections of its core waiting.
@@ -27,17 +29,17 @@ type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Calls that have arrived and were not polled yet.
 #[derive(Clone, Default)]
-pub(crate) struct Arrived(Arc<Mutex<Vec<Call>>>);
+pub(crate) struct InlineExecutor(Arc<Mutex<Vec<Call>>>);
 
 pin_project! {
     /// A connection whose executor is [`Arrived`].
-    pub(crate) struct Driven<C> {
+    pub(crate) struct DrivenConnection<C> {
         #[pin]
         connection: C,
-        arrived: Arrived,
+        arrived: InlineExecutor,
     }
 
-    impl<C> PinnedDrop for Driven<C> {
+    impl<C> PinnedDrop for DrivenConnection<C> {
         fn drop(this: Pin<&mut Self>) {
             // A call holds its connection's executor, and so these would hold themselves.
             drop(this.project().arrived.take());
@@ -47,7 +49,7 @@ pin_project! {
 
 // === impl Arrived ===
 
-impl<F> Executor<F> for Arrived
+impl<F> Executor<F> for InlineExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -59,7 +61,7 @@ where
     }
 }
 
-impl Arrived {
+impl InlineExecutor {
     fn queue(&self) -> MutexGuard<'_, Vec<Call>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,8 +96,8 @@ fn start(mut call: Call) {
 
 // === impl Driven ===
 
-impl<C> Driven<C> {
-    pub(crate) fn new(connection: C, arrived: Arrived) -> Self {
+impl<C> DrivenConnection<C> {
+    pub(crate) fn new(connection: C, arrived: InlineExecutor) -> Self {
         Self { connection, arrived }
     }
 
@@ -104,11 +106,11 @@ impl<C> Driven<C> {
     }
 }
 
-impl<C: Future> Future for Driven<C> {
+impl<C: Future> Future for DrivenConnection<C> {
     type Output = C::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        TurnTimer::begin_turn();
+        PollTimer::begin_poll();
         let this = self.project();
         let polled = this.connection.poll(context);
         // Also when the connection has ended: a change that was asked for is made, whether or not its answer arrives.
@@ -118,5 +120,5 @@ impl<C: Future> Future for Driven<C> {
 }
 
 #[cfg(test)]
-#[path = "tests/arrived.rs"]
+#[path = "tests/inline_executor.rs"]
 mod tests;

@@ -5,25 +5,25 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long it must not have happened to have ended.
-pub(super) const QUIET: Duration = Duration::from_secs(5);
+pub(super) const QUIET_PERIOD: Duration = Duration::from_secs(5);
 
 /// How often something has happened since it began.
 #[derive(Debug, Default)]
-pub(super) struct Spell {
+pub(super) struct Incident {
     count: u64,
     last: Option<Instant>,
 }
 
-impl Spell {
+impl Incident {
     /// It happens; whether it begins with that.
-    pub(super) fn happens(&mut self, now: Instant) -> bool {
+    pub(super) fn record(&mut self, now: Instant) -> bool {
         self.count += 1;
         self.last.replace(now).is_none()
     }
 
     /// How often it has happened, once it has ended.
     pub(super) fn ended(&mut self, now: Instant) -> Option<u64> {
-        self.last.filter(|last| now.saturating_duration_since(*last) >= QUIET)?;
+        self.last.filter(|last| now.saturating_duration_since(*last) >= QUIET_PERIOD)?;
         self.last = None;
         Some(std::mem::take(&mut self.count))
     }
@@ -35,16 +35,16 @@ mod tests {
 
     #[test]
     fn it_begins_once_and_ends_once_however_often_it_happens() {
-        let (mut spell, mut now) = (Spell::default(), Instant::now());
+        let (mut incident, mut now) = (Incident::default(), Instant::now());
         for _ in 0..2 {
-            assert!(spell.happens(now));
+            assert!(incident.record(now));
             for _ in 0..9 {
-                now += QUIET / 2;
-                assert!(!spell.happens(now));
-                assert_eq!(spell.ended(now), None);
+                now += QUIET_PERIOD / 2;
+                assert!(!incident.record(now));
+                assert_eq!(incident.ended(now), None);
             }
-            now += QUIET;
-            assert_eq!((spell.ended(now), spell.ended(now)), (Some(10), None));
+            now += QUIET_PERIOD;
+            assert_eq!((incident.ended(now), incident.ended(now)), (Some(10), None));
         }
     }
 }

@@ -21,22 +21,22 @@ thread_local! {
 
 /// tokio's timer, whose clock stands still during a turn.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TurnTimer(TokioTimer);
+pub(crate) struct PollTimer(TokioTimer);
 
-impl TurnTimer {
+impl PollTimer {
     /// A connection's turn begins on this thread. Calls that run between turns see the time of the last: what they read
     /// had arrived by then.
-    pub(super) fn begin_turn() {
+    pub(super) fn begin_poll() {
         BEGAN.set(None);
     }
 }
 
 /// When what this thread is reading arrived: for calls, which are made in the turn of their connection.
-pub(crate) fn arrival() -> Instant {
-    TurnTimer::default().now()
+pub(crate) fn now() -> Instant {
+    PollTimer::default().now()
 }
 
-impl Timer for TurnTimer {
+impl Timer for PollTimer {
     fn now(&self) -> Instant {
         if without(Mechanism::Turn) {
             return self.0.now();
@@ -65,12 +65,12 @@ mod tests {
 
     #[test]
     fn the_clock_stands_still_during_a_turn_and_goes_on_at_the_next() {
-        let timer = TurnTimer::default();
-        TurnTimer::begin_turn();
+        let timer = PollTimer::default();
+        PollTimer::begin_poll();
         let began = timer.now();
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(timer.now(), began);
-        TurnTimer::begin_turn();
+        PollTimer::begin_poll();
         assert!(timer.now() >= began + Duration::from_millis(2));
     }
 }
