@@ -1,20 +1,20 @@
-//! Why a server does not start, or does not go on. The messages say what to do about it.
+//! Reports why a server does not start, or does not go on. The messages say what to do about it.
 
 use std::net::SocketAddr;
 
 use crate::app::error::StoreError;
 
-/// Why the server does not start. Says what to do about it.
+/// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The database cannot be reached, or refuses.
+    /// The database cannot be reached, or refuses the connection.
     #[error(
-        "the database {address} cannot be used: check database_url, and that PostgreSQL runs and lets this role in"
+        "the database {address} cannot be used: check database_url, and that PostgreSQL is running and accepts this role"
     )]
     Database {
-        /// Its address, secrets redacted.
+        /// Its address, without secrets.
         address: String,
-        /// Why not.
+        /// The cause.
         #[source]
         source: StoreError,
     },
@@ -28,38 +28,40 @@ pub enum StartError {
          allow_privileged_database_role"
     )]
     PrivilegedRole {
-        /// The role.
+        /// The role's name.
         role: String,
         /// What it can do.
         what: String,
     },
-    /// A pepper is not the one that the database knows under its id.
+    /// A pepper differs from the one that the database has under its id, or is missing.
     #[error("{0}")]
     Pepper(String),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: if another program has the port, stop it or choose another port")]
+    #[error("cannot listen on {address}: if another program uses the port, stop it or choose another port")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The system gives no threads to serve on.
-    #[error("the {count} threads to serve on cannot be started: set serving_threads lower, or allow more")]
+    /// The system refuses the threads to serve on.
+    #[error(
+        "the {count} serving threads cannot be started: lower serving_threads, or raise the limit on threads and open files"
+    )]
     Threads {
-        /// How many there were to be.
+        /// The number of threads that were to be started.
         count: usize,
-        /// Why not.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The log's head was not read in time.
-    #[error("the log could not be read in time; check the database")]
+    /// The server did not begin to follow the log in time.
+    #[error("the server could not read the log in time: check the database")]
     NotFollowing,
 }
 
-/// A part of a server ended that should have gone on: a bug, and the server is to be stopped.
+/// A task of a server ended although the server was not asked to stop: a bug, and the server has to be stopped.
 #[derive(Debug, thiserror::Error)]
-#[error("a part of the server ended by itself: this is a bug, the log has the details")]
+#[error("a task of the server ended unexpectedly: this is a bug; the log has the details")]
 pub struct TaskEnded;

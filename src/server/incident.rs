@@ -1,13 +1,13 @@
-//! Something that goes wrong many times over, logged when it begins and when it has ended: two lines, however often.
+//! Logs a repeated failure twice: when it begins and when it has ended, however often it occurs.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long it must not have happened to have ended.
+/// An incident has ended when it has not occurred for this long.
 pub(super) const QUIET_PERIOD: Duration = Duration::from_secs(5);
 
-/// How often something has happened since it began.
+/// Counts the occurrences of a repeated failure.
 #[derive(Debug, Default)]
 pub(super) struct Incident {
     count: u64,
@@ -15,13 +15,13 @@ pub(super) struct Incident {
 }
 
 impl Incident {
-    /// It happens; whether it begins with that.
+    /// Records an occurrence; returns whether it is the first of an incident.
     pub(super) fn record(&mut self, now: Instant) -> bool {
         self.count += 1;
         self.last.replace(now).is_none()
     }
 
-    /// How often it has happened, once it has ended.
+    /// Returns the number of occurrences once the incident has ended.
     pub(super) fn ended(&mut self, now: Instant) -> Option<u64> {
         self.last.filter(|last| now.saturating_duration_since(*last) >= QUIET_PERIOD)?;
         self.last = None;

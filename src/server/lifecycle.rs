@@ -1,23 +1,23 @@
-//! The stages of a server's life, in which its parts end.
+//! The phases of a server's life, in which its parts end.
 
 use tokio::{sync::watch, task::JoinHandle};
 
-/// What is still to run; each stage ends more than the one before.
+/// The phase of a server; each ends more parts than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// Everything.
+    /// Everything runs.
     Serving,
-    /// Calls that run already, and what they rely on.
+    /// Running calls go on, and what they rely on.
     Draining,
-    /// Nothing.
+    /// Everything has ended.
     Stopped,
 }
 
-/// The stage that a server is in, for all its parts. A server that is dropped has stopped.
+/// The current phase of a server, shared by all its parts. A server that is dropped has stopped.
 #[derive(Clone)]
 pub(super) struct Lifecycle(watch::Sender<Phase>);
 
-/// The task that listens for notifications of the database; it ends with this.
+/// The task that listens for notifications from the database, aborted on drop.
 pub(super) struct NotificationTask(pub JoinHandle<()>);
 
 impl Lifecycle {
@@ -29,16 +29,16 @@ impl Lifecycle {
         self.0.send_replace(phase);
     }
 
-    /// Completes when the stage, or a later one, is entered.
+    /// Completes when the phase, or a later one, is entered.
     pub(super) fn reached(&self, phase: Phase) -> impl Future<Output = ()> + Send + use<> {
         let mut lifecycle = self.0.subscribe();
         async move {
-            // A sender that is gone means the same.
+            // A dropped sender means the same.
             let _ = lifecycle.wait_for(|now| *now >= phase).await;
         }
     }
 
-    /// Runs work until the stage, or a later one, is entered.
+    /// Runs work until the phase, or a later one, is entered.
     pub(super) fn run_until<W>(&self, phase: Phase, work: W) -> impl Future<Output = ()> + Send + use<W>
     where
         W: Future<Output = ()> + Send,

@@ -1,4 +1,4 @@
-//! Carries what the layers below count to telemetry: they do not know it.
+//! Copies what the layers below count to telemetry, which they do not know.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -14,7 +14,7 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Mutations, as they end.
+/// Reports mutations as they end.
 pub(super) struct Mutations(pub Arc<Metrics>);
 
 impl MutationObserver for Mutations {
@@ -27,8 +27,8 @@ impl MutationObserver for Mutations {
     }
 }
 
-/// Verifications: a hot path pays for one atomic addition, and this copies the totals; one last time when `stopped`
-/// completes, or a server that stops would not export its last second.
+/// Copies the totals of verifications periodically, so that the hot path pays for one atomic addition; and once more
+/// when `stopped` completes, so that the last second of a server is exported.
 pub(super) async fn verifications(verifier: Arc<Verifier>, metrics: Arc<Metrics>, stopped: impl Future<Output = ()>) {
     let mut ticks = tokio::time::interval(PERIOD);
     tokio::pin!(stopped);

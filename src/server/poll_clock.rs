@@ -1,7 +1,7 @@
-//! The time as a connection needs it: one look at the clock for all that arrives in one turn of its task.
+//! Reads the clock once per poll of a connection's task.
 //!
-//! hyper notes when it last heard from a peer at each headers and each data frame, to know when to send a keepalive
-//! after half a minute. What arrived together arrived at the same time.
+//! hyper notes at each HEADERS and DATA frame when it last heard from a peer, to know when to send a keepalive after
+//! half a minute. Everything that is read in one poll arrived at the same time.
 
 use std::{
     cell::Cell,
@@ -15,23 +15,23 @@ use hyper_util::rt::TokioTimer;
 use crate::ablation::{Mechanism, without};
 
 thread_local! {
-    /// When the turn of this thread began, once somebody has asked.
+    /// The time of the current poll on this thread, once it has been read.
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// tokio's timer, whose clock stands still during a turn.
+/// tokio's timer, with a clock that stands still during a poll.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PollTimer(TokioTimer);
 
 impl PollTimer {
-    /// A connection's turn begins on this thread. Calls that run between turns see the time of the last: what they read
-    /// had arrived by then.
+    /// Begins a poll of a connection's task on this thread. Calls that run between polls see the time of the last: what
+    /// they read had arrived by then.
     pub(super) fn begin_poll() {
         BEGAN.set(None);
     }
 }
 
-/// When what this thread is reading arrived: for calls, which are made in the turn of their connection.
+/// Returns the time of the current poll: for calls, the time at which they arrived.
 pub(crate) fn now() -> Instant {
     PollTimer::default().now()
 }

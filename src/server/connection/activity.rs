@@ -1,7 +1,7 @@
-//! What goes on on one connection, and when that is too little to keep it.
+//! Tracks the activity of one connection, and detects when its timeouts have passed.
 //!
-//! Calls count without looking at a clock: whoever watches looks now and then, and tells time by whether anything has
-//! changed since.
+//! Calls are counted without reading a clock: a watching future compares the counters now and then, and measures time
+//! by whether they have changed.
 
 use std::{
     sync::{
@@ -18,48 +18,48 @@ use tokio::{
 
 use crate::server::{listen::admission::ConnectionPermit, wire::inspected_stream::WireEvents};
 
-/// How often a connection is looked at in the shortest of its limits.
+/// How often a connection is checked within the shortest of its limits.
 const CHECKS_PER_LIMIT: u32 = 4;
-/// How long a connection may take for what.
+/// The timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionTimeouts {
-    /// For its preface and SETTINGS; and for each block of headers from its first byte to its last.
+    /// For its preface and SETTINGS, and for each header block from its first byte to its last.
     pub handshake: Duration,
-    /// Without an open call.
+    /// For a connection without an open call.
     pub idle_max: Duration,
-    /// Until its client reads some more of an answer that waits.
+    /// Until the client reads more of a waiting response.
     pub unread_max: Duration,
 }
 
-/// Why a connection is not kept.
+/// The timeout that has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeoutReason {
-    /// Its client did not say what it had begun, or nothing at all.
+    /// The client did not complete the handshake or a header block.
     Silent,
-    /// It had no open call for long.
+    /// There was no open call.
     Idle,
-    /// Its client does not read an answer.
+    /// The client does not read a response.
     Unread,
 }
 
-/// What goes on on one connection. Its calls and its reader are on one thread, with whoever watches.
+/// The activity of one connection. Its calls, its reader and its watcher run on one thread.
 pub(crate) struct Activity {
     permit: ConnectionPermit,
     greeted: AtomicBool,
     open: AtomicUsize,
     begun: AtomicU64,
-    /// Whether headers are waited for, and how often that began.
+    /// Whether a header block is incomplete, and how often one became so.
     waits: AtomicBool,
     waited: AtomicU64,
     begins_to_wait: Notify,
-    /// Pieces of answers that the transport has and cannot send; and how many it could.
+    /// Pieces of responses that the transport has not sent; and how many it has.
     given: AtomicUsize,
     taken: AtomicU64,
-    /// The large answers that are in memory, or were.
+    /// The large responses that are in memory, or were.
     large: Mutex<Vec<LargeResponse>>,
 }
 
-/// How far an answer has come: for as long as there are two of it, the answer is in memory.
+/// The progress of a response: the response is in memory for as long as there are two handles.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ResponseProgress(Arc<AtomicU64>);
 
@@ -69,7 +69,7 @@ struct LargeResponse {
     since: Instant,
 }
 
-/// What there was at one look.
+/// The counters at one check.
 #[derive(Clone, Copy)]
 struct ActivitySnapshot {
     open: usize,
@@ -80,7 +80,7 @@ struct ActivitySnapshot {
     taken: u64,
 }
 
-/// A call that is open: from its headers until the transport has let go of its answer.
+/// An open call: from its headers until the transport has released its response.
 pub(crate) struct OpenCall(Arc<Activity>);
 
 // === impl Activity ===
@@ -101,7 +101,7 @@ impl Activity {
         }
     }
 
-    /// Counts a call.
+    /// Counts a new call as open.
     pub(crate) fn open(self: &Arc<Self>) -> OpenCall {
         let begun = self.begun.load(Relaxed);
         if begun == 0 {
@@ -112,12 +112,12 @@ impl Activity {
         OpenCall(self.clone())
     }
 
-    /// Whether its client has said what it must before it calls.
+    /// Returns whether the client has completed the handshake.
     pub(super) fn has_greeted(&self) -> bool {
         self.greeted.load(Relaxed)
     }
 
-    /// Completes when the connection has been kept for too long.
+    /// Completes when one of the timeouts has passed.
     pub(super) async fn timed_out(&self, timeouts: ConnectionTimeouts) -> TimeoutReason {
         tokio::time::sleep(timeouts.handshake).await;
         if !self.has_greeted() {
@@ -129,7 +129,7 @@ impl Activity {
         loop {
             let limit = timeouts.idle_max.min(timeouts.unread_max);
             let limit = if before.waits { timeouts.handshake.min(limit) } else { limit };
-            // Whoever begins to wait wakes it: a limit may be much shorter than the pause.
+            // An incomplete header block wakes this early: its timeout may be much shorter than the interval.
             let _ = timeout(limit / CHECKS_PER_LIMIT, self.begins_to_wait.notified()).await;
             let snapshot = self.snapshot();
             let now = Instant::now();
@@ -137,7 +137,7 @@ impl Activity {
                 idle_since = now;
             }
             if !snapshot.waits || snapshot.waited != before.waited {
-                // This look was woken by it.
+                // This check was woken by the header block that has just begun.
                 waiting_since = now;
             }
             if snapshot.given == 0 || snapshot.taken != before.taken {
@@ -167,8 +167,8 @@ impl Activity {
         }
     }
 
-    /// Whether an answer has stood still for so long. Large answers are looked at one by one: their client may read
-    /// others meanwhile.
+    /// Returns whether a large response has made no progress for `limit`. They are checked one by one: a client may
+    /// read some and not others.
     fn is_unread(&self, limit: Duration, now: Instant) -> bool {
         let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
         large.retain(|large| Arc::strong_count(&large.progress.0) > 1);
@@ -182,7 +182,7 @@ impl Activity {
         large.iter_mut().any(stands)
     }
 
-    /// Completes when the connection has had no call for so long: then nothing is lost with it.
+    /// Completes when the connection has had no call for `limit`: closing it then loses nothing.
     pub(super) async fn quiet(&self, limit: Duration) {
         loop {
             let begun = self.begun.load(Relaxed);
@@ -212,18 +212,18 @@ impl WireEvents for Arc<Activity> {
 // === impl OpenCall ===
 
 impl OpenCall {
-    /// The transport has a piece of its answer.
+    /// Notes that the transport has a piece of the response.
     pub(crate) fn given(&self) {
         add(&self.0.given, 1);
     }
 
-    /// The transport asks for the next, and so could send it.
+    /// Notes that the transport asks for the next piece, so that it has sent the last.
     pub(crate) fn taken(&self) {
         add(&self.0.given, usize::MAX);
         self.0.taken.store(self.0.taken.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Its answer is large: its progress is watched.
+    /// Starts tracking the progress of a large response.
     pub(crate) fn large(&self) -> ResponseProgress {
         let progress = ResponseProgress::default();
         let large = LargeResponse { progress: progress.clone(), snapshot: 0, since: Instant::now() };
@@ -233,13 +233,13 @@ impl OpenCall {
 }
 
 impl ResponseProgress {
-    /// A piece was given to the transport.
+    /// Notes that a piece was handed to the transport.
     pub(crate) fn made(&self) {
         self.0.fetch_add(1, Relaxed);
     }
 }
 
-/// Adds, for one thread: what calls count costs no more than it would in a plain number.
+/// Adds on one thread only: counting costs no more than in a plain integer.
 fn add(counter: &AtomicUsize, count: usize) {
     counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
 }

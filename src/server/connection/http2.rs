@@ -1,7 +1,7 @@
-//! One connection: HTTP/2 with bounds, from its first byte to its last.
+//! Serves one connection: HTTP/2 within bounds.
 //!
-//! hyper serves it without tonic's transport around it: that boxes each call's future and both its bodies, adds
-//! extensions that nobody here reads, and looks at limits that are not set.
+//! Uses hyper without tonic's transport, which boxes each call's future and both its bodies, adds extensions that no
+//! part of this server reads, and checks limits that are not set.
 
 use std::{cell::RefCell, convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration};
 
@@ -25,78 +25,79 @@ use crate::server::{
     wire::{inspected_stream::InspectedStream, meter::RESETS_BURST_MAX},
 };
 
-/// Streams that one connection may have open; each costs memory.
+/// The most open streams of a connection; each costs memory.
 const CONCURRENT_STREAMS_MAX: u32 = 1_000;
-/// All headers of a request. Far more than the 16 KiB that a call may have, so that a call with more is answered with a
-/// status that says so, rather than HTTP 431.
+/// The largest size of all headers of a request. Far more than the 16 KiB that a call may have, so that a call with
+/// more is answered with a status that says so instead of HTTP 431.
 const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
-/// Bytes of a call that may be here unread. Fixed rather than adaptive, which would send a PING for every few
-/// messages: what is asked here is small, and a large batch needs a few round trips at most.
+/// The most unread bytes of one call. Fixed rather than adaptive, which would send a PING for every few messages:
+/// requests are small, and a large batch needs a few round trips at most.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// The same for all calls of a connection: the most memory that a client can fill. Several times a call's, so that a
-/// verification stream that is read no further, since too much of it is unanswered, leaves the other calls their share;
-/// and far more than many small requests, so that window updates are rare.
+/// The most unread bytes of all calls of a connection, and so the most memory that a client can fill. Several times a
+/// call's, so that a verification stream that is not read on, because too much of it is unanswered, leaves the other
+/// calls their share; and far more than many small requests, so that window updates are rare.
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// The smallest there is: a larger frame would keep the calls behind it waiting.
+/// The smallest size that HTTP/2 allows: a larger frame would keep the calls behind it waiting.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-/// Bytes of one answer that wait for a client that does not read. What else a stream has to say waits where it is made.
+/// The most bytes of a response that hyper buffers for a client that does not read. The rest of a stream waits where it
+/// is made.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
-/// Calls that we may have had to reset, by a client's fault, before the connection is given up (RUSTSEC-2024-0003).
+/// How many streams h2 may reset for a client's errors before it closes the connection (RUSTSEC-2024-0003).
 const RESETS_MAX: usize = 1_024;
-/// A peer that went away without a word is noticed within the sum of both.
+/// A peer that vanished is noticed within the sum of both.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection that was asked to end is without a call before it is cut, in case its client does not answer:
-/// longer than a call that is on its way takes to arrive.
+/// How long a connection that was asked to close may have no call before it is cut, in case its client does not answer:
+/// longer than a call that was already sent takes to arrive.
 const QUIET: Duration = Duration::from_secs(5);
-/// The same in a drain, which is not to wait for clients that are gone.
+/// The same during a drain, which is not to wait for clients that have gone.
 const DRAIN_QUIET: Duration = Duration::from_millis(500);
 
-/// How long a connection lives.
+/// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
-    /// The age at which it is asked to end: it takes no more calls.
+    /// The age at which it is asked to close: it accepts no more calls.
     pub age_max: Duration,
-    /// The time that its calls are given then.
+    /// How long its running calls may take after that.
     pub grace: Duration,
-    /// How long it may take for what.
+    /// Its timeouts.
     pub timeouts: ConnectionTimeouts,
-    /// Bytes of its answers that its client may leave unread.
+    /// The most bytes of responses that its client may leave unread.
     pub unread_bytes_max: usize,
 }
 
-/// What serves the calls of a connection. It must always be ready: what cannot take a call answers it with a status. It
-/// works in its futures, where a panic ends one call; to call it is the connection's own work, and ends that.
+/// The service that answers the calls of a connection. It must always be ready: a call that it cannot take is answered
+/// with a status. It works in its futures, where a panic ends one call; a panic in `call` itself ends the connection.
 pub(crate) trait CallService<B>:
     Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
 
-/// What an answer's body must be.
+/// The body of a response.
 pub(crate) trait ResponseBody:
     Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static
 {
 }
 
-/// A tower service as hyper takes it. hyper calls it by a shared reference, but from one connection's task only: so it
+/// Adapts a tower service to hyper, which calls it by a shared reference but from one connection's task only: so it
 /// need not be cloned for each call.
 struct HyperService<S>(RefCell<S>);
 
-/// Why a connection is to end.
+/// Why a connection is closed.
 enum CloseReason {
     /// The server drains.
     Draining,
-    /// It has reached its age.
+    /// It has reached its maximum age.
     Aged,
     TimedOut(TimeoutReason),
-    /// Its place goes to another.
+    /// Its permit goes to another connection.
     Evicted,
 }
 
-/// Serves a connection on the core that this runs on, until its client leaves, its time is over, it says or does nothing
-/// for too long, its place goes to another, or `draining` completes and its calls have ended. Whoever drains sets the
-/// bound for calls: to drop this cuts the connection.
+/// Serves a connection on the current thread until its client leaves, its age or a timeout is reached, it is evicted,
+/// or `draining` completes and its calls have ended. The drain's own deadline is the caller's: dropping the future cuts
+/// the connection.
 pub(crate) async fn serve<S, B>(
     stream: std::net::TcpStream,
     admitted: AdmittedConnection,
@@ -107,7 +108,7 @@ pub(crate) async fn serve<S, B>(
     S: CallService<B>,
     B: ResponseBody,
 {
-    // Here and not where it was accepted: the reactor of this core is to watch it.
+    // Registered here, with the reactor of this thread, and not where it was accepted.
     let stream = match TcpStream::from_std(stream).and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "a connection could not be taken over"),
@@ -123,7 +124,7 @@ pub(crate) async fn serve<S, B>(
     let mut connection = pin!(DrivenConnection::new(connection, arrived));
     let ending = tokio::select! {
         biased;
-        ended = &mut connection => return told(ended),
+        ended = &mut connection => return log_end(ended),
         () = draining => CloseReason::Draining,
         () = tokio::time::sleep(lifetime.age_max) => CloseReason::Aged,
         reason = activity.timed_out(lifetime.timeouts) => CloseReason::TimedOut(reason),
@@ -131,15 +132,17 @@ pub(crate) async fn serve<S, B>(
     };
     let (grace, quiet) = match ending {
         CloseReason::Evicted => {
-            return tracing::debug!("a connection without a call was cut, to make room for another");
+            return tracing::debug!("a connection without a call was evicted for another");
         }
         CloseReason::TimedOut(TimeoutReason::Unread) => {
-            return tracing::debug!("a connection was cut: its client does not read");
+            return tracing::debug!("a connection was cut: its client does not read a response");
         }
         CloseReason::TimedOut(TimeoutReason::Silent) => {
-            return tracing::debug!("a connection was cut: its client said too little");
+            return tracing::debug!(
+                "a connection was cut: its client did not complete the handshake or a header block"
+            );
         }
-        // Nobody waits for an answer on one that has said nothing yet.
+        // A client that has not completed the handshake waits for no answer.
         CloseReason::Draining if !activity.has_greeted() => return,
         CloseReason::Draining => (None, DRAIN_QUIET),
         CloseReason::Aged | CloseReason::TimedOut(TimeoutReason::Idle) => (Some(lifetime.grace), QUIET),
@@ -147,22 +150,22 @@ pub(crate) async fn serve<S, B>(
     connection.as_mut().connection().graceful_shutdown();
     tokio::select! {
         biased;
-        ended = connection => told(ended),
-        () = activity.quiet(quiet) => tracing::debug!("a connection was cut: its client did not take its leave"),
-        () = over(grace) => tracing::debug!("a connection was cut: its calls did not end in the time given to them"),
+        ended = connection => log_end(ended),
+        () = activity.quiet(quiet) => tracing::debug!("a connection was cut: its client did not close it in time"),
+        () = sleep_if(grace) => tracing::debug!("a connection was cut: its calls did not end within the grace period"),
     }
 }
 
 /// Completes when the time is over, if there is one.
-async fn over(time: Option<Duration>) {
+async fn sleep_if(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
     }
 }
 
-/// A connection that ends badly is its client's affair: it was cut, or spoke no HTTP/2.
-fn told(ended: hyper::Result<()>) {
+/// Logs a connection that failed, by its client's doing: it was cut, or was not HTTP/2.
+fn log_end(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, cause = error.source(), "a connection failed");
     }
@@ -179,11 +182,11 @@ fn builder(arrived: &InlineExecutor) -> http2::Builder<InlineExecutor> {
         .max_frame_size(FRAME_BYTES_MAX)
         .max_send_buf_size(UNSENT_BYTES_MAX)
         .max_local_error_reset_streams(RESETS_MAX)
-        // As many as the meter lets by: it is what cuts a flood.
+        // As many as the meter allows: the meter is what cuts a flood.
         .max_pending_accept_reset_streams(RESETS_BURST_MAX as usize)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        // gRPC has no use for it, and it would be made and compressed for each answer.
+        // gRPC does not use it, and it would be made and compressed for each response.
         .auto_date_header(false);
     builder
 }

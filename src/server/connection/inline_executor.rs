@@ -1,9 +1,9 @@
-//! A connection together with the calls that have arrived on it, in one task for as long as they need not wait.
+//! Polls a connection and its new calls in one task, for as long as the calls need not wait.
 //!
-//! hyper hands every call to an executor, which is expected to make a task of it. But most calls are answered from
-//! memory the first time that they are polled, so here they wait until the connection has taken all that has come in,
-//! and are polled then and there; only a call that has to wait becomes a task. Making, scheduling and waking one costs
-//! as much as a verification does. The answers wake the connection's task, which then writes them all at once.
+//! hyper hands every call to an executor, which is expected to spawn a task. But most calls are answered from the cache
+//! at their first poll, so they are queued until the connection has read everything that has arrived, and then polled
+//! in the connection's own task; only a call that has to wait is spawned. Creating, scheduling and waking a task costs
+//! as much as a verification. The answers wake the connection's task, which then writes them all at once.
 
 use std::{
     mem,
@@ -21,18 +21,18 @@ use crate::{
     server::poll_clock::PollTimer,
 };
 
-/// Calls polled in one turn of a connection's task; the rest become tasks, so that a client that sends many at once
-/// does not keep the other connections of its core waiting.
+/// Calls polled in one poll of a connection's task. The rest are spawned, so that a client that sends many calls at
+/// once does not keep the other connections of its thread waiting.
 const CALLS_AT_ONCE_MAX: usize = 64;
 
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Calls that have arrived and were not polled yet.
+/// An executor that queues new calls until their connection's task polls them.
 #[derive(Clone, Default)]
 pub(crate) struct InlineExecutor(Arc<Mutex<Vec<Call>>>);
 
 pin_project! {
-    /// A connection whose executor is [`Arrived`].
+    /// A connection whose executor is an [`InlineExecutor`].
     pub(crate) struct DrivenConnection<C> {
         #[pin]
         connection: C,
@@ -41,13 +41,13 @@ pin_project! {
 
     impl<C> PinnedDrop for DrivenConnection<C> {
         fn drop(this: Pin<&mut Self>) {
-            // A call holds its connection's executor, and so these would hold themselves.
+            // A queued call holds its connection's executor, which holds the queue: this breaks the cycle.
             drop(this.project().arrived.take());
         }
     }
 }
 
-// === impl Arrived ===
+// === impl InlineExecutor ===
 
 impl<F> Executor<F> for InlineExecutor
 where
@@ -75,7 +75,7 @@ impl InlineExecutor {
         let room = calls.len().min(CALLS_AT_ONCE_MAX);
         calls.drain(..room).for_each(start);
         calls.drain(..).for_each(|call| drop(tokio::spawn(call)));
-        // Its room serves again, unless a call has brought another meanwhile.
+        // Reuses the queue's memory, unless a call has queued another meanwhile.
         let mut queue = self.queue();
         if queue.is_empty() {
             *queue = calls;
@@ -83,18 +83,18 @@ impl InlineExecutor {
     }
 }
 
-/// Polls a call, and makes a task of it if it has to wait. A task is polled again at once: so whatever the first poll
-/// would have woken is not missed. A panic ends its own call only, as it does in a task.
+/// Polls a call, and spawns it if it has to wait. A spawned task is polled again at once, so no wake-up of the first
+/// poll is lost. A panic ends its own call only, as it does in a task.
 fn start(mut call: Call) {
     let mut context = Context::from_waker(Waker::noop());
     match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut context))) {
         Ok(Poll::Pending) => drop(tokio::spawn(call)),
-        // The panic's own message was logged where panics are.
+        // The panic hook has logged the panic already.
         Ok(Poll::Ready(())) | Err(_) => {}
     }
 }
 
-// === impl Driven ===
+// === impl DrivenConnection ===
 
 impl<C> DrivenConnection<C> {
     pub(crate) fn new(connection: C, arrived: InlineExecutor) -> Self {
@@ -113,7 +113,7 @@ impl<C: Future> Future for DrivenConnection<C> {
         PollTimer::begin_poll();
         let this = self.project();
         let polled = this.connection.poll(context);
-        // Also when the connection has ended: a change that was asked for is made, whether or not its answer arrives.
+        // Also when the connection has ended: a requested change is made whether or not its answer can be delivered.
         this.arrived.start_all();
         polled
     }

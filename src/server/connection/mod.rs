@@ -1,4 +1,4 @@
-//! One connection: HTTP/2, its calls, its ages, what its client has not read.
+//! Serves one connection: HTTP/2, its calls, its timeouts, and the responses that its client has not read.
 
 pub(super) mod activity;
 pub(super) mod http2;

@@ -1,4 +1,4 @@
-//! Calls that their connection knows of, from their headers until the transport has let go of their answers.
+//! Tracks calls from their headers until the transport has released their responses.
 
 use std::{
     convert::Infallible,
@@ -20,12 +20,13 @@ use super::{
 };
 use crate::grpc::status::Refusal;
 
-/// The transport is given a large message in pieces of this size: what it has of one that is not read is no more.
+/// Large messages are handed to the transport in pieces of this size, which bounds what it holds of a message that is
+/// not read.
 const PIECE_BYTES: usize = 16 * 1024;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A service whose calls count as open on a connection, and whose answers count until they are read.
+/// Wraps a service so that its calls count as open on a connection, and its responses count until they are read.
 #[derive(Clone)]
 pub(crate) struct Tracked<S> {
     inner: S,
@@ -34,7 +35,7 @@ pub(crate) struct Tracked<S> {
 }
 
 pin_project! {
-    /// The future of a call's answer.
+    /// The future of a call's response.
     pub(crate) struct TrackedFuture<F, B> {
         #[pin]
         state: CallState<F, B>,
@@ -47,19 +48,19 @@ pin_project! {
     #[project = CallStateProjection]
     enum CallState<F, B> {
         Small { #[pin] inner: F },
-        // It waits for room, and then runs.
+        // Waits for its reservation, and then runs.
         Large { inner: Boxed<Result<(Response<B>, ResponseReservation), Status>> },
     }
 }
 
 pin_project! {
-    /// The body of a call's answer.
+    /// The body of a call's response.
     pub(crate) struct TrackedBody<B> {
-        // None if there was no room for an answer.
+        // None if there was no room for the response.
         #[pin]
         inner: Option<B>,
         call: Option<OpenCall>,
-        // Whether the transport has something that it may not have taken yet.
+        // Whether the transport has a piece that it may not have sent yet.
         given: bool,
         large: Option<LargeBody>,
     }
@@ -74,15 +75,15 @@ pin_project! {
     }
 }
 
-/// What a large answer needs besides.
+/// The state of a large response.
 struct LargeBody {
     unread: UnreadBudgets,
-    /// Until its message is there.
+    /// Held until its message is there.
     reserved: Option<ResponseReservation>,
-    /// What is left of its message.
+    /// The rest of its message.
     rest: Bytes,
     progress: ResponseProgress,
-    /// The connection has as much as it may have: nothing more is made.
+    /// Waits while the connection has used up its budget: no more of the stream is made meanwhile.
     waiting: Option<Boxed<()>>,
 }
 
@@ -217,7 +218,7 @@ impl<B: Body<Data = Bytes>> Body for TrackedBody<B> {
 }
 
 impl LargeBody {
-    /// Ready when the connection may have more; a message that was reserved for may always be made.
+    /// Ready when the connection is below its budget; a message with a reservation may always be made.
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.reserved.is_some() {
             return Poll::Ready(());
@@ -232,7 +233,7 @@ impl LargeBody {
         Poll::Ready(())
     }
 
-    /// Begins with a message that is there now.
+    /// Takes a complete message and returns its first piece.
     fn first_piece(&mut self, message: Bytes, call: Option<&OpenCall>) -> Bytes {
         let reserved = match self.reserved.take() {
             Some(reserved) => reserved,

@@ -1,8 +1,8 @@
-//! Bytes of answers that clients have not read: bounded for each connection, each peer and the process.
+//! Bounds the bytes of responses that clients have not read, for each connection, each peer and the process.
 //!
-//! HTTP/2 lets a client ask for many answers and read none. A method whose answers may be large reserves what one may
-//! take before it runs; when the answer is there, the reservation becomes its true size, and it ends when the last byte
-//! has left for the socket. All other answers are small, and pay for a look at their path.
+//! HTTP/2 lets a client request many responses and read none. A method whose responses may be large reserves their
+//! estimated size before it runs. When the response is there, the reservation becomes its true size, and it is released
+//! when the last byte was written to the socket. All other responses are small, and cost a comparison of their path.
 
 use std::{
     future::poll_fn,
@@ -18,46 +18,49 @@ use std::{
 use prost::bytes::Bytes;
 use tokio::{sync::Notify, time::timeout};
 
-/// How long a call waits until it may run.
+/// How long a call waits for its reservation.
 const RESERVE_WAIT: Duration = Duration::from_secs(5);
-/// How many calls of one peer wait at a time, as many as a connection may have; what comes beyond is refused at once.
+/// How many calls of one peer may wait at a time, as many as one connection may have; further calls are refused at
+/// once.
 const PEER_WAITING_CALLS_MAX: usize = 1_024;
-/// What no peer may have of the process's share: so three that read nothing do not shut out a fourth.
+/// A peer may have 1/`PEER_SHARE` of the process's budget, so that three peers that read nothing do not shut out a
+/// fourth.
 const PEER_SHARE: usize = 4;
 
 const MIB: usize = 1024 * 1024;
-/// A page of a thousand keys or events, and more.
+/// The size of a page of a thousand keys or events, and more.
 const LIST_BYTES: usize = 4 * MIB;
 const CATALOGUE_BYTES: usize = MIB;
 const DESCRIPTORS_BYTES: usize = 256 * 1024;
-/// A batch is answered at once, and most are small; one that is not counts as what it is.
+/// Most batches are small and answered at once; the true size of a large one counts once it is known.
 const BATCH_BYTES: usize = 64 * 1024;
-/// A message from this size on counts although nothing was reserved for it.
+/// Messages of at least this size count even if nothing was reserved for them.
 pub(super) const LARGE_BYTES: usize = 64 * 1024;
 
-/// What a method's answer may take.
+/// The estimated size of a method's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ResponseEstimate {
     bytes: usize,
-    /// Whether it is only the connection's: a batch of verifications touches nothing that other threads write to.
+    /// Whether it counts for its connection alone: a batch of verifications touches nothing that other threads write
+    /// to.
     own: bool,
 }
 
-/// Bytes that may be in use at one time.
+/// A number of bytes that may be in use at one time.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
     max: usize,
     used: AtomicUsize,
-    /// Calls that wait for room, counted in their peer's budget.
+    /// Waiting calls, counted in their peer's budget.
     waiting: AtomicUsize,
     freed: Notify,
 }
 
-/// The budgets that a connection's answers are in: its own first, then its peer's and the process's.
+/// The budgets that a connection's responses count in: its own, its peer's and the process's.
 #[derive(Clone, Debug)]
 pub(crate) struct UnreadBudgets([Arc<ByteBudget>; 3]);
 
-/// Bytes of an answer, until dropped.
+/// Bytes reserved for a response, released on drop.
 #[derive(Debug)]
 pub(crate) struct ResponseReservation {
     budgets: UnreadBudgets,
@@ -65,11 +68,11 @@ pub(crate) struct ResponseReservation {
     bytes: usize,
 }
 
-/// There is no room for an answer, and was none for a while.
+/// The budget had no room for a response within the wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BudgetExhausted;
 
-/// What an answer of a method may take; `None` if that is little.
+/// Returns the estimated size of a method's response; `None` if it is always small.
 pub(super) fn estimate(path: &str) -> Option<ResponseEstimate> {
     let (_, method) = path.rsplit_once('/')?;
     let (bytes, own) = match method {
@@ -83,19 +86,19 @@ pub(super) fn estimate(path: &str) -> Option<ResponseEstimate> {
     Some(ResponseEstimate { bytes, own })
 }
 
-// === impl Budget ===
+// === impl ByteBudget ===
 
 impl ByteBudget {
     pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max, used: AtomicUsize::new(0), waiting: AtomicUsize::new(0), freed: Notify::new() })
     }
 
-    /// What one peer may have of this.
+    /// Creates the budget of one peer.
     pub(crate) fn for_a_peer(&self) -> Arc<Self> {
         Self::new(self.max / PEER_SHARE)
     }
 
-    /// What is larger than all there is may have all there is.
+    /// Takes bytes if they fit. A response larger than the whole budget fits when nothing else is in use.
     fn try_take(&self, bytes: usize) -> bool {
         let fits = |used: usize| (used == 0 || used + bytes <= self.max).then_some(used + bytes);
         self.used.fetch_update(Relaxed, Relaxed, fits).is_ok()
@@ -104,13 +107,13 @@ impl ByteBudget {
     async fn take(&self, bytes: usize) {
         while !self.try_take(bytes) {
             let freed = self.freed.notified();
-            // Freed since the last try, it would not be told.
+            // Bytes released since the last attempt would not notify this waiter.
             if self.try_take(bytes) {
                 break;
             }
             freed.await;
         }
-        // Whoever waits behind may fit, too.
+        // The next waiter may fit, too.
         self.freed.notify_one();
     }
 
@@ -131,14 +134,14 @@ impl UnreadBudgets {
         Self([ByteBudget::new(connection_max), peer, process])
     }
 
-    /// Reserves what an answer may take.
+    /// Reserves the estimated size of a response.
     ///
     /// # Errors
-    /// If that is not possible for [`RESERVE_WAIT`], or too many of the peer's calls wait already.
+    /// If that is not possible within [`RESERVE_WAIT`], or too many of the peer's calls wait already.
     pub(crate) async fn reserve(&self, estimate: ResponseEstimate) -> Result<ResponseReservation, BudgetExhausted> {
         let ResponseEstimate { bytes, own } = estimate;
         let mut all = pin!(take_all(self.budgets(own), bytes));
-        // Most need not wait.
+        // Most calls need not wait.
         if poll_fn(|context| Poll::Ready(all.as_mut().poll(context).is_pending())).await {
             let _waiting = WaitingCall::new(&self.0[1]).ok_or(BudgetExhausted)?;
             timeout(RESERVE_WAIT, all).await.map_err(|_| BudgetExhausted)?;
@@ -146,24 +149,24 @@ impl UnreadBudgets {
         Ok(ResponseReservation { budgets: self.clone(), own, bytes })
     }
 
-    /// The budgets that an answer is in.
+    /// Returns the budgets that a response counts in.
     fn budgets(&self, own: bool) -> &[Arc<ByteBudget>] {
         if own { &self.0[..1] } else { &self.0 }
     }
 
-    /// Counts an answer that is there already, whether or not there is room for it.
+    /// Counts a response that exists already, whether or not it fits.
     pub(crate) fn count(&self, bytes: usize) -> ResponseReservation {
         let mut reserved = ResponseReservation { budgets: self.clone(), own: false, bytes: 0 };
         reserved.resize(bytes);
         reserved
     }
 
-    /// Whether the connection has all that it may have.
+    /// Returns whether the connection has used up its budget.
     pub(super) fn is_over(&self) -> bool {
         self.0[0].is_over()
     }
 
-    /// Completes when the connection may have given something back.
+    /// Completes when the connection is below its budget.
     pub(crate) fn freed(&self) -> impl Future<Output = ()> + Send + use<> {
         let budget = self.0[0].clone();
         async move {
@@ -178,11 +181,11 @@ impl UnreadBudgets {
     }
 }
 
-/// A call that waits, counted until dropped.
+/// A waiting call, counted until dropped.
 struct WaitingCall<'a>(&'a ByteBudget);
 
 impl<'a> WaitingCall<'a> {
-    /// `None` if as many of the peer wait as may.
+    /// Returns `None` if as many calls of the peer wait as may.
     fn new(peer: &'a ByteBudget) -> Option<Self> {
         let fits = |waiting: usize| (waiting < PEER_WAITING_CALLS_MAX).then_some(waiting + 1);
         peer.waiting.fetch_update(Relaxed, Relaxed, fits).is_ok().then_some(Self(peer))
@@ -195,7 +198,7 @@ impl Drop for WaitingCall<'_> {
     }
 }
 
-/// Takes of each budget, or of none: what is taken is given back if this is dropped on the way.
+/// Takes bytes from all budgets, or from none if the future is dropped on the way.
 async fn take_all(budgets: &[Arc<ByteBudget>], bytes: usize) {
     let mut taken = PartialReservation { budgets, bytes, count: 0 };
     for budget in budgets {
@@ -205,7 +208,7 @@ async fn take_all(budgets: &[Arc<ByteBudget>], bytes: usize) {
     std::mem::forget(taken);
 }
 
-/// What was taken so far of several budgets, given back if dropped.
+/// The bytes taken from some budgets so far, released on drop.
 struct PartialReservation<'a> {
     budgets: &'a [Arc<ByteBudget>],
     bytes: usize,
@@ -218,10 +221,10 @@ impl Drop for PartialReservation<'_> {
     }
 }
 
-// === impl Reserved ===
+// === impl ResponseReservation ===
 
 impl ResponseReservation {
-    /// Makes it what the answer really takes.
+    /// Adjusts the reservation to the true size of the response.
     pub(super) fn resize(&mut self, bytes: usize) {
         for budget in self.budgets.budgets(self.own) {
             if bytes > self.bytes {
@@ -233,7 +236,7 @@ impl ResponseReservation {
         self.bytes = bytes;
     }
 
-    /// The message that it is for, which keeps it for as long as any part of the message is in memory.
+    /// Attaches the reservation to its message, which keeps it for as long as any part of the message is in memory.
     pub(super) fn into_message<K: Send + 'static>(mut self, message: Bytes, kept: K) -> Bytes {
         self.resize(message.len());
         Bytes::from_owner(ReservedMessage { bytes: message, _reserved: self, _kept: kept })

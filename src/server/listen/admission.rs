@@ -1,7 +1,7 @@
-//! Who may connect: caps in total and per peer, and who goes first when one is reached.
+//! Admits connections up to a cap in total and a cap per peer, and evicts unused ones when a cap is reached.
 //!
-//! A connection on which no call was ever made has no claim to its place: when a newcomer finds none, the oldest of
-//! those gives up its own. So whoever opens connections only to hold them shuts nobody out.
+//! A connection that never carried a call has no claim to its permit: when a newcomer finds none free, the oldest
+//! unused connection is evicted. So a client that opens connections only to hold them shuts out no other.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,44 +17,43 @@ use tokio::{
 
 use crate::server::connection::unread::ByteBudget;
 
-/// How long a newcomer waits for the place of a connection that has to go: the time that a busy thread may take to let
-/// go of it.
+/// How long a newcomer waits for the permit of an evicted connection: the time that a busy thread may take to close it.
 const EVICTION_WAIT: Duration = Duration::from_millis(200);
-/// The bits of an IPv6 address that tell peers apart: whoever has one address has the 2^64 beside it.
+/// The bits of an IPv6 address that identify a peer: the owner of one address has the 2^64 around it.
 const IPV6_PREFIX_BITS: u32 = 64;
 
-/// The most connections.
+/// The maximum numbers of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionCaps {
     pub total_max: usize,
     pub per_peer_max: usize,
 }
 
-/// Which cap a newcomer was over.
+/// The cap that a newcomer would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CapReached {
     Total,
     Peer,
 }
 
-/// Gives places to connections.
+/// Admits connections within the caps.
 pub(crate) struct ConnectionAdmission {
     caps: ConnectionCaps,
-    /// Bytes of answers that are not read, for the process.
+    /// Bounds the unread bytes of all responses, in the process.
     unread: Arc<ByteBudget>,
     shared: Arc<AdmissionState>,
 }
 
-/// A connection's place, until dropped.
+/// Permission to keep a connection open, released on drop.
 pub(crate) struct ConnectionPermit {
     shared: Arc<AdmissionState>,
     number: u64,
     peer: IpAddr,
-    /// Bytes of answers that its peer does not read, and those that nobody does.
+    /// Bounds the unread bytes of responses: of this peer, and of all.
     pub unread: [Arc<ByteBudget>; 2],
 }
 
-/// A place, and what completes if its holder has to go.
+/// A permit, and a receiver that completes when the connection is evicted.
 pub(crate) struct AdmittedConnection {
     pub permit: ConnectionPermit,
     pub evicted: oneshot::Receiver<()>,
@@ -71,7 +70,7 @@ struct PermitTable {
     taken: usize,
     next: u64,
     peers: HashMap<IpAddr, PeerConnections>,
-    /// The places on which no call was made yet, oldest first.
+    /// The permits of connections that never carried a call, oldest first.
     unused: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
 }
 
@@ -81,18 +80,18 @@ struct PeerConnections {
     unread: Arc<ByteBudget>,
 }
 
-// === impl Admission ===
+// === impl ConnectionAdmission ===
 
 impl ConnectionAdmission {
-    /// With this bound on what all peers leave unread.
+    /// Creates an admission with these caps and this bound on the unread bytes of all peers.
     pub(crate) fn new(caps: ConnectionCaps, unread: Arc<ByteBudget>) -> Self {
         Self { caps, unread, shared: Arc::default() }
     }
 
-    /// A place for a connection from an address.
+    /// Acquires a permit for a connection from an address.
     ///
     /// # Errors
-    /// Which cap is reached, with connections that are all in use.
+    /// The cap that is reached by connections that are all in use.
     pub(crate) async fn admit(&self, address: IpAddr) -> Result<AdmittedConnection, CapReached> {
         let peer = peer_of(address);
         let deadline = Instant::now() + EVICTION_WAIT;
@@ -102,7 +101,7 @@ impl ConnectionAdmission {
                 Ok(admitted) => return Ok(admitted),
                 Err(full) => full,
             };
-            // One has to go for each that comes, and no more.
+            // Each newcomer evicts one connection at most.
             if !evicted && !self.shared.permits().evict(peer, full) {
                 return Err(full);
             }
@@ -139,7 +138,7 @@ impl ConnectionAdmission {
     }
 }
 
-/// What an address has in common with all that its owner has.
+/// Returns the part of an address that its owner cannot vary.
 fn peer_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -147,7 +146,7 @@ fn peer_of(address: IpAddr) -> IpAddr {
     }
 }
 
-// === impl Shared, Places ===
+// === impl AdmissionState, PermitTable ===
 
 impl AdmissionState {
     fn permits(&self) -> MutexGuard<'_, PermitTable> {
@@ -156,19 +155,19 @@ impl AdmissionState {
 }
 
 impl PermitTable {
-    /// Has the oldest unused connection go that keeps a newcomer out; whether there is one.
+    /// Evicts the oldest unused connection that counts towards the reached cap; returns whether there was one.
     fn evict(&mut self, address: IpAddr, full: CapReached) -> bool {
         let number = match full {
             CapReached::Total => self.unused.keys().next().copied(),
             CapReached::Peer => self.peers.get(&address).and_then(|peer| peer.unused.first().copied()),
         };
         let Some(evict) = number.and_then(|number| self.mark_used(number)) else { return false };
-        // Gone already, it has freed its place, or is about to.
+        // If the connection has ended already, its permit is free or about to be.
         let _ = evict.send(());
         true
     }
 
-    /// Takes a place from those that may have to go.
+    /// Protects a connection from eviction.
     fn mark_used(&mut self, number: u64) -> Option<oneshot::Sender<()>> {
         let (address, evict) = self.unused.remove(&number)?;
         if let Some(peer) = self.peers.get_mut(&address) {
@@ -178,10 +177,10 @@ impl PermitTable {
     }
 }
 
-// === impl Place ===
+// === impl ConnectionPermit ===
 
 impl ConnectionPermit {
-    /// A call is made on it: from now on it is kept.
+    /// Notes that the connection carries a call: from now on it is not evicted.
     pub(crate) fn mark_used(&self) {
         self.shared.permits().mark_used(self.number);
     }

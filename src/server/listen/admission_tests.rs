@@ -27,7 +27,7 @@ async fn what_is_used_keeps_its_place_and_both_caps_hold() {
         admitted.permit.mark_used();
         permits.push(admitted.permit);
     }
-    assert_eq!(admission.admit(address(1)).await.err(), Some(CapReached::PeerConnections));
+    assert_eq!(admission.admit(address(1)).await.err(), Some(CapReached::Peer));
     let sixth = admission.admit(address(3)).await.unwrap_or_else(|_| panic!("there is room")).permit;
     sixth.mark_used();
     assert_eq!(admission.admit(address(4)).await.err(), Some(CapReached::Total));

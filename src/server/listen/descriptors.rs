@@ -1,24 +1,24 @@
-//! File descriptors: the soft limit is raised to the hard one, and connections leave enough of them to everything else.
+//! Raises the soft limit on file descriptors to the hard one, and caps connections so that everything else has enough.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::admission::ConnectionCaps;
 use crate::settings::Settings;
 
-/// Descriptors for all but connections and the database: the listener, standard streams, log and telemetry, timers, and
-/// connections that are accepted only to be closed.
+/// Descriptors for everything but connections and the database: the listener, standard streams, logs and telemetry,
+/// timers, and connections that are accepted only to be closed.
 const RESERVE: usize = 64;
-/// What a thread's runtime takes.
+/// Descriptors of one thread's runtime.
 const PER_THREAD: usize = 4;
-/// With nothing else to go by, a share this small is left to connections.
+/// At least 1/`CONNECTIONS_SHARE_MIN` of all descriptors is left to connections.
 const CONNECTIONS_SHARE_MIN: usize = 8;
-/// A peer may have this share of all connections, unless it is set: a proxy in front of this server is one peer, and is
-/// to have enough; yet three others like it still find room.
+/// A peer may have 1/`PEER_SHARE` of all connections unless the setting says otherwise: enough for a proxy, which is
+/// one peer, while three others like it still find room.
 const PEER_SHARE: usize = 4;
-/// But not fewer than this, where there are so few that a share of them would not serve one proxy.
+/// The least a peer may have by default, where a share would not serve one proxy.
 const PEER_MIN: usize = 128;
 
-/// Raises the limit on open files as far as the system lets a process, and divides them up.
+/// Raises the limit on open files as far as the system allows, and derives the caps on connections.
 pub(super) fn divide(settings: &Settings) -> ConnectionCaps {
     let files_max = raise();
     let caps = caps(settings, files_max);
@@ -51,11 +51,11 @@ fn caps(settings: &Settings, files_max: usize) -> ConnectionCaps {
     ConnectionCaps { total_max, per_peer_max: per_peer_max.min(total_max) }
 }
 
-/// The limit on open files once it is raised.
+/// Raises the limit on open files, and returns it.
 fn raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let hard = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // A system that does not let us leaves it as it was.
+    // If the system refuses, the limit stays as it was.
     let current = if setrlimit(Resource::Nofile, hard).is_ok() { limit.maximum } else { limit.current };
     current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }

@@ -1,4 +1,4 @@
-//! The socket: connections dealt to cores, health that follows the lease, a drain that ends.
+//! Accepts connections and hands each to a serving thread; lets health follow the lease; drains.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -32,12 +32,12 @@ use crate::{
     telemetry::{GrpcLayer, MethodTable, Metrics},
 };
 
-/// How often health looks at the lease.
+/// How often health checks the lease.
 const HEALTH_PERIOD: Duration = Duration::from_millis(200);
-/// How long no connection is taken after one could not be: for want of file descriptors, most likely.
+/// How long accepting pauses after an error, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A socket that is listened on.
+/// A bound socket and its address.
 pub(crate) struct BoundListener {
     pub address: SocketAddr,
     listener: TcpListener,
@@ -48,17 +48,17 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<BoundListener> {
     Ok(BoundListener { address: listener.local_addr()?, listener })
 }
 
-/// What serves, and on what.
+/// The parts that a server serves with.
 pub(crate) struct ServerParts {
     pub app: App,
     pub settings: Settings,
     pub metrics: Arc<Metrics>,
     pub threads: Vec<ServingThread>,
-    /// Where bulk calls run.
+    /// The runtime of bulk calls.
     pub bulk: tokio::runtime::Handle,
 }
 
-/// Serves until the server drains, and then until running calls have ended. To drop this cuts every connection.
+/// Serves until the server drains, and then until running calls have ended. Dropping the future cuts every connection.
 pub(crate) async fn serve(bound: BoundListener, serving: ServerParts, lifecycle: Lifecycle) {
     let ServerParts { app, settings, metrics, threads, bulk } = serving;
     let bounds = grpc::ServiceLimits {
@@ -75,7 +75,7 @@ pub(crate) async fn serve(bound: BoundListener, serving: ServerParts, lifecycle:
     };
     let shared = grpc::GateShared::new(limits, bulk);
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
-    // Each core has an observer of its own: what calls count on it must not be a neighbour's cache line.
+    // Each thread has an observer of its own: threads must share no cache line that every call writes to.
     let calls = || {
         let acceptor = grpc::Gate::new(routes.clone(), app.clone(), shared.clone());
         GrpcLayer::with_arrival(methods.clone(), metrics.clone(), poll_clock::now).layer(acceptor)
@@ -100,8 +100,8 @@ pub(crate) async fn serve(bound: BoundListener, serving: ServerParts, lifecycle:
     tokio::join!(dispatching, report_health(app, health, lifecycle.reached(Phase::Draining)));
 }
 
-/// Takes connections as they come, each for the core that has the fewest, until the server drains; and waits until all
-/// have ended.
+/// Hands each new connection to the serving thread with the fewest, until the server drains; then waits until all
+/// connections have ended.
 async fn dispatch<S, B>(
     mut acceptor: ConnectionAcceptor,
     ready: (Vec<ServingThread>, Vec<S>),
@@ -134,19 +134,19 @@ async fn dispatch<S, B>(
         };
         connections.spawn_on(served, &threads[index].runtime);
     }
-    // Now, and not after the last call: whoever comes is to be refused, and try another replica.
+    // Closed now, not after the last call: new clients are to be refused and to try another replica.
     drop(acceptor);
     while let Some(ended) = connections.join_next().await {
         note(ended);
     }
 }
 
-/// Where connections come in, and some are turned away.
+/// Accepts connections, and closes those that exceed a cap.
 struct ConnectionAcceptor {
     listener: TcpListener,
     caps: ConnectionCaps,
     admission: ConnectionAdmission,
-    /// What was accepted, while its place is being made.
+    /// The accepted connection that waits for its permit.
     waiting: Option<(TcpStream, SocketAddr)>,
     failing: Incident,
     full: Incident,
@@ -167,8 +167,8 @@ impl ConnectionAcceptor {
         }
     }
 
-    /// The next connection that there is a place for. Those without are taken, too, and closed: left where they are,
-    /// they would keep the others waiting. To drop the future loses nothing.
+    /// Returns the next connection that has a permit. Connections without one are accepted, too, and closed: left in
+    /// the backlog, they would keep the others waiting. Dropping the future loses nothing.
     async fn next(&mut self) -> (std::net::TcpStream, AdmittedConnection) {
         let mut ticks = tokio::time::interval(incident::QUIET_PERIOD);
         loop {
@@ -178,7 +178,7 @@ impl ConnectionAcceptor {
                         Ok(accepted) => self.waiting = Some(accepted),
                         Err(error) => {
                             self.log_failure(&error);
-                            // The connections that there are need the processor more.
+                            // The open connections need the processor more.
                             tokio::time::sleep(ACCEPT_PAUSE).await;
                         }
                     },
@@ -189,7 +189,7 @@ impl ConnectionAcceptor {
             let admitted = self.admission.admit(address.ip()).await;
             let Some((stream, _)) = self.waiting.take() else { continue };
             match admitted {
-                // Its core is to watch it: so it leaves the reactor of this runtime.
+                // Deregistered from this runtime's reactor: its serving thread's reactor will watch it.
                 Ok(admitted) => match stream.into_std() {
                     Ok(stream) => return (stream, admitted),
                     Err(error) => self.log_failure(&error),
@@ -209,10 +209,10 @@ impl ConnectionAcceptor {
         let ConnectionCaps { total_max, per_peer_max } = self.caps;
         match full {
             CapReached::Total if self.full.record(Instant::now()) => {
-                tracing::warn!(total_max, "connections are refused: there are as many as may be");
+                tracing::warn!(total_max, "connections are refused: the maximum number is reached");
             }
             CapReached::Peer if self.full_for_a_peer.record(Instant::now()) => {
-                tracing::warn!(per_peer_max, "connections are refused: a peer has as many as it may have");
+                tracing::warn!(per_peer_max, "connections are refused: a peer has reached its maximum number");
             }
             CapReached::Total | CapReached::Peer => {}
         }
@@ -223,22 +223,22 @@ impl ConnectionAcceptor {
             tracing::info!(failures, "connections can be accepted again");
         }
         if let Some(refused) = self.full.ended(Instant::now()) {
-            tracing::info!(refused, "no connections are refused any more for their total number");
+            tracing::info!(refused, "no more connections are refused for the maximum number");
         }
         if let Some(refused) = self.full_for_a_peer.ended(Instant::now()) {
-            tracing::info!(refused, "no connections are refused any more for the number of a peer's");
+            tracing::info!(refused, "no more connections are refused for the maximum number of a peer");
         }
     }
 }
 
 fn note(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "what served a connection panicked");
+        tracing::error!(%error, "the task of a connection panicked");
     }
 }
 
-/// Health says SERVING while this replica holds its lease, and NOT_SERVING from the beginning of the drain. Then the
-/// streams that watch it end: they would never end by themselves, and keep every drain waiting.
+/// Reports SERVING while this replica holds its lease, and NOT_SERVING from the beginning of the drain. Then ends the
+/// streams that watch health, which would otherwise keep every drain waiting.
 async fn report_health(app: App, health: tonic_health::server::HealthReporter, draining: impl Future<Output = ()>) {
     tokio::select! {
         () = follow_lease(&app, &health) => {}
@@ -248,8 +248,8 @@ async fn report_health(app: App, health: tonic_health::server::HealthReporter, d
     grpc::end_health(health).await;
 }
 
-/// Health says SERVING while this replica answers from memory: with its lease, or, if it is allowed to,
-/// marked as stale for a while after. Nobody holds a lease on a history that was not accepted.
+/// Reports SERVING while this replica answers from its cache: with its lease, or, if the settings allow it, marked as
+/// stale for a while after. No replica holds a lease on a history that was not accepted.
 async fn follow_lease(app: &App, health: &tonic_health::server::HealthReporter) {
     let mut ticks = tokio::time::interval(HEALTH_PERIOD);
     let mut serving = false;

@@ -1,4 +1,4 @@
-//! The socket: which connections are taken, and who serves them.
+//! Accepts connections: the socket, the caps, the file descriptors.
 
 pub(super) mod admission;
 pub(super) mod descriptors;

@@ -22,7 +22,7 @@ use crate::{
     verify::{Follower, Verifier, clock::BootClock},
 };
 
-/// The use-cases on an opened database, and what must run beside them.
+/// An opened database: the use-cases on it, and what must run beside them.
 pub struct OpenedDatabase {
     /// The use-cases.
     pub app: App,
@@ -41,9 +41,9 @@ pub async fn open(settings: &Settings) -> Result<OpenedDatabase, StartError> {
 
 /// What a database is opened for.
 pub(super) enum Purpose {
-    /// A command of an operator with the database's own credentials, whatever role those name.
+    /// An operator's command, with the database's own credentials and whatever role they name.
     Command,
-    /// A server, whose reads are driven on this runtime.
+    /// A server, whose bulk reads are driven on this runtime.
     Serving(Handle),
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn open_for(
     }
     store.record_identity().await.map_err(unusable)?;
     let live = live_peppers(settings);
-    // Before any is registered: a server that does not start leaves nothing behind.
+    // Checked before the peppers are registered: a server that does not start leaves nothing behind.
     let missing = store.missing_peppers().await.map_err(unusable)?;
     if !missing.is_empty() {
         return Err(StartError::Pepper(format!(

@@ -1,8 +1,8 @@
-//! Which role a server may serve as: one that can append to the log and not change it (V6).
+//! Checks the database role of a server: it must be able to append to the log and unable to change it (V6).
 
 use crate::{server::error::StartError, settings::Settings, store::objects::powers::Powers};
 
-/// Refuses a role that can change or delete events, unless the settings ask for it by name.
+/// Refuses a role that can change or delete events, unless the settings allow it by name.
 pub(super) fn check(powers: &Powers, settings: &Settings) -> Result<(), StartError> {
     let Powers { role, excess } = powers;
     if excess.is_empty() {

@@ -1,4 +1,4 @@
-//! Starts a server on an opened database, in the order that makes a failed start cost other replicas nothing.
+//! Starts a server, in an order in which a failed start does not delay other replicas.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,20 +22,21 @@ use crate::{
     verify::{FollowerState, Verifier},
 };
 
-/// How long a server waits for its first look at the log.
+/// How long a server waits until it follows the log.
 const FIRST_HEAD_WAIT: Duration = Duration::from_secs(30);
 /// Starts the server; it serves when this returns.
 ///
 /// # Errors
-/// [`StartError`]; whatever was started by then ends.
+/// [`StartError`]; everything that was started by then ends.
 pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<RunningServer, StartError> {
     let bulk = start_bulk(settings)?;
     let opened = open_for(Purpose::Serving(bulk.handle()), settings, metrics.clone()).await?;
     serve(opened, bulk, settings, metrics).await
 }
 
-/// As [`start`], for a database that no other machine reaches. First the replicas are evicted that were processes of
-/// this one and are no more: else the first revocation after a `kill -9` would wait for a lease that nobody holds.
+/// Starts the server as [`start`] does, for a database that no other machine reaches. First evicts the replicas whose
+/// processes on this machine have ended: otherwise the first revocation after a `kill -9` would wait for a lease that
+/// no process holds.
 ///
 /// # Errors
 /// As [`start`].
@@ -59,7 +60,7 @@ async fn serve(
     metrics: Arc<Metrics>,
 ) -> Result<RunningServer, StartError> {
     let OpenedDatabase { app, store, verifier, follower } = opened;
-    // Before anybody waits for this replica: a start that fails here must cost the others nothing.
+    // Before the others wait for this replica: a start that fails here must not delay them.
     let bound = listener::bind(settings.listen_address)
         .await
         .map_err(|source| StartError::Listen { address: settings.listen_address, source })?;
@@ -75,7 +76,7 @@ async fn serve(
     let stopped = lifecycle.reached(Phase::Stopped);
     background.spawn(observe::verifications(verifier.clone(), metrics.clone(), stopped));
     wait_until_following(&verifier).await?;
-    // Not before: what it removes it appends events of, and the log may be of another database.
+    // Not earlier: housekeeping appends events, and the log may still turn out to be another database's.
     starting.background.spawn(lifecycle.run_until(Phase::Stopped, app.clone().housekeeping()));
     let mut listener = JoinSet::new();
     let serving = ServerParts {
@@ -102,8 +103,8 @@ async fn serve(
     })
 }
 
-/// What has been started so far. Dropped because the start failed or was given up, it has the follower take the
-/// replica's row away: else every revocation would wait for a server that never came to be.
+/// The tasks that were started so far. If it is dropped because the start failed or was cancelled, the follower
+/// deregisters the replica: otherwise every revocation would wait for a server that never served.
 struct Starting {
     lifecycle: Lifecycle,
     background: JoinSet<()>,
@@ -124,9 +125,10 @@ impl Drop for Starting {
 async fn wait_until_following(verifier: &Verifier) -> Result<(), StartError> {
     let mut changes = verifier.applied_changes();
     let following = async {
-        // One that may answer nothing serves too: it says so, and goes on once an operator has accepted the history.
+        // A replica on a history that was not accepted serves, too: it answers UNAVAILABLE until an operator accepts
+        // the history.
         while !verifier.has_lease() && verifier.follower_state() != FollowerState::OtherDatabase {
-            // The lease comes right after the revision: look again soon rather than wait for a change.
+            // The lease follows right after the revision: poll again soon instead of waiting for the next change.
             let _ = tokio::time::timeout(Duration::from_millis(10), changes.changed()).await;
         }
     };

@@ -1,5 +1,5 @@
-//! The threads that bulk calls run on: fewer than those that serve, and of a lower priority, so that a processor that is
-//! wanted by both is the serving threads'.
+//! Runs bulk calls on their own threads: fewer than the serving threads and with a lower priority, so that serving
+//! threads win when both want a processor.
 
 use std::{io, time::Duration};
 
@@ -10,26 +10,26 @@ use tokio::{
 
 use crate::verify;
 
-/// What is added to the niceness of a bulk thread: where both want a processor, it gets a quarter.
+/// The nice value of bulk threads: against a serving thread, they get a quarter of a processor.
 const NICENESS: i32 = 5;
 
-/// Running threads for bulk calls. Dropped, they end at once, with whatever still runs on them.
+/// The bulk threads. Dropping it ends them at once, with everything that still runs on them.
 pub(crate) struct BulkThreads(Option<Runtime>);
 
 impl BulkThreads {
-    /// Starts half as many threads as serve.
+    /// Starts half as many threads as there are serving threads.
     ///
     /// # Errors
-    /// If the system gives no more threads.
+    /// If the system refuses more threads.
     pub(crate) fn start(serving_threads: usize) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(serving_threads.div_ceil(2))
             .thread_name("bulk")
             .on_thread_start(|| {
-                // A system that refuses has them share as equals.
+                // A system that refuses leaves both at the same priority.
                 let _ = rustix::process::nice(NICENESS);
             })
-            // As a core does.
+            // As on serving threads.
             .on_thread_park(verify::release_tables)
             .enable_all()
             .build()?;
@@ -40,10 +40,10 @@ impl BulkThreads {
         self.0.as_ref().expect("it is taken by its end alone").handle().clone()
     }
 
-    /// Ends the threads, and waits until nothing runs on them any more, but no longer than `limit`.
+    /// Ends the threads, and waits until nothing runs on them, but no longer than `limit`.
     pub(crate) async fn stop(mut self, limit: Duration) {
         if let Some(runtime) = self.0.take() {
-            // Ends with an error if it panicked, and then nothing runs either.
+            // The task fails only if it panicked, and then nothing runs either.
             let _ = spawn_blocking(move || runtime.shutdown_timeout(limit)).await;
         }
     }

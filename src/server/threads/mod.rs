@@ -1,4 +1,4 @@
-//! The threads that serve.
+//! The threads that calls run on.
 
 pub(super) mod bulk;
 pub(super) mod serving;

@@ -1,9 +1,9 @@
-//! The cores that calls are served on: each a thread with a single-threaded runtime of its own.
+//! Runs calls on serving threads, each with its own single-threaded runtime.
 //!
-//! A connection belongs to one core from its first byte to its last: its socket is registered with that core's
-//! reactor and its calls run there, so that no call is handed from thread to thread, wakes another or takes a lock that
-//! a neighbour holds. The price is that work is never taken over from a busy core: so connections are dealt evenly,
-//! which the kernel (SO_REUSEPORT deals by a hash) does not do for the few long-lived ones that gRPC clients hold.
+//! A connection belongs to one thread from its first byte to its last: its socket is registered with that thread's
+//! reactor and its calls run there, so that no call is handed between threads, wakes another thread or contends for a
+//! lock. The price is that work is never stolen from a busy thread: so connections are balanced evenly, which the
+//! kernel (SO_REUSEPORT balances by a hash) does not do for the few long-lived connections of gRPC clients.
 
 use std::{
     io,
@@ -18,41 +18,41 @@ use tokio::{runtime, sync::oneshot};
 
 use crate::verify;
 
-/// Running cores. Dropped, they end at once, with whatever still runs on them.
+/// The serving threads. Dropping it ends them at once, with everything that still runs on them.
 pub(crate) struct ServingThreads(Vec<OwnedThread>);
 
 struct OwnedThread {
     thread_handle: ServingThread,
-    /// Dropped, it ends the thread.
+    /// Dropping it ends the thread.
     stop: oneshot::Sender<()>,
-    /// Completes when the thread's runtime is no more.
+    /// Completes when the thread's runtime has ended.
     ended: oneshot::Receiver<()>,
 }
 
-/// A core, for whoever gives it work.
+/// A handle to a serving thread, to give it connections.
 #[derive(Clone)]
 pub(crate) struct ServingThread {
-    /// Its runtime.
+    /// The thread's runtime.
     pub runtime: runtime::Handle,
     open: Arc<AtomicUsize>,
 }
 
-/// A connection that a core has; counted until dropped.
+/// A connection of a serving thread, counted until dropped.
 pub(crate) struct ConnectionCount(Arc<AtomicUsize>);
 
-/// Deals connections to cores.
+/// Picks the serving thread of each new connection: the one with the fewest.
 pub(crate) struct ConnectionBalancer {
-    /// Whose turn it is among equals.
+    /// The thread that is next among equals.
     turn: usize,
 }
 
-// === impl Cores ===
+// === impl ServingThreads ===
 
 impl ServingThreads {
-    /// Starts so many threads.
+    /// Starts `count` threads.
     ///
     /// # Errors
-    /// If the system gives no more threads or file descriptors; those already started end.
+    /// If the system refuses more threads or file descriptors; threads that were started end.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
         (0..count).map(OwnedThread::start).collect::<io::Result<_>>().map(Self)
     }
@@ -61,11 +61,11 @@ impl ServingThreads {
         self.0.iter().map(|thread| thread.thread_handle.clone()).collect()
     }
 
-    /// Ends the threads, and waits until nothing runs on them any more.
+    /// Ends the threads, and waits until nothing runs on them.
     pub(crate) async fn stop(self) {
         let ended: Vec<_> = self.0.into_iter().map(|thread| (drop(thread.stop), thread.ended).1).collect();
         for ended in ended {
-            // A sender that is gone means the same.
+            // A dropped sender means the same.
             let _ = ended.await;
         }
     }
@@ -73,7 +73,7 @@ impl ServingThreads {
 
 impl OwnedThread {
     fn start(index: usize) -> io::Result<Self> {
-        // A core that sleeps keeps no tables alive that the others have replaced.
+        // A parked thread releases cached tables that other threads have replaced.
         let runtime =
             runtime::Builder::new_current_thread().enable_all().on_thread_park(verify::release_tables).build()?;
         let thread_handle = ServingThread { runtime: runtime.handle().clone(), open: Arc::default() };
@@ -82,7 +82,7 @@ impl OwnedThread {
         let run = move || {
             // Ends with an error when the sender is dropped, which is the signal.
             let _ = runtime.block_on(stopped);
-            // Without waiting for a look-up of names or a file that blocks.
+            // Does not wait for blocking name look-ups or files.
             runtime.shutdown_background();
             let _ = has_ended.send(());
         };
@@ -91,10 +91,10 @@ impl OwnedThread {
     }
 }
 
-// === impl Core ===
+// === impl ServingThread ===
 
 impl ServingThread {
-    /// Takes a place for a connection.
+    /// Counts a new connection.
     pub(crate) fn count_connection(&self) -> ConnectionCount {
         self.open.fetch_add(1, Ordering::Relaxed);
         ConnectionCount(self.open.clone())
@@ -111,15 +111,15 @@ impl Drop for ConnectionCount {
     }
 }
 
-// === impl Dealer ===
+// === impl ConnectionBalancer ===
 
 impl ConnectionBalancer {
     pub(crate) fn new() -> Self {
         Self { turn: 0 }
     }
 
-    /// The place in `cores` of the one that has the fewest connections; equals take turns, or the first would have
-    /// every connection that is opened alone.
+    /// Returns the index of the thread with the fewest connections. Equals take turns: otherwise the first would get
+    /// every connection that is the only one at its time.
     pub(crate) fn next(&mut self, threads: &[ServingThread]) -> usize {
         let in_turn = (0..threads.len()).map(|step| (self.turn + step) % threads.len());
         let fewest = in_turn.min_by_key(|index| threads[*index].open()).expect("there is at least one thread_handle");

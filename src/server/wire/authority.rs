@@ -1,30 +1,30 @@
-//! Makes every `:authority` one that the transport takes.
+//! Replaces an `:authority` that h2 would reject.
 //!
 //! gRPC clients send as `:authority` what their target says: a list of addresses (`127.0.0.1:1,127.0.0.1:2`), the path
-//! of a socket, text with `%2C`. h2 resets a call whose `:authority` is no authority of a URI, although nothing here
-//! reads it. HPACK is stateful, but its representations can be walked without the state; so a literal value that would
-//! be refused is overwritten in place by one of the same length, encoded and decoded, before h2 decodes it. Its dynamic
-//! table then holds what was written, of the size that the client's own has, and later references just work.
+//! of a socket, text with `%2C`. h2 resets a call whose `:authority` is not the authority of a URI, although no part of
+//! this server reads it. HPACK is stateful, but its representations can be parsed without the state; so a literal value
+//! that would be rejected is overwritten in place by one of the same encoded and decoded length, before h2 decodes it.
+//! h2's dynamic table then holds the replacement, with the size that the client's own entry has, and later references
+//! just work.
 
 use http::uri::Authority;
 
 use super::huffman;
 
-/// `:authority` as a literal name, plain and in Huffman's code.
+/// `:authority` as a literal name, plain and Huffman-encoded.
 const NAME: &[u8] = b":authority";
 const NAME_ENCODED: &[u8] = &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f];
-/// The place of `:authority` in the static table.
+/// The index of `:authority` in the static table.
 const INDEX: usize = 1;
-/// The places in the static table of fields that are no pseudo-header fields: no request has one before its
-/// `:authority`.
+/// The indexes in the static table of regular fields: no request has one before its `:authority`.
 const REGULAR: std::ops::RangeInclusive<usize> = 15..=61;
-/// The longest value that is decoded: more than a block of headers may hold.
+/// The longest value that is decoded: more than a header block may hold.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
-/// What takes the place of a byte.
+/// The byte that replaces each byte of a plain value.
 const FILLER: u8 = b'x';
 
-/// Overwrites the value of a literal `:authority` in a header block if the transport would refuse it. Whatever else is
-/// in the block, or wrong with it, stays as it is, for the transport to judge.
+/// Overwrites the value of a literal `:authority` in a header block if h2 would reject it. Everything else in the
+/// block, however malformed, is left to the transport.
 pub(super) fn repair(block: &mut [u8]) {
     if let Some(value) = find(block)
         && !is_fine(&block[value.start..value.end], value.encoded)
@@ -33,15 +33,14 @@ pub(super) fn repair(block: &mut [u8]) {
     }
 }
 
-/// Where a string is, and whether it is in Huffman's code.
+/// The position of a string in the block, and whether it is Huffman-encoded.
 struct StringSpan {
     start: usize,
     end: usize,
     encoded: bool,
 }
 
-/// Walks the representations of a block up to the value of `:authority`; `None` if there is no literal one before the
-/// first field that is no pseudo-header field.
+/// Finds the value of a literal `:authority`; `None` if there is none before the first regular field.
 fn find(block: &[u8]) -> Option<StringSpan> {
     let mut reader = HpackReader { block, at: 0 };
     loop {
@@ -64,7 +63,7 @@ fn find(block: &[u8]) -> Option<StringSpan> {
             0 => {
                 let name = reader.text()?;
                 let bytes = &block[name.start..name.end];
-                // A field whose name has no colon in front ends the pseudo-header fields.
+                // A field whose name does not begin with a colon ends the pseudo-header fields.
                 let pseudo =
                     bytes.first().is_some_and(|byte| if name.encoded { byte >> 1 == 0x5c } else { *byte == b':' });
                 if !pseudo {
@@ -89,7 +88,7 @@ struct HpackReader<'a> {
 }
 
 impl HpackReader<'_> {
-    /// Reads an integer that begins in the last bits of a byte (RFC 7541, 5.1).
+    /// Reads an integer with a prefix of so many bits (RFC 7541, 5.1).
     fn integer(&mut self, prefix_bits: u32) -> Option<usize> {
         let mask = (1usize << prefix_bits) - 1;
         let mut value = usize::from(self.next()?) & mask;
@@ -106,7 +105,7 @@ impl HpackReader<'_> {
         None
     }
 
-    /// Reads a string's place.
+    /// Reads a string's position.
     fn text(&mut self) -> Option<StringSpan> {
         let encoded = self.block.get(self.at)? & 0x80 != 0;
         let length = self.integer(7)?;
@@ -127,11 +126,11 @@ fn is_fine(value: &[u8], encoded: bool) -> bool {
     if !encoded {
         return is_authority(value);
     }
-    // What cannot be decoded is not ours to judge.
+    // A value that cannot be decoded is left to the transport.
     huffman::decode(value, VALUE_BYTES_MAX).is_none_or(|value| is_authority(&value))
 }
 
-/// Whether h2 takes a value; for most, known without asking.
+/// Returns whether h2 accepts a value; most are recognised without a full parse.
 fn is_authority(value: &[u8]) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let host = value.iter().position(|byte| !plain(byte)).unwrap_or(value.len());

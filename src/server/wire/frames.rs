@@ -1,4 +1,4 @@
-//! Walks the frames of a connection as they are read: 24 bytes of preface, then frames of a 9-byte header each.
+//! Parses the frames of a connection as they are read: a preface of 24 bytes, then frames with headers of 9 bytes.
 
 use std::time::Instant;
 
@@ -9,19 +9,19 @@ use super::{
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADER_BYTES: usize = 9;
-/// What a priority takes in HEADERS.
+/// The size of the priority fields in HEADERS.
 const PRIORITY_BYTES: usize = 5;
-/// Bytes of a block of headers that wait for its end, and the frames that it may be in: more than the transport takes,
-/// which is left to judge what is larger.
+/// The most bytes and frames of an incomplete header block that are held: more than the transport accepts, which is
+/// left to refuse what is larger.
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
 const BLOCK_FRAMES_MAX: usize = 64;
 
-/// Where in the frames of a connection its reader is.
+/// The position in the frames of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct FrameParser {
-    /// Bytes of the preface that have come.
+    /// Bytes of the preface that have arrived.
     preface: usize,
-    /// No HTTP/2: all goes by as it is.
+    /// Whether this is not HTTP/2, so that all bytes are passed on unchanged.
     opaque: bool,
     /// Bytes of the current frame's payload that are still to come.
     payload: usize,
@@ -29,25 +29,25 @@ pub(crate) struct FrameParser {
     begun: bool,
 }
 
-/// How a block of headers that begins here goes on.
+/// How the header block that begins here continues.
 enum HeaderBlock {
-    /// All of it is here, in so many bytes.
+    /// It is complete, with so many bytes.
     Whole(usize),
-    /// Its end is still to come.
+    /// Its end has not arrived.
     Partial,
-    /// It is larger, or odd: its first frame has so many bytes.
+    /// It is too large or malformed; its first frame has so many bytes.
     GivenUp(usize),
 }
 
 impl FrameParser {
-    /// Whether the client has said its preface and its SETTINGS.
+    /// Returns whether the client has sent its preface and its SETTINGS.
     pub fn greeted(&self) -> bool {
         self.begun && self.payload == 0
     }
 
-    /// Walks bytes, from where the last walk's answer ended. Blocks of headers are repaired in place; how many bytes
-    /// may go on to the transport is the answer. The rest is the beginning of a frame's header or of a block of
-    /// headers: it must come again, with more behind it.
+    /// Parses bytes from where the last call stopped, and repairs header blocks in place. Returns how many bytes may be
+    /// passed on. The rest is the incomplete beginning of a frame's header or of a header block, and must be passed
+    /// again with more bytes behind it.
     ///
     /// # Errors
     /// If the frames are a flood.
@@ -90,7 +90,7 @@ impl FrameParser {
         Ok(at)
     }
 
-    /// How many of the bytes are the preface's.
+    /// Returns how many of the bytes belong to the preface.
     fn walk_preface(&mut self, bytes: &[u8]) -> usize {
         let left = &PREFACE[self.preface..];
         let come = left.len().min(bytes.len());
@@ -106,7 +106,7 @@ fn header(bytes: &[u8]) -> Option<Frame> {
     Some(Frame { length, kind: header[3], flags: header[4] })
 }
 
-/// Looks at the block of headers that begins with a HEADERS frame.
+/// Finds the end of the header block that begins with a HEADERS frame.
 fn block(bytes: &[u8]) -> HeaderBlock {
     let mut at = 0;
     for count in 0..BLOCK_FRAMES_MAX {
@@ -126,7 +126,7 @@ fn block(bytes: &[u8]) -> HeaderBlock {
     HeaderBlock::GivenUp(header(bytes).map_or(bytes.len(), |frame| HEADER_BYTES + frame.length))
 }
 
-/// Repairs a whole block of headers, in however many frames it is.
+/// Repairs a complete header block, in however many frames it is.
 fn repair(frames: &mut [u8]) {
     let Some(first) = header(frames) else { return };
     let payload = &frames[HEADER_BYTES..HEADER_BYTES + first.length];
@@ -144,7 +144,7 @@ fn repair(frames: &mut [u8]) {
     if first.has(Frame::END_HEADERS) {
         return authority::repair(&mut frames[start..end]);
     }
-    // In pieces: it is put together, and each byte put back to where it came from.
+    // A block in several frames is joined, repaired, and each byte put back where it came from.
     let mut pieces = Vec::new();
     pieces.push(start..end);
     let mut at = HEADER_BYTES + first.length;

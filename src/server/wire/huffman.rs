@@ -1,7 +1,8 @@
-//! HPACK's Huffman code (RFC 7541, appendix B): reads a string, and writes one of the same two lengths.
+//! HPACK's Huffman code (RFC 7541, appendix B): decodes a string, and overwrites one by another with the same encoded
+//! and decoded lengths.
 
-/// The code length of each byte, in bits. The code is canonical: among codes of one length, the next byte has the next
-/// code, and the first of a length follows the last of the length before.
+/// The code length of each byte in bits. The code is canonical: among codes of one length, the next byte has the next
+/// code, and the first code of a length follows the last of the length before.
 const LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28,
     28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12,
@@ -14,12 +15,13 @@ const LENGTHS: [u8; 256] = [
     27, 27, 27, 27, 27, 26,
 ];
 const LENGTH_MAX: usize = 30;
-/// Bytes in the order of their codes.
+/// All bytes in the order of their codes.
 const SORTED: [u8; 256] = sorted();
-/// By code length: the first code, how many there are, and the place of the first in `SORTED`.
+/// By code length: the first code, the number of codes, and the index of the first in `SORTED`.
 const BY_LENGTH: [(u32, u32, usize); LENGTH_MAX + 1] = by_length();
 
-/// One code of each length that a character of a host name has, shortest first, with the character and its code.
+/// One code of each length that a character of a host name has, shortest first: its length, the code, and the
+/// character.
 const FILLERS: [(u32, u32); 5] = [
     (5, 0b0_0000),            // 0
     (6, 0b10_0001),           // A
@@ -28,7 +30,7 @@ const FILLERS: [(u32, u32); 5] = [
     (13, 0b1_1111_1111_1001), // $
 ];
 
-/// Decodes a string; `None` if it is not one, or has more than `bytes_max` bytes.
+/// Decodes a string; `None` if it is malformed or longer than `bytes_max`.
 pub(super) fn decode(encoded: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(bytes_max.min(encoded.len() * 8 / 5));
     let (mut code, mut length) = (0u32, 0usize);
@@ -49,12 +51,12 @@ pub(super) fn decode(encoded: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
             }
         }
     }
-    // What is left is padding: fewer than eight bits, all ones.
+    // The rest is padding: fewer than eight bits, all ones.
     (length < 8 && code == (1 << length) - 1).then_some(decoded)
 }
 
-/// Overwrites an encoded string by one that decodes to as many bytes, all of them fit for a host name; whether that
-/// could be done. It cannot for an average of more than thirteen bits a byte, which no text has.
+/// Overwrites an encoded string by one that decodes to as many bytes, all of them valid in a host name. Returns whether
+/// that was possible: it is not for an average of more than thirteen bits a byte, which no text has.
 pub(super) fn overwrite(encoded: &mut [u8], decoded_bytes: usize) -> bool {
     let bits = encoded.len() * 8;
     // Up to seven bits are padding: any sum from here on will do.
@@ -64,7 +66,7 @@ pub(super) fn overwrite(encoded: &mut [u8], decoded_bytes: usize) -> bool {
         return false;
     }
     if 8 * count >= least {
-        // Two neighbouring lengths share the sum out evenly.
+        // Two neighbouring lengths share the sum evenly.
         let sum = least.max(5 * count);
         let (each, longer) = (sum / count, sum % count);
         for index in 0..count {
@@ -80,7 +82,7 @@ pub(super) fn overwrite(encoded: &mut [u8], decoded_bytes: usize) -> bool {
     true
 }
 
-/// Writes bits over bytes.
+/// Writes bits over existing bytes.
 struct BitWriter<'a> {
     into: &'a mut [u8],
     place: usize,

@@ -1,7 +1,7 @@
-//! A socket whose HTTP/2 frames are inspected as they are read, and for the most part passed on unchanged.
+//! Inspects a socket's HTTP/2 frames as they are read, and passes most bytes on unchanged.
 //!
-//! The beginning of a frame's header or of a header block is held back until the rest has arrived; the transport could not
-//! use it earlier either.
+//! The beginning of a frame's header or of a header block is held back until the rest has arrived; the transport could
+//! not use it earlier either.
 
 use std::{
     io::{self, IoSlice},
@@ -14,26 +14,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{frames::FrameParser, meter::FrameMeter};
 use crate::server::poll_clock;
 
-/// Read at once while a block of headers is waited for.
+/// Bytes read at once while a header block is incomplete.
 const READ_BYTES: usize = 4 * 1024;
 
-/// What a connection's reader tells.
+/// Notified of what the frames of a connection say about its client's progress.
 pub(crate) trait WireEvents {
-    /// The client has said its preface and its SETTINGS. Called once.
+    /// The client has sent its preface and its SETTINGS. Called once.
     fn greeted(&self);
-    /// Whether a frame's header or a block of headers has begun whose end has not come. Called when that may have
-    /// changed.
+    /// Whether a frame's header or a header block has begun and is incomplete. Called when that may have changed.
     fn waits_for_headers(&self, waits: bool);
 }
 
-/// A socket whose frames are walked as they are read.
+/// A socket whose frames are inspected as they are read.
 pub(crate) struct InspectedStream<IO, P> {
     io: IO,
     events: P,
     greeted: bool,
     frames: FrameParser,
     meter: FrameMeter,
-    /// Bytes that the transport has not been given: the first `ready` may go on, those before `given` are gone.
+    /// Bytes that the transport has not taken: the first `ready` may be passed on, those before `given` are gone.
     held: Vec<u8>,
     ready: usize,
     given: usize,
@@ -45,7 +44,7 @@ impl<IO, P: WireEvents> InspectedStream<IO, P> {
         Self { io, events, greeted: false, frames: FrameParser::default(), meter, held: vec![], ready: 0, given: 0 }
     }
 
-    /// Gives the transport what it may have of what is held.
+    /// Copies held bytes that may be passed on into the transport's buffer.
     fn give(&mut self, buffer: &mut ReadBuf<'_>) {
         let end = self.ready.min(self.given + buffer.remaining());
         buffer.put_slice(&self.held[self.given..end]);
@@ -53,7 +52,7 @@ impl<IO, P: WireEvents> InspectedStream<IO, P> {
         if self.given < self.ready {
             return;
         }
-        // Its memory goes with it: most connections never hold anything again.
+        // Frees the memory: most connections never hold anything again.
         self.held = self.held.split_off(self.ready);
         (self.ready, self.given) = (0, 0);
     }
@@ -67,7 +66,7 @@ impl<IO, P: WireEvents> InspectedStream<IO, P> {
 }
 
 impl<IO: AsyncRead + Unpin, P: WireEvents + Unpin> InspectedStream<IO, P> {
-    /// Reads while nothing is held: straight into the transport's buffer.
+    /// Reads straight into the transport's buffer, while nothing is held.
     fn poll_through(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
@@ -78,7 +77,7 @@ impl<IO: AsyncRead + Unpin, P: WireEvents + Unpin> InspectedStream<IO, P> {
         let passed = match self.frames.walk(read, &mut self.meter, poll_clock::now) {
             Ok(passed) => passed,
             Err(flood) => {
-                // An error comes with no bytes.
+                // A read that fails must return no bytes.
                 buffer.set_filled(before);
                 return Poll::Ready(Err(io::Error::other(flood)));
             }
@@ -92,14 +91,14 @@ impl<IO: AsyncRead + Unpin, P: WireEvents + Unpin> InspectedStream<IO, P> {
         Poll::Ready(Ok(passed))
     }
 
-    /// Reads more of what is held; ready when some of it may go on.
+    /// Reads until some of the held bytes may be passed on.
     fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ready == 0 {
             let mut room = [0; READ_BYTES];
             let mut room = ReadBuf::new(&mut room);
             ready!(Pin::new(&mut self.io).poll_read(context, &mut room))?;
             if room.filled().is_empty() {
-                // The rest will not come: the transport is to see what there is, and then the end.
+                // The client has closed: the transport is to see the incomplete bytes, and then the end.
                 self.ready = self.held.len();
                 break;
             }
@@ -119,7 +118,8 @@ impl<IO: AsyncRead + Unpin, P: WireEvents + Unpin> AsyncRead for InspectedStream
         if this.held.is_empty() {
             let before = buffer.filled().len();
             let passed = ready!(this.poll_through(context, buffer))?;
-            // Nothing read is the end; if all that was read is held, the transport must not take it for that.
+            // Zero bytes mean the end of the stream; if all bytes of this read are held, the transport must not see
+            // that.
             if passed > 0 || this.held.is_empty() {
                 return Poll::Ready(Ok(()));
             }

@@ -120,7 +120,7 @@ async fn a_flood_is_an_error() {
     let flood = [greeting(), frame(3, 0, &[0, 0, 0, 8]).repeat(10_000)].concat();
     let mut wire = InspectedStream::new(Pieces(vec![flood].into()), Told::default());
     let error = wire.read_to_end(&mut vec![]).await.unwrap_err();
-    assert!(error.get_ref().unwrap().is::<meter::Flood>(), "{error}");
+    assert!(error.get_ref().unwrap().is::<crate::server::wire::meter::Flood>(), "{error}");
 }
 
 proptest! {

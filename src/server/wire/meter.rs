@@ -1,24 +1,25 @@
-//! Tells a flood of frames that carry nothing from what honest clients send.
+//! Detects floods of frames that carry no call.
 //!
-//! h2's own bounds cut an honest client at its twentieth cancelled call, and do not count the rest. Here each kind has a
-//! leaky bucket: it holds what a burst may bring, and leaks what a client may send all the time.
+//! h2's own bounds cut an honest client at its twentieth cancelled call, and do not count other frames. Here each kind
+//! of frame has a leaky bucket: its level holds a burst, and it leaks at the rate that a client may sustain.
 
 use std::time::{Duration, Instant};
 
-/// Calls that a client may cancel at once; and how many a second all the time. A proxy with the calls of many clients
-/// stays far below; a client that opens calls only to reset them (CVE-2023-44487) is over it within a second.
+/// RST_STREAM frames that a client may send at once, and per second for any time. A proxy with the calls of many
+/// clients stays far below; a client that opens calls only to reset them (CVE-2023-44487) exceeds it within a second.
 pub(crate) const RESETS_BURST_MAX: u32 = 4_096;
 const RESETS_PER_SECOND_MAX: u32 = 1_024;
-/// The same for frames that carry no part of a call: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, and empty or nearly empty
-/// DATA. Clients answer what they are sent with some of these, so they may send one more for every
+/// The same for frames that carry no part of a call: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, and DATA that is empty or
+/// nearly so. Clients acknowledge what they receive with some of these, so they may send one more for every
 /// `WRITTEN_BYTES_PER_FRAME` that were written to them: two WINDOW_UPDATEs and a PING for a verification's answer.
 const CONTROL_BURST_MAX: u32 = 10_000;
 const CONTROL_PER_SECOND_MAX: u32 = 1_000;
 const WRITTEN_BYTES_PER_FRAME: u64 = 32;
-/// DATA that is smaller than any message of use. Each piece of it costs memory that no flow control counts.
+/// DATA below this size is smaller than any useful message. Each piece of it costs memory that flow control does not
+/// count.
 const DATA_BYTES_MIN: usize = 16;
 
-/// A frame's kind, flags and length, as its header says.
+/// The kind, flags and length in a frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub kind: u8,
@@ -26,12 +27,12 @@ pub(crate) struct Frame {
     pub length: usize,
 }
 
-/// A client sent more frames that carry nothing than any honest one does.
+/// A client sent more frames without a call than any honest client does.
 #[derive(Debug, thiserror::Error)]
 #[error("a flood of {0} frames")]
 pub(crate) struct Flood(&'static str);
 
-/// Counts a connection's frames.
+/// Counts the frames of a connection.
 #[derive(Debug)]
 pub(crate) struct FrameMeter {
     resets: LeakyBucket,
@@ -65,7 +66,7 @@ impl Frame {
 
     fn carries_a_call(self) -> bool {
         match self.kind {
-            // Padding says nothing.
+            // Padding carries nothing.
             Self::DATA => self.has(Self::END_STREAM) || self.length >= DATA_BYTES_MIN && !self.has(Self::PADDED),
             Self::CONTINUATION => self.length >= DATA_BYTES_MIN || self.has(Self::END_HEADERS),
             kind => kind == Self::HEADERS,
@@ -73,7 +74,7 @@ impl Frame {
     }
 }
 
-// === impl Meter ===
+// === impl FrameMeter ===
 
 impl FrameMeter {
     pub fn new(now: Instant) -> Self {
@@ -88,7 +89,7 @@ impl FrameMeter {
         self.written_bytes = self.written_bytes.saturating_add(bytes as u64);
     }
 
-    /// Counts a frame. `now` is asked only for those that count.
+    /// Counts a frame. Reads the clock only for frames that count.
     pub fn count(&mut self, frame: Frame, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
         if frame.carries_a_call() {
             return Ok(());
@@ -103,18 +104,18 @@ impl FrameMeter {
     }
 }
 
-// === impl Bucket ===
+// === impl LeakyBucket ===
 
 impl LeakyBucket {
     fn new(burst_max: u32, per_second_max: u32, since: Instant) -> Self {
         Self { level: 0, burst_max, per_second_max, since }
     }
 
-    /// Adds one; `None` if it runs over.
+    /// Adds one; `None` if the bucket overflows.
     fn fill(&mut self, now: Instant) -> Option<()> {
         let elapsed = now.saturating_duration_since(self.since).min(Duration::from_secs(60));
         let leaked = elapsed.as_micros() * u128::from(self.per_second_max) / 1_000_000;
-        // The rest of the time is kept until it makes one.
+        // A remainder too short to leak one is kept for the next time.
         if leaked > 0 {
             self.level = self.level.saturating_sub(u32::try_from(leaked).unwrap_or(u32::MAX));
             self.since = now;
