@@ -1,9 +1,8 @@
-//! The one module that builds a [`Status`]: code, `ErrorInfo`, `BadRequest` and `RetryInfo` of the
-//! rules' error table.
+//! Builds every [`Status`]: code, `ErrorInfo`, `BadRequest` and `RetryInfo` of the rules' error table.
 //!
-//! An error has two halves. The public one is a [`Refusal`]; the internal one — drivers' texts, the
-//! chain of sources — is logged here, once, and goes nowhere else. Everything a client reads is
-//! bounded, because it travels in HTTP/2 trailers, and many clients take no more than 8 KiB of those.
+//! An error has two halves. The public one is a [`Refusal`]; the internal one (drivers' texts, the chain of sources) is
+//! logged here, once, and goes nowhere else. Everything a client reads is bounded, because it travels in HTTP/2
+//! trailers, and many clients accept no more than 8 KiB of those.
 
 use std::{
     collections::HashMap,
@@ -27,10 +26,10 @@ use crate::{
 const DOMAIN: &str = "latchkey";
 const INTERNAL: &str = "internal error: the server's log has the details";
 
-/// When to come back after the store was unreachable or the server overloaded.
+/// The delay that RetryInfo asks for.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// An outage is over when no call has failed for it for so long.
+/// An outage is over when no call has failed because of it for so long.
 const OUTAGE_GAP_MICROS: i64 = 10_000_000;
 
 const MESSAGE_BYTES_MAX: usize = 512;
@@ -38,7 +37,7 @@ const VIOLATIONS_MAX: usize = 8;
 const VIOLATION_FIELD_BYTES_MAX: usize = 128;
 const VIOLATION_TEXT_BYTES_MAX: usize = 256;
 
-/// What a caller is told: the public half of an error.
+/// The public half of an error: what its caller reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     code: Code,
@@ -75,7 +74,7 @@ impl Refusal {
         Self { violations, ..Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message) }
     }
 
-    /// No `authorization: Bearer …` in the call's metadata.
+    /// The call's metadata has no `authorization: Bearer …`.
     #[must_use]
     pub fn no_credentials() -> Self {
         let message = "credentials are required: send the metadata entry `authorization: Bearer <token>`";
@@ -85,28 +84,28 @@ impl Refusal {
     /// The authority that a stream was opened with has ended.
     #[must_use]
     pub fn session_ended() -> Self {
-        let message = "the caller's authority ended or changed: open the stream again";
+        let message = "the caller's authority ended or changed: open a new stream";
         Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message)
     }
 
-    /// A watcher left what it was to be sent waiting for too long.
+    /// A client left messages of its watch waiting for too long.
     #[must_use]
     pub fn slow_consumer() -> Self {
-        let message = "the consumer does not keep up: resume after the last event that it got";
+        let message = "the client reads too slowly: resume after the last event received";
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
-    /// Earlier answers that were not read take all the room that there is for large ones.
+    /// Unread responses use up the budget for large ones.
     #[must_use]
     pub fn unread_answers() -> Self {
-        let message = "too many bytes of earlier answers are unread: read them before you ask for more";
+        let message = "too many unread response bytes: read the open responses before sending more requests";
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
-    /// The server stops, and ends what would outlast it.
+    /// The server drains.
     #[must_use]
     pub fn draining() -> Self {
-        let message = "the server is stopping: open the stream again, and resume where this one ended";
+        let message = "the server is draining: open the stream again, and resume where this one ended";
         Self::new(Code::Unavailable, ErrorReason::Draining, message).retryable()
     }
 
@@ -117,7 +116,7 @@ impl Refusal {
         Self::new(Code::InvalidArgument, ErrorReason::InvalidMetadata, message).with("entry", entry)
     }
 
-    /// A field that this release does not offer.
+    /// A field is not offered by this release.
     #[must_use]
     pub fn field_not_offered(field: &'static str) -> Self {
         let violation = FieldViolation {
@@ -128,21 +127,20 @@ impl Refusal {
         Self { violations: vec![violation], ..Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message) }
     }
 
-    /// A call of something that does not exist.
+    /// There is no such method.
     #[must_use]
     pub fn no_such_method() -> Self {
         Self::new(Code::Unimplemented, ErrorReason::NotImplemented, "there is no such service or method")
     }
 
-    /// A request is encoded in a way that this server does not read.
+    /// The request is compressed.
     #[must_use]
     pub fn no_such_encoding() -> Self {
-        let message =
-            "the metadata entry `grpc-encoding` must be absent or `identity`: this server takes no compression";
+        let message = "the metadata entry `grpc-encoding` must be absent or `identity`: this server accepts no compressed messages";
         Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message)
     }
 
-    /// The headers of a call are too many or too long.
+    /// The headers of the call are too large.
     #[must_use]
     pub fn headers_too_large(bytes_max: usize) -> Self {
         let message = format!("the headers of the call are larger than {bytes_max} bytes in all: send less metadata");
@@ -153,59 +151,58 @@ impl Refusal {
     /// A message is larger than its caller may send.
     #[must_use]
     pub fn message_too_large(bytes_max: usize) -> Self {
-        let message = format!("the message is larger than {bytes_max} bytes: send several");
+        let message = format!("the message is larger than {bytes_max} bytes: send several smaller ones");
         let refusal = Self::new(Code::ResourceExhausted, ErrorReason::QuotaExceeded, message);
         refusal.with("quota", "message_bytes").with("limit", bytes_max)
     }
 
-    /// A message does not come to its end.
+    /// A message is not complete in time.
     #[must_use]
     pub fn message_unfinished(patience: Duration) -> Self {
         let message =
-            format!("the message was not complete within {} ms: send it again, in one go", patience.as_millis());
+            format!("the message was not complete within {} ms: send it without pauses", patience.as_millis());
         Self::new(Code::DeadlineExceeded, ErrorReason::MessageUnfinished, message)
     }
 
-    /// A call is not one message, or not framed as one.
+    /// A unary call does not contain exactly one message, or its framing is wrong.
     #[must_use]
     pub fn bad_framing(message: &'static str) -> Self {
         Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message)
     }
 
-    /// A message is not one of its method's type.
+    /// A message is not of its method's type.
     #[must_use]
     pub fn undecodable() -> Self {
         Self::bad_framing("the message cannot be decoded: it is not a message of this method's type")
     }
 
-    /// The time that the caller gave is over.
+    /// The caller's deadline has passed.
     #[must_use]
     pub fn deadline_exceeded() -> Self {
         let message = "the deadline in `grpc-timeout` has passed: a change may or may not have been made";
         Self::new(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, message)
     }
 
-    /// Requests take all the memory that they, or those of one caller, may.
+    /// Requests take all the memory that they may, in total or of one caller.
     #[must_use]
     pub fn no_room() -> Self {
-        let message = "too many bytes of requests are in memory: send fewer large messages at once";
+        let message = "too much memory is used by requests: send fewer large messages at once, or retry later";
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
-    /// Too many calls of a method that takes no caller are open.
+    /// Too many unauthenticated calls of a method are open.
     #[must_use]
     pub fn too_many_open() -> Self {
         let message = "too many open calls of this method; retry later";
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
-    /// What the transport says no to before a handler sees the message: `None` if the status is
-    /// not one of its refusals and should stay as it is.
+    /// Explains a refusal of the transport; `None` if the status is not one of those and should stay as it is.
     #[must_use]
     pub fn of_transport(status: &Status, message_bytes_max: usize) -> Option<Self> {
         match status.code() {
             Code::OutOfRange => Some(Self::message_too_large(message_bytes_max)),
-            // The decoder calls a message that it cannot read an internal error; it is the caller's.
+            // The decoder reports an undecodable message as an internal error; it is the caller's.
             Code::Internal => Some(Self::undecodable()),
             Code::Unimplemented if status.message().is_empty() => Some(Self::no_such_method()),
             Code::Unimplemented => Some(Self::new(Code::Unimplemented, ErrorReason::NotImplemented, status.message())),
@@ -226,13 +223,13 @@ impl Refusal {
         }
     }
 
-    /// True if the caller itself may go on no longer, as opposed to this one request.
+    /// Returns true if the caller's authority has ended, as opposed to a refusal of this request.
     #[must_use]
     pub fn ends_authority(&self) -> bool {
         matches!(self.code, Code::Unauthenticated | Code::PermissionDenied)
     }
 
-    /// As one message of a stream that goes on.
+    /// Converts it to the answer to one message of a stream that goes on.
     #[must_use]
     pub fn into_stream_error(self) -> proto::StreamError {
         proto::StreamError {
@@ -337,17 +334,16 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::Unavailable(_) => {
                 note_outage(&error_chain);
-                store_unavailable("the store cannot be reached: nothing was changed")
+                store_unavailable("the database cannot be reached; nothing was changed: retry later")
             }
-            // The use-cases run these again; here they gave up.
+            // The use-cases retry these; here they gave up.
             StoreError::Conflict(_) | StoreError::NotifyFailed(_) => {
                 tracing::warn!(error = error_chain, "gave up on a mutation after several tries");
-                store_unavailable("the store is too busy: nothing was changed")
+                store_unavailable("the database is too busy; nothing was changed: retry later")
             }
             StoreError::OutcomeUnknown(_) => {
                 tracing::warn!(error = error_chain, "the outcome of a commit is unknown");
-                let message =
-                    "the store broke off: the change may or may not have been made; read before you repeat it";
+                let message = "the connection to the database was lost: the change may or may not have been made; read before repeating it";
                 Self::new(Code::Unavailable, ErrorReason::OutcomeUnknown, message).retryable()
             }
             StoreError::Bug(_) => {
@@ -358,8 +354,8 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// Logs that calls fail because the store is away: once as that begins, and again only after it was over for a while.
-/// How often calls fail, and that they do no longer, is in the metrics and in what the follower logs.
+/// Logs that calls fail because the store is unavailable: once when that begins, and again only after it was over for a
+/// while. How often calls fail, and when that ends, is in the metrics and in what the follower logs.
 fn note_outage(error_chain: &str) {
     static OUTAGE: Outage = Outage::new();
     if OUTAGE.begins(BootClock.boot_micros()) {
@@ -367,7 +363,7 @@ fn note_outage(error_chain: &str) {
     }
 }
 
-/// When calls last failed for want of the store.
+/// When a call last failed because the store was unavailable.
 struct Outage(AtomicI64);
 
 impl Outage {
@@ -375,7 +371,7 @@ impl Outage {
         Self(AtomicI64::new(i64::MIN))
     }
 
-    /// Notes a call that failed; true for the first of an outage.
+    /// Notes a failed call; returns true for the first of an outage.
     fn begins(&self, now_micros: i64) -> bool {
         let last = self.0.fetch_max(now_micros, Ordering::Relaxed);
         now_micros.saturating_sub(last) > OUTAGE_GAP_MICROS
@@ -398,8 +394,8 @@ impl From<domain::Error> for Status {
     }
 }
 
-/// The status of a call whose client reset it, or went away, before its message was complete. Nobody reads it: it is
-/// what is counted.
+/// Builds the status of a call whose client reset it, or disconnected, before its message was complete. No client reads
+/// it; it is counted.
 pub fn client_left(error: Box<dyn StdError + Send + Sync>) -> Status {
     tracing::debug!(error = ErrorChain(&*error).to_string(), "a client left before its message was complete");
     Status::cancelled("the client ended the call before its message was complete")

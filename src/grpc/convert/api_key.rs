@@ -1,4 +1,4 @@
-//! Keys: what is asked for, and what is shown. A token never passes through here (K4).
+//! Converts keys: drafts, edits and filters to domain values, keys to messages. Tokens never pass through here (K4).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ use crate::{
     proto,
 };
 
-/// A key to mint. Output-only fields are ignored.
+/// Parses a key to mint. Output-only fields are ignored.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field.
@@ -43,7 +43,7 @@ pub fn draft(key: proto::ApiKey) -> Result<ApiKeyDraft, Error> {
     Ok(ApiKeyDraft { name, comment, metadata, grants: Grants { account_permissions, team_scope }, expiry })
 }
 
-/// An edit of the fields that the mask names; the others are not even looked at.
+/// Parses an edit of the fields that the mask names; the others are not examined.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field.
@@ -111,11 +111,11 @@ fn expiry(expiry: Option<proto::api_key::Expiry>) -> Result<Expiry, Error> {
     }
 }
 
-/// Which keys a list wants.
+/// Parses the filter of a list of keys.
 ///
 /// # Errors
-/// [`Error::Invalid`] naming every wrong field, DELETED without `show_deleted` included: the two
-/// together would ask for keys and hide them.
+/// [`Error::Invalid`] naming every wrong field, DELETED without `show_deleted` included: together they would ask for
+/// keys and hide them.
 pub fn filter(request: &proto::ListApiKeysRequest) -> Result<ApiKeyFilter, Error> {
     let (team_id, permission, states) = all((
         optional("team_id", &request.team_id, TeamId::parse),
@@ -159,7 +159,7 @@ fn to_state(state: ApiKeyState) -> proto::ApiKeyState {
     }
 }
 
-/// A key as the API shows it.
+/// Converts a key to its message.
 #[must_use]
 pub fn to_api_key(key: ApiKey) -> proto::ApiKey {
     let content = key.content;
@@ -194,7 +194,7 @@ fn to_team_scope(scope: &TeamScope) -> proto::TeamScope {
     }
 }
 
-/// Who acted.
+/// Converts the principal of a change.
 #[must_use]
 pub fn to_principal(principal: &Principal) -> proto::Principal {
     proto::Principal {
@@ -204,7 +204,7 @@ pub fn to_principal(principal: &Principal) -> proto::Principal {
     }
 }
 
-/// `latchkey bootstrap` acts for account `system`, without a key.
+/// Returns the principal of `latchkey bootstrap`, which acts for account `system` without a key.
 fn bootstrap() -> proto::Principal {
     proto::Principal { account_id: AccountId::system().to_string(), ..proto::Principal::default() }
 }

@@ -1,4 +1,4 @@
-//! The catalogue of permissions (P1) and the roles that new accounts start with.
+//! Converts the catalogue of permissions (P1) and the roles that new accounts start with.
 
 use super::{
     Within, all,
@@ -17,8 +17,8 @@ use crate::{
     proto,
 };
 
-/// A catalogue to apply: the shape of its names. Whether it fits the current one is the domain's to
-/// judge ([`crate::domain::permissions::catalogue::plan`]).
+/// Parses a catalogue to apply, checking the shape of its names. The domain decides whether it fits the current one
+/// ([`crate::domain::permissions::catalogue::plan`]).
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field below `catalogue`.
@@ -30,7 +30,7 @@ pub fn catalogue(catalogue: proto::Catalogue) -> Result<CatalogueSpec, Error> {
 
 fn permissions(items: Vec<proto::Permission>) -> Result<Vec<PermissionSpec>, Error> {
     if items.len() > usize::from(CATALOGUE_BITS) {
-        return Err(Error::field("permissions", "at most 256 permissions, retired ones included (P1)"));
+        return Err(Error::field("permissions", "must have at most 256 permissions, retired ones included"));
     }
     each("permissions", items, |item| {
         permission::check_name("name", &item.name)?;
@@ -44,7 +44,7 @@ fn permissions(items: Vec<proto::Permission>) -> Result<Vec<PermissionSpec>, Err
     })
 }
 
-/// The catalogue as the API shows it.
+/// Converts the catalogue to its message.
 #[must_use]
 pub fn to_catalogue(view: CatalogueView) -> proto::Catalogue {
     proto::Catalogue {

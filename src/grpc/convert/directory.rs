@@ -1,4 +1,4 @@
-//! Accounts, teams, roles and users.
+//! Converts accounts, teams, roles and users.
 
 use std::collections::BTreeSet;
 
@@ -19,10 +19,10 @@ use crate::{
 const CUSTOM_ROLES_MAX: usize = 100;
 const TEAM_ROLES_MAX: usize = 1_000;
 
-/// What an object that was not stored yet carries: the store gives it its event's revision.
+/// The revision of objects that were not stored yet: the store replaces it by their event's.
 const NOT_STORED: Revision = Revision { epoch: 0, number: 0 };
 
-/// An account to put: its id and its display name.
+/// Parses an account to upsert: its id and its display name.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field.
@@ -30,7 +30,7 @@ pub fn account(account: proto::Account) -> Result<(AccountId, String), Error> {
     all((AccountId::parse("account_id", &account.account_id), display_name(account.display_name)))
 }
 
-/// A team to put, and what guards it.
+/// Parses a team to upsert, and its etag.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field.
@@ -39,7 +39,7 @@ pub fn team(team: proto::Team) -> Result<(Team, Option<Etag>), Error> {
     Ok((Team { team_id, display_name, revision: NOT_STORED }, Etag::from_request(&team.etag)))
 }
 
-/// A role to put, and what guards it.
+/// Parses a role to upsert, and its etag.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field.
@@ -52,7 +52,10 @@ pub fn role(role: proto::Role) -> Result<(Role, Option<Etag>), Error> {
         display_name(role.display_name),
     ))?;
     if kind == RoleKind::Team && permissions == RolePermissions::Everything {
-        return Err(Error::field("all_permissions", "a team role holds only permissions that it names (A5)"));
+        return Err(Error::field(
+            "all_permissions",
+            "must be false for a team role: it holds only permissions that it names",
+        ));
     }
     Ok((Role { role_id, display_name, kind, permissions, revision: NOT_STORED }, etag))
 }
@@ -68,7 +71,7 @@ fn role_permissions(role: &proto::Role) -> Result<RolePermissions, Error> {
     }
 }
 
-/// A user to put, and what guards it.
+/// Parses a user to upsert, and its etag.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field.
@@ -121,7 +124,7 @@ fn check_at_most<T>(field: &str, items: &[T], max: usize) -> Result<(), Error> {
     }
 }
 
-/// Refuses an id (or pair) that a list has twice, as `field[i]` and `suffix`.
+/// Refuses an id (or pair) that occurs twice in a list, naming it as `field[i]` and `suffix`.
 fn distinct<T: Ord>(field: &str, ids: impl Iterator<Item = T>, suffix: &str) -> Result<(), Error> {
     let mut problems = Violated::default();
     let mut seen = BTreeSet::new();
@@ -133,7 +136,7 @@ fn distinct<T: Ord>(field: &str, ids: impl Iterator<Item = T>, suffix: &str) -> 
     problems.finish()
 }
 
-/// A batch of teams.
+/// Parses a batch of teams.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field as `teams[i].…`.
@@ -144,7 +147,7 @@ pub fn teams(items: Vec<proto::Team>) -> Result<Vec<(Team, Option<Etag>)>, Error
     Ok(teams)
 }
 
-/// A batch of users.
+/// Parses a batch of users.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field as `users[i].…`.
@@ -155,7 +158,7 @@ pub fn users(items: Vec<proto::User>) -> Result<Vec<(User, Option<Etag>)>, Error
     Ok(users)
 }
 
-/// The default roles of a catalogue.
+/// Parses the default roles of a catalogue.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field as `default_roles[i].…`.
@@ -186,7 +189,7 @@ fn from_user_state(state: proto::UserState) -> Option<UserState> {
     }
 }
 
-/// An account as the API shows it.
+/// Converts an account to its message.
 #[must_use]
 pub fn to_account(account: Account) -> proto::Account {
     let state = match account.state {
@@ -205,7 +208,7 @@ pub fn to_account(account: Account) -> proto::Account {
     }
 }
 
-/// A team as the API shows it.
+/// Converts a team to its message.
 #[must_use]
 pub fn to_team(team: Team) -> proto::Team {
     proto::Team {
@@ -215,7 +218,7 @@ pub fn to_team(team: Team) -> proto::Team {
     }
 }
 
-/// A role as the API shows it.
+/// Converts a role to its message.
 #[must_use]
 pub fn to_role(role: Role) -> proto::Role {
     let kind = match role.kind {
@@ -237,7 +240,7 @@ pub fn to_role(role: Role) -> proto::Role {
     }
 }
 
-/// A user as the API shows it.
+/// Converts a user to its message.
 #[must_use]
 pub fn to_user(user: User) -> proto::User {
     let state = match user.state {

@@ -1,4 +1,4 @@
-//! The log as the API shows it.
+//! Converts events and filters of events.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ use crate::{
     proto,
 };
 
-/// Which events a list wants, and the event after which it starts.
+/// Parses the filter of a list of events, and the revision after which the list starts.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field.
@@ -100,7 +100,8 @@ kinds!(
     PersonalDataErased,
 );
 
-/// An event. Of one whose format this build cannot read, only the revision and the hash are shown.
+/// Converts an event to its message. Of an event whose format this build cannot read, only the revision and the hash
+/// are shown.
 #[must_use]
 pub fn to_event(stored: StoredEvent) -> proto::Event {
     let (revision, hash) = (stored.revision(), stored.hash.to_vec());
@@ -110,13 +111,13 @@ pub fn to_event(stored: StoredEvent) -> proto::Event {
     }
 }
 
-/// What the lists of one event may take in a message. An event is at most two thirds of that
-/// (`domain::event_parts`) unless an earlier release wrote it; a page of events and one more fit into 4 MiB.
+/// The bytes that the lists of one event may take in a message. An event has at most two thirds of that
+/// (`domain::event_parts`) unless an earlier release wrote it; a page of events and one more event fit into 4 MiB.
 const SHOWN_BYTES_MAX: usize = 3 << 19;
 
-/// Cuts the lists of an event off where they would take too much; whether it did.
+/// Truncates the lists of an event to `bytes_max`; returns whether it had to.
 fn shorten(event: &mut proto::Event, bytes_max: usize) -> bool {
-    /// What an item takes beside its text.
+    /// The bytes that an item takes in addition to its text.
     const ITEM_BYTES: usize = 5;
     let (mut bytes, mut is_cut) = (0, false);
     let changes = event.changes.iter_mut().flat_map(|change| [&mut change.added, &mut change.removed]);
@@ -167,7 +168,7 @@ fn to_change(change: Change) -> proto::FieldChange {
     }
 }
 
-/// What a verification of the chain found (V6).
+/// Converts the result of verifying the chain (V6).
 #[must_use]
 pub fn to_chain_report(report: ChainReport) -> proto::VerifyEventChainResponse {
     let valid = report.broken.is_none();

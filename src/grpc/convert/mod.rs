@@ -1,9 +1,8 @@
-//! Messages to domain values and back. Knows shapes only: what a field may look like, never what a
-//! caller may do, and never a transport, a status or a use-case.
+//! Converts messages to domain values and back. Knows shapes only: what a field may look like, never what a caller may
+//! do, and never a transport, a status or a use-case.
 //!
-//! Every parser names fields as seen from its own message; the caller puts its own path before them
-//! with [`Within::within`]. All problems of a request are collected before it is refused: [`all`],
-//! [`each`].
+//! Every parser names fields relative to its own message; the caller prefixes its own path with [`Within::within`]. All
+//! problems of a request are collected before it is refused: [`all`], [`each`].
 
 pub mod api_key;
 pub mod catalogue;
@@ -17,12 +16,12 @@ use std::fmt::Display;
 
 use crate::domain::{Error, error::Violated};
 
-/// Items of one batch request.
+/// The most items of one batch request.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
 
-/// A result whose field paths can be put below a message's own.
+/// Prefixes the paths of wrong fields.
 pub trait Within {
-    /// Puts `path` before the path of every wrong field. Costs nothing if there is none.
+    /// Prefixes the path of every wrong field with `path`. Costs nothing if there is none.
     #[must_use]
     fn within(self, path: impl Display) -> Self;
 }
@@ -41,19 +40,19 @@ impl<T> Within for Result<T, Error> {
     }
 }
 
-/// Several results at once.
+/// A tuple of results.
 pub trait All {
-    /// Their values.
+    /// The tuple of their values.
     type Values;
 
-    /// The values, or the wrong fields of all of them.
+    /// Returns the values, or the wrong fields of all results.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every wrong field; the first error that is not about fields otherwise.
     fn all(self) -> Result<Self::Values, Error>;
 }
 
-/// The values of a tuple of results, or the wrong fields of all of them.
+/// Returns the values of a tuple of results, or the wrong fields of all of them.
 ///
 /// # Errors
 /// See [`All::all`].
@@ -91,7 +90,7 @@ impl_all!(A B C D);
 impl_all!(A B C D E);
 impl_all!(A B C D E F);
 
-/// Parses every item of a list, each below `field[i]`, or reports the wrong fields of all of them.
+/// Parses every item of a list, each as `field[i]`, or reports the wrong fields of all of them.
 ///
 /// # Errors
 /// [`Error::Invalid`], or the first error that is not about fields.
@@ -109,7 +108,7 @@ pub fn each<I, T>(
     Ok(values)
 }
 
-/// A message that must be there.
+/// Requires a message to be present.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming `field`.
@@ -117,10 +116,10 @@ pub fn required<T>(field: &str, message: Option<T>) -> Result<T, Error> {
     message.ok_or_else(|| Error::field(field, "is required"))
 }
 
-/// An id or a name that may be left out: empty means absent.
+/// Parses an optional id or name: empty means absent.
 ///
 /// # Errors
-/// Whatever `parse` finds wrong with a text that is there.
+/// The error of `parse` for a text that is present.
 pub fn optional<T>(
     field: &str,
     text: &str,
@@ -141,7 +140,7 @@ pub fn check_batch<T>(field: &str, items: &[T]) -> Result<(), Error> {
     }
 }
 
-/// An enum's value that must be a known one.
+/// Parses an enum's value, which must be known.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming `field` for UNSPECIFIED and for values that this build does not know.

@@ -1,4 +1,4 @@
-//! Revisions, etags and how far a change has travelled.
+//! Converts revisions, etags and propagation.
 
 use crate::{
     app::types::{Guard, Propagation},
@@ -9,11 +9,11 @@ use crate::{
     proto,
 };
 
-/// A point in the log that a caller names; absent stays absent.
+/// Parses an optional revision.
 ///
 /// # Errors
-/// [`Error::Invalid`] naming `field` if either part is negative, or if it names an event without its
-/// epoch: epochs start at 1, and a number says nothing by itself.
+/// [`Error::Invalid`] naming `field` if either part is negative, or if it has a number without an epoch: epochs start
+/// at 1, and a number means nothing by itself.
 pub fn revision(field: &str, value: Option<proto::Revision>) -> Result<Option<Revision>, Error> {
     match value {
         Some(proto::Revision { epoch, number }) if epoch < 0 || number < 0 => {
@@ -27,19 +27,19 @@ pub fn revision(field: &str, value: Option<proto::Revision>) -> Result<Option<Re
     }
 }
 
-/// What guards a mutation: an etag, empty for none.
+/// Parses the preconditions of a mutation; an empty etag means none.
 #[must_use]
 pub fn guard(etag: &str, validate_only: bool) -> Guard {
     Guard { etag: Etag::from_request(etag), validate_only }
 }
 
-/// A point in the log as the API prints it.
+/// Converts a revision to its message.
 #[must_use]
 pub fn to_revision(revision: Revision) -> proto::Revision {
     proto::Revision { epoch: revision.epoch, number: revision.number }
 }
 
-/// How far a mutation has travelled, as the API prints it.
+/// Converts the propagation of a mutation to its message.
 #[must_use]
 pub fn propagation(propagation: Propagation) -> Option<proto::Propagation> {
     Some(proto::Propagation {

@@ -1,4 +1,4 @@
-//! `google.protobuf.Timestamp` and `Duration`, in microseconds rounded down.
+//! Converts `google.protobuf.Timestamp` and `Duration`, in microseconds rounded down.
 
 use crate::domain::{
     Error,
@@ -9,13 +9,13 @@ use crate::domain::{
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const NANOS_PER_MICRO: i32 = 1_000;
 const NANOS_MAX: i32 = 999_999_999;
-/// The years 1 to 9999: what the protobuf type allows.
+/// The years 1 to 9999, as the protobuf type allows.
 const TIMESTAMP_SECONDS_MIN: i64 = -62_135_596_800;
 const TIMESTAMP_SECONDS_MAX: i64 = 253_402_300_799;
-/// About 10,000 years: what the protobuf type allows.
+/// About 10,000 years, as the protobuf type allows.
 const DURATION_SECONDS_MAX: i64 = 315_576_000_000;
 
-/// A moment, rounded down to microseconds.
+/// Parses a timestamp, rounding down to microseconds.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming `field` outside the years 1 to 9999, or with nanoseconds out of range.
@@ -29,10 +29,10 @@ pub fn timestamp(field: &str, value: prost_types::Timestamp) -> Result<Timestamp
     Ok(Timestamp::from_micros(value.seconds * MICROS_PER_SECOND + i64::from(value.nanos / NANOS_PER_MICRO)))
 }
 
-/// A span of zero or more, rounded down to microseconds.
+/// Parses a duration of zero or more, rounding down to microseconds.
 ///
 /// # Errors
-/// [`Error::Invalid`] naming `field` if it is negative or no valid protobuf Duration.
+/// [`Error::Invalid`] naming `field` if it is negative or not a valid protobuf Duration.
 pub fn span(field: &str, value: prost_types::Duration) -> Result<Span, Error> {
     let nanos_ok = (-NANOS_MAX..=NANOS_MAX).contains(&value.nanos);
     let signs_agree = value.seconds == 0 || value.nanos == 0 || (value.seconds < 0) == (value.nanos < 0);
@@ -46,25 +46,25 @@ pub fn span(field: &str, value: prost_types::Duration) -> Result<Span, Error> {
     Span::from_micros(micros).ok_or_else(|| Error::field(field, "must not be negative"))
 }
 
-/// How long a new key is to live: at least a microsecond.
+/// Parses the lifetime of a new key: at least a microsecond.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming `field`.
 pub fn ttl(field: &str, value: prost_types::Duration) -> Result<Span, Error> {
     let span = span(field, value)?;
-    if span == Span::ZERO { Err(Error::field(field, "must be at least one microsecond (K7)")) } else { Ok(span) }
+    if span == Span::ZERO { Err(Error::field(field, "must be at least one microsecond")) } else { Ok(span) }
 }
 
-/// A rotation's grace period: 0-60 minutes, 30 if absent (K8).
+/// Parses a rotation's grace period: 0-60 minutes, 30 if absent (K8).
 ///
 /// # Errors
 /// [`Error::Invalid`] naming `field`.
 pub fn grace(field: &str, value: Option<prost_types::Duration>) -> Result<Span, Error> {
     let grace = value.map_or(Ok(GRACE_DEFAULT), |value| span(field, value))?;
-    if grace > GRACE_MAX { Err(Error::field(field, "must be at most 60 minutes (K8)")) } else { Ok(grace) }
+    if grace > GRACE_MAX { Err(Error::field(field, "must be at most 60 minutes")) } else { Ok(grace) }
 }
 
-/// A moment as the API prints it.
+/// Converts a timestamp to its message.
 #[must_use]
 pub fn to_timestamp(value: Timestamp) -> prost_types::Timestamp {
     let micros = value.as_micros();

@@ -1,4 +1,4 @@
-//! Questions about tokens and their answers. Never looks into a token.
+//! Converts requirements of checks, and the answers to them. Never looks into a token.
 
 use super::{all, api_key::to_api_key, revision::to_revision, time::to_timestamp};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     proto,
 };
 
-/// A requirement of the right shape, its permission not yet looked up.
+/// A requirement whose permission has not been looked up.
 #[derive(Debug)]
 pub struct NamedRequirement {
     /// The account that owns the resource.
@@ -27,7 +27,7 @@ pub struct NamedRequirement {
     pub team_ids: Vec<TeamId>,
 }
 
-/// A requirement's shape: account and permission are mandatory.
+/// Parses a requirement: account and permission are mandatory.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming every wrong field.
@@ -52,14 +52,14 @@ fn team_ids(ids: &[String]) -> Result<Vec<TeamId>, Error> {
     if ids.len() > TEAMS_MAX {
         return Err(Error::field(field, format!("must have at most {TEAMS_MAX} entries; this has {}", ids.len())));
     }
-    // The empty name: an item of a list of texts is `team_ids[i]` itself.
+    // Parsed with an empty field name: an item of a list of strings is `team_ids[i]` itself.
     match ids.iter().map(|id| TeamId::parse("", id)).collect() {
         Ok(ids) => Ok(ids),
         Err(_) => ids.iter().enumerate().map(|(i, id)| TeamId::parse(&format!("{field}[{i}]"), id)).collect(),
     }
 }
 
-/// An outcome's value in the contract.
+/// Converts an outcome to its value in the contract.
 #[must_use]
 pub fn to_outcome(outcome: Outcome) -> proto::VerificationOutcome {
     match outcome {
@@ -75,7 +75,7 @@ pub fn to_outcome(outcome: Outcome) -> proto::VerificationOutcome {
     }
 }
 
-/// An answer: who the token is whenever that is known, what it holds only when it is VALID.
+/// Converts an answer: the key is named whenever it is known, its permissions only when it is VALID.
 #[must_use]
 pub fn to_verification(verification: &Verification) -> proto::TokenVerification {
     let known = verification.entry().map(|entry| (entry.facts(), &**entry.catalogue()));
@@ -105,14 +105,14 @@ fn to_answer(
     answer
 }
 
-/// Both lists are non-empty or there is no team scope (K2); retiring permissions can empty one.
+/// Returns `None` unless both lists are non-empty (K2); retiring permissions can empty one.
 fn to_team_scope(facts: &TokenFacts, catalogue: &Catalogue) -> Option<proto::TeamScope> {
     let permissions = catalogue.names(&facts.team_permissions);
     let team_ids: Vec<_> = facts.team_ids.iter().map(ToString::to_string).collect();
     (!permissions.is_empty() && !team_ids.is_empty()).then_some(proto::TeamScope { team_ids, permissions })
 }
 
-/// What the bearer, or the user that it acts for, is and may do.
+/// Converts the identity and the permissions of the bearer, or of the user that it acts for.
 #[must_use]
 pub fn to_identity(view: IdentityView) -> proto::GetIdentityResponse {
     let names = |set: &PermissionSet| view.catalogue.names(set);

@@ -1,6 +1,6 @@
-//! Update masks (AIP-134): which fields of a key an edit replaces.
+//! Parses update masks (AIP-134): which fields of a key an edit replaces.
 //!
-//! Knows the names of fields, not what may be in them.
+//! It knows the names of fields, not what may be in them.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::{
     proto::{ApiKey, api_key::Expiry},
 };
 
-/// A field that an edit may name.
+/// A field that a mask may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ApiKeyPath {
     /// `name`.
@@ -55,7 +55,7 @@ impl ApiKeyPath {
             Self::Comment => !key.comment.is_empty(),
             Self::Metadata => !key.metadata.is_empty(),
             Self::AccountPermissions => !key.account_permissions.is_empty(),
-            // A message that is there is populated, whatever is in it: `team_scope` as a whole.
+            // A submessage that is present counts as populated, whatever it contains: `team_scope` as a whole.
             Self::TeamScope => key.team_scope.is_some(),
             Self::TeamIds | Self::TeamPermissions => false,
             Self::ExpireTime => matches!(key.expiry, Some(Expiry::ExpireTime(_))),
@@ -69,13 +69,11 @@ impl ApiKeyPath {
 pub struct Mask(BTreeSet<ApiKeyPath>);
 
 impl Mask {
-    /// Reads the mask of an edit to `key`. Absent, or without paths, it means every populated field;
-    /// `*` means all.
+    /// Parses the mask of an edit to `key`. An absent or empty mask means every populated field; `*` means all.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming `update_mask.paths[i]` for an unknown path, and for one that names
-    /// one form of the expiry while the key carries the other: clearing what the caller just set
-    /// cannot be what it wants.
+    /// [`Error::Invalid`] naming `update_mask.paths[i]` for an unknown path, and for one that names one form of the
+    /// expiry while the key carries the other: the caller cannot want to clear what it has just set.
     pub fn of(mask: Option<&prost_types::FieldMask>, key: &ApiKey) -> Result<Self, Error> {
         let paths = mask.map_or(&[][..], |mask| &mask.paths);
         if paths.is_empty() {
@@ -103,7 +101,7 @@ impl Mask {
         Ok(Self(set))
     }
 
-    /// True if the edit replaces the field.
+    /// Returns true if the edit replaces the field.
     #[must_use]
     pub fn has(&self, path: ApiKeyPath) -> bool {
         self.0.contains(&path)

@@ -1,5 +1,5 @@
-//! The caller's credentials in a call's metadata. Knows how they are written, not whether they are
-//! good: that is the use-cases' to say.
+//! Parses credentials and deadlines in a call's metadata. It knows their syntax; whether credentials are valid is for
+//! the use-cases to decide.
 
 use std::time::Duration;
 
@@ -17,28 +17,28 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 const BEARER: &[u8] = b"bearer";
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
-/// Whether an RPC can be called for a user (A6).
+/// Whether an RPC may be called on behalf of a user (A6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBehalf {
-    /// It can.
+    /// It may.
     Allowed,
     /// The header is refused: ignoring it would act with more authority than the caller meant.
     Refused,
 }
 
-/// Who calls, as the metadata says. Has no `Debug`: it holds a token.
+/// The credentials of a call. Has no `Debug`: it holds a token.
 pub struct Credentials<'a> {
-    /// What stands after `Bearer `.
+    /// The token, which follows `Bearer `.
     pub bearer: &'a [u8],
     /// The user acted for.
     pub on_behalf_of: Option<OnBehalfOf>,
 }
 
-/// Reads the credentials.
+/// Parses the credentials.
 ///
 /// # Errors
-/// UNAUTHENTICATED without `authorization: Bearer <something>`; INVALID_ARGUMENT for a repeated
-/// entry, and for a user that is malformed or not taken by this RPC (A6).
+/// UNAUTHENTICATED without `authorization: Bearer <token>`; INVALID_ARGUMENT for a repeated entry, and for a user that
+/// is malformed or not allowed on this RPC (A6).
 pub fn credentials(metadata: &HeaderMap, on_behalf: OnBehalf) -> Result<Credentials<'_>, Refusal> {
     let authorization = single(metadata, AUTHORIZATION)?.ok_or_else(Refusal::no_credentials)?;
     let bearer = bearer(authorization.as_bytes()).ok_or_else(Refusal::no_credentials)?;
@@ -50,10 +50,10 @@ pub fn credentials(metadata: &HeaderMap, on_behalf: OnBehalf) -> Result<Credenti
     Ok(Credentials { bearer, on_behalf_of })
 }
 
-/// How long the caller waits, if it says: `grpc-timeout` is one to eight digits and a unit.
+/// Parses `grpc-timeout`: one to eight digits and a unit.
 ///
 /// # Errors
-/// INVALID_ARGUMENT for one that is malformed or repeated: to go on without a deadline is not what its caller meant.
+/// INVALID_ARGUMENT for one that is malformed or repeated: the caller does not mean to go on without a deadline.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let Some(value) = single(headers, GRPC_TIMEOUT)? else { return Ok(None) };
     let malformed = || {
@@ -82,12 +82,12 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// The refusal of a user where none can be acted for (A6).
+/// Refuses a user where none can be acted for (A6).
 #[must_use]
 pub fn on_behalf_not_allowed() -> Refusal {
     Refusal::metadata(
         ON_BEHALF_OF,
-        "is not taken here: key management, GetIdentity and an account's own events are (A6)",
+        "is not allowed here: only key management, GetIdentity and an account's own events accept it",
     )
 }
 
@@ -95,9 +95,9 @@ fn single<'a>(metadata: &'a HeaderMap, entry: &'static str) -> Result<Option<&'a
     let mut values = metadata.get_all(entry).iter();
     let first = values.next();
     let joined = first.is_some_and(|value| value.as_bytes().contains(&b','));
-    // A proxy may have joined what was repeated. No value of ours holds a comma.
+    // A proxy may have joined repeated headers. No valid value contains a comma.
     if joined || values.next().is_some() {
-        return Err(Refusal::metadata(entry, "must not be repeated (A6)"));
+        return Err(Refusal::metadata(entry, "must not be repeated"));
     }
     Ok(first)
 }

@@ -1,4 +1,4 @@
-//! What requests have in common: metadata, field masks, page tokens.
+//! Parses what requests have in common: metadata, field masks, page tokens.
 
 pub mod field_mask;
 pub(super) mod metadata;

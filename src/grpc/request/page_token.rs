@@ -1,6 +1,6 @@
-//! Pages of lists (AIP-158). A page token says where to go on and in which list, and nothing else: it
-//! is no secret and carries no authority, so nobody gains by forging one. Nor does it tell anything: the place is an
-//! item shown, or a row that was looked at and that the caller may view (see [`Found`](crate::app::ports::ScannedPage)).
+//! Pages of lists (AIP-158). A page token contains a position and the list it belongs to, and nothing else: it is not
+//! secret and carries no authority, so forging one gains nothing. It reveals nothing either: its position is an item
+//! that was shown, or a row that was examined and that the caller may view (see [`ScannedPage`](crate::app::ports::ScannedPage)).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -18,17 +18,17 @@ use crate::{
 const PAGE_SIZE_DEFAULT: u32 = 50;
 const PAGE_SIZE_MAX: u32 = 1_000;
 const BINDING_BYTES: usize = 16;
-/// Ids have at most 64 bytes; what is longer was not made here.
+/// Ids have at most 64 bytes; a longer token was not made here.
 const PAGE_TOKEN_CHARS_MAX: usize = 256;
 /// A page ends early rather than exceed this: most clients refuse messages above 4 MiB.
 const PAGE_BYTES_MAX: usize = 3 << 20;
 
 /// A list request.
 pub trait Paged: prost::Message {
-    /// The method's full name: a token of one list is none of another.
+    /// The method's full name: a token of one list is not valid for another.
     const METHOD: &'static str;
 
-    /// Takes its page size and its page token out of it; what is left are the list's arguments.
+    /// Takes the page size and the page token out of the request, which leaves the list's arguments.
     fn take_page(&mut self) -> (i32, String);
 }
 
@@ -53,11 +53,11 @@ paged!(
     ListEventsRequest = "EventService.ListEvents",
 );
 
-/// A place in a list: the key of the last item shown, or of the last row looked at.
+/// A position in a list: the key of the last item shown, or of the last row examined.
 pub trait Cursor: Sized {
-    /// Its text.
+    /// Formats the position.
     fn write(&self) -> String;
-    /// The place of that text.
+    /// Parses a position.
     fn read(text: &str) -> Option<Self>;
 }
 
@@ -77,7 +77,7 @@ macro_rules! id_cursors {
 
 id_cursors!(AccountId, KeyId, RoleId, TeamId, UserId);
 
-/// Both parts: a number alone is another event's in another epoch.
+/// Contains both parts: in another epoch, the same number is another event's.
 impl Cursor for Revision {
     fn write(&self) -> String {
         self.to_string()
@@ -90,11 +90,11 @@ impl Cursor for Revision {
     }
 }
 
-/// Which list a token belongs to: a hash over the method and its arguments.
+/// Identifies the list that a token belongs to, by a hash of the method and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding([u8; BINDING_BYTES]);
 
-/// Reads which page a request asks for, and takes that out of the request.
+/// Parses the page that a request asks for, and takes it out of the request.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming `page_size` if it is negative, `page_token` if this list with these
@@ -149,7 +149,7 @@ impl Binding {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The page's messages and the token of the next page, empty on the last.
+    /// Converts a page to messages, with the token of the next page, which is empty on the last.
     #[must_use]
     pub fn respond<T, C: Cursor, M: prost::Message>(
         self,

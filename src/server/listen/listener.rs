@@ -77,10 +77,10 @@ pub(crate) async fn serve(bound: BoundListener, serving: ServerParts, lifecycle:
     let methods = Arc::new(MethodTable::from_descriptor_sets(&[grpc::DESCRIPTORS]).expect("compiled with this binary"));
     // Each thread has an observer of its own: threads must share no cache line that every call writes to.
     let calls = || {
-        let acceptor = grpc::Gate::new(routes.clone(), app.clone(), shared.clone());
-        GrpcLayer::with_arrival(methods.clone(), metrics.clone(), poll_clock::now).layer(acceptor)
+        let gate = grpc::Gate::new(routes.clone(), app.clone(), shared.clone());
+        GrpcLayer::with_arrival(methods.clone(), metrics.clone(), poll_clock::now).layer(gate)
     };
-    let ready = threads.into_iter().map(|core| (core, calls())).unzip();
+    let ready = threads.into_iter().map(|thread| (thread, calls())).unzip();
     let lifetime = ConnectionLimits {
         age_max: Duration::from_secs(settings.connection_age_max_s),
         grace: Duration::from_secs(settings.connection_age_grace_s),
@@ -120,7 +120,7 @@ async fn dispatch<S, B>(
         let (stream, admitted) = tokio::select! {
             () = &mut draining => break,
             Some(ended) = connections.join_next() => {
-                note(ended);
+                log_panic(ended);
                 continue;
             }
             accepted = acceptor.next() => accepted,
@@ -129,7 +129,7 @@ async fn dispatch<S, B>(
         let count = threads[index].count_connection();
         let served = http2::serve(stream, admitted, calls[index].clone(), lifetime, lifecycle.reached(Phase::Draining));
         let served = async move {
-            let _place = count;
+            let _count = count;
             served.await;
         };
         connections.spawn_on(served, &threads[index].runtime);
@@ -137,7 +137,7 @@ async fn dispatch<S, B>(
     // Closed now, not after the last call: new clients are to be refused and to try another replica.
     drop(acceptor);
     while let Some(ended) = connections.join_next().await {
-        note(ended);
+        log_panic(ended);
     }
 }
 
@@ -231,7 +231,7 @@ impl ConnectionAcceptor {
     }
 }
 
-fn note(ended: Result<(), JoinError>) {
+fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "the task of a connection panicked");
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    app::{Limits, ShareLimits, WatchLimits},
+    app::{AppLimits, ShareLimits, WatchLimits},
     settings::Settings,
     store::LaneSizes,
     verify::{LATE_TOKENS_MAX, USED_MARKS_MAX, VerifyLimits},
@@ -70,9 +70,9 @@ fn watch_limits(settings: &Settings) -> WatchLimits {
     }
 }
 
-pub(super) fn app_limits(settings: &Settings) -> Limits {
+pub(super) fn app_limits(settings: &Settings) -> AppLimits {
     let bounded = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-    Limits {
+    AppLimits {
         api_keys_per_account_max: bounded(settings.api_keys_per_account_max),
         api_keys_per_team_max: Some(bounded(settings.api_keys_per_team_max)).filter(|max| *max > 0),
         deleted_api_keys_per_account_max: bounded(settings.deleted_api_keys_per_account_max),

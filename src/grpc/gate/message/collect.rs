@@ -78,7 +78,9 @@ where
     let waited = timer.is_some();
     match whole {
         Some(frame) => Ok(CollectedMessage { frame, waited }),
-        None if deframer.len() == 0 => Err(Refusal::bad_framing("there is no message: this method takes one").into()),
+        None if deframer.len() == 0 => {
+            Err(Refusal::bad_framing("there is no message: this method takes exactly one").into())
+        }
         None => Err(Refusal::bad_framing("the message ends before its announced length").into()),
     }
 }
@@ -95,7 +97,7 @@ fn add(
     }
     if whole.is_some() && deframer.len() > 0 {
         return Err(Refusal::bad_framing(
-            "there is more than one message: this method takes one, and nothing after it",
+            "there is more than one message: this method takes exactly one, and nothing after it",
         ));
     }
     let bytes = deframer.len() + whole.as_ref().map_or(0, Bytes::len);

@@ -69,9 +69,7 @@ impl Deframer {
         let bytes: &[u8] = if self.joined.is_empty() { &self.first } else { &self.joined };
         let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
         if prefix[0] != 0 {
-            return Err(Refusal::bad_framing(
-                "the message is flagged as compressed: send it as it is, this server takes no encoding",
-            ));
+            return Err(Refusal::bad_framing("the message is flagged as compressed: send it uncompressed"));
         }
         let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
         if len > self.message_bytes_max {
