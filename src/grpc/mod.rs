@@ -6,10 +6,10 @@
 //! field → a use-case decides → [`convert`] converts the answer, or [`status`] the refusal. That is the order of M8.
 
 mod contract;
-pub mod convert;
+mod convert;
 mod gate;
-pub mod request;
-pub mod service;
+mod request;
+mod service;
 pub mod status;
 mod stream;
 mod verification;

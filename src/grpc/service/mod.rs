@@ -4,5 +4,5 @@ pub(super) mod api_key_service;
 pub(super) mod context;
 pub(super) mod directory_service;
 pub(super) mod event_service;
-pub mod router;
+pub(super) mod router;
 pub(super) mod token_service;
