@@ -59,7 +59,7 @@ pub enum AppError {
     #[error("the revision asked for is not reached yet")]
     RevisionNotReached,
     /// The history that has the revision asked for was lost: another one was accepted in its place.
-    #[error("the revision asked for is not in the log's history any more: read again from an earlier one")]
+    #[error("the revision asked for is no longer in the log's history: read again from an earlier one")]
     RevisionLost,
     /// The events after the revision asked for are not in the log any more: they were archived.
     #[error(

@@ -138,7 +138,7 @@ impl App {
             // This replica may not have applied the catalogue yet that has the name.
             bit = self.verifier().refresh_catalogue().await?.known_bit(permission);
         }
-        let unknown = || RuleError::field(format!("{field}.permission"), "is not in the catalogue (P1)");
+        let unknown = || RuleError::field(format!("{field}.permission"), "is not in the catalogue");
         Ok(Requirement { account_id: account.clone(), permission: bit.ok_or_else(unknown)?, team_ids })
     }
 

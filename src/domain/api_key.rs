@@ -116,7 +116,7 @@ impl ApiKey {
     /// [`Error::WrongState`].
     pub fn check_not_deleted(&self) -> Result<(), Error> {
         if self.state == ApiKeyState::Deleted {
-            Err(Error::WrongState("the key is deleted, and deletion is permanent (K6)".into()))
+            Err(Error::WrongState("the key is deleted, and deletion is permanent".into()))
         } else {
             Ok(())
         }
@@ -129,10 +129,10 @@ impl ApiKey {
     pub fn check_rotatable(&self, now: Timestamp) -> Result<(), Error> {
         self.check_not_deleted()?;
         if self.state == ApiKeyState::Disabled {
-            return Err(Error::WrongState("the key is disabled: enable it before rotating it (K8)".into()));
+            return Err(Error::WrongState("the key is disabled: enable it before rotating it".into()));
         }
         if self.expired(now) {
-            return Err(Error::WrongState("the key is expired: move its expiry before rotating it (K8)".into()));
+            return Err(Error::WrongState("the key is expired: move its expiry before rotating it".into()));
         }
         Ok(())
     }

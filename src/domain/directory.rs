@@ -155,7 +155,7 @@ impl Role {
         let mut problems = Violated::default();
         let names = match &self.permissions {
             RolePermissions::Everything if self.kind == RoleKind::Team => {
-                let description = "a team role cannot hold everything: not all is team-scopable (A5)";
+                let description = "a team role cannot hold everything: not all is team-scopable";
                 return Err(Error::field(format!("{field}.all_permissions"), description));
             }
             RolePermissions::Everything => return Ok(()),
@@ -168,11 +168,11 @@ impl Role {
         for name in names.iter().filter(|name| !had(name)) {
             let bit = catalogue.bit(name);
             let problem = if is_system(name) {
-                format!("`{name}` is held only by keys of account `system` (A4)")
+                format!("`{name}` is held only by keys of account `system`")
             } else if bit.is_none() {
-                format!("`{name}` is not in the catalogue, or is retired (P1)")
+                format!("`{name}` is not in the catalogue, or is retired")
             } else if self.kind == RoleKind::Team && !bit.is_some_and(|bit| catalogue.team_scopable().contains(bit)) {
-                format!("`{name}` is not team-scopable, so a team role cannot hold it (A5)")
+                format!("`{name}` is not team-scopable, so a team role cannot hold it")
             } else {
                 continue;
             };

@@ -26,7 +26,7 @@ pub enum ObjectKind {
     User,
 }
 
-/// A refusal by the rules. Its texts are public: they name rules, fields and ids, nothing internal.
+/// A refusal by the rules. Its texts are public: they name fields and ids, nothing internal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Fields are wrong, in the request alone or against the state.
@@ -41,7 +41,7 @@ pub enum Error {
         team: Option<String>,
     },
     /// The rules forbid this to the caller, whatever it holds.
-    #[error("{message} ({rule})")]
+    #[error("{message}")]
     NotAllowed {
         /// The rule's number, such as `M5`.
         rule: &'static str,
@@ -64,7 +64,7 @@ pub enum Error {
     #[error("{0}")]
     StillDeleting(String),
     /// The id of a deleted account (A5).
-    #[error("the account was deleted, and account ids are never reused (A5): choose another id")]
+    #[error("the account was deleted, and account ids are never reused: choose another id")]
     IdNotReusable,
     /// A limit on how many there may be.
     #[error("quota reached: {quota} is limited to {limit}")]

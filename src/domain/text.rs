@@ -15,7 +15,7 @@ const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// [`Error::Invalid`] naming `field`.
 pub fn check_name(field: &str, name: &str) -> Result<(), Error> {
     if name.chars().all(char::is_whitespace) {
-        return Err(Error::field(field, "is required: 1-200 characters, not all white space (K3)"));
+        return Err(Error::field(field, "is required: 1-200 characters, not all white space"));
     }
     check_display_name(field, name)
 }
@@ -27,10 +27,10 @@ pub fn check_name(field: &str, name: &str) -> Result<(), Error> {
 pub fn check_display_name(field: &str, name: &str) -> Result<(), Error> {
     let chars = name.chars().count();
     if chars > NAME_CHARS_MAX {
-        return Err(Error::field(field, format!("must be at most 200 characters; this has {chars} (K3)")));
+        return Err(Error::field(field, format!("must be at most 200 characters (got {chars})")));
     }
     if name.chars().any(char::is_control) {
-        return Err(Error::field(field, "must not contain control characters (K3)"));
+        return Err(Error::field(field, "must not contain control characters"));
     }
     Ok(())
 }
@@ -42,13 +42,13 @@ pub fn check_display_name(field: &str, name: &str) -> Result<(), Error> {
 pub fn check_comment(field: &str, comment: &str) -> Result<(), Error> {
     let chars = comment.chars().count();
     if chars > COMMENT_CHARS_MAX {
-        return Err(Error::field(field, format!("must be at most 5,000 characters; this has {chars} (K3)")));
+        return Err(Error::field(field, format!("must be at most 5,000 characters (got {chars})")));
     }
     if comment.chars().any(|c| c == '\0') {
-        return Err(Error::field(field, "must not contain NUL (K3)"));
+        return Err(Error::field(field, "must not contain NUL"));
     }
     if comment.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-        return Err(Error::field(field, "must not contain control characters other than newline and tab (K3)"));
+        return Err(Error::field(field, "must not contain control characters other than newline and tab"));
     }
     Ok(())
 }
@@ -60,17 +60,17 @@ pub fn check_comment(field: &str, comment: &str) -> Result<(), Error> {
 pub fn check_metadata(field: &str, metadata: &BTreeMap<String, String>) -> Result<(), Error> {
     let pairs = metadata.len();
     if pairs > METADATA_PAIRS_MAX {
-        return Err(Error::field(field, format!("must have at most 50 pairs; this has {pairs} (K3)")));
+        return Err(Error::field(field, format!("must have at most 50 pairs (got {pairs})")));
     }
     let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > METADATA_BYTES_MAX {
-        return Err(Error::field(field, format!("must be at most 16,384 bytes in all; this has {bytes} (K3)")));
+        return Err(Error::field(field, format!("must be at most 16,384 bytes in all (got {bytes})")));
     }
     if metadata.keys().any(String::is_empty) {
-        return Err(Error::field(field, "must not have an empty name (K3)"));
+        return Err(Error::field(field, "must not have an empty name"));
     }
     if metadata.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
-        return Err(Error::field(field, "must not contain NUL (K3)"));
+        return Err(Error::field(field, "must not contain NUL"));
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ impl Prefix {
         if prefix_ok(text.as_bytes()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::field(field, "must be 2-12 characters of a-z 0-9 (T1)"))
+            Err(Error::field(field, "must be 2-12 characters of a-z 0-9"))
         }
     }
 }

@@ -175,7 +175,7 @@ pub(super) fn expire_time(expiry: Expiry, now: Timestamp) -> Option<Timestamp> {
 /// An expiry lies in the future.
 pub(super) fn check_future(expiry: Expiry, now: Timestamp) -> Result<(), RuleError> {
     match expiry {
-        Expiry::At(time) if time <= now => Err(RuleError::field("api_key.expire_time", "must lie in the future (K7)")),
+        Expiry::At(time) if time <= now => Err(RuleError::field("api_key.expire_time", "must lie in the future")),
         _ => Ok(()),
     }
 }

@@ -161,7 +161,7 @@ fn edited_scope(before: Option<&TeamScope>, edit: &TeamScopeEdit) -> Result<Opti
     if team_ids.is_empty() != permissions.is_empty() {
         let empty = if team_ids.is_empty() { "team_ids" } else { "permissions" };
         let field = format!("api_key.team_scope.{empty}");
-        return Err(RuleError::field(field, "must not be empty: a team scope names teams and permissions (K2)"));
+        return Err(RuleError::field(field, "must not be empty: a team scope names teams and permissions"));
     }
     Ok(TeamScope::from_stored(team_ids, permissions))
 }

@@ -135,7 +135,7 @@ impl Mutation for UpsertRole {
         existing_account(tx, &self.account).await?;
         let before = tx.role(&self.account, &self.role.role_id).await?;
         if before.as_ref().is_some_and(|before| before.kind != self.role.kind) {
-            return Err(RuleError::field("role.kind", "cannot change once the role exists (A5)").into());
+            return Err(RuleError::field("role.kind", "cannot change once the role exists").into());
         }
         self.role.check_permissions("role", before.as_ref(), &actor.catalogue)?;
         let revision = before.as_ref().map_or(self.role.revision, |role| role.revision);
@@ -178,13 +178,9 @@ impl Mutation for DeleteRole {
         if tx.role_in_use(&self.account, &self.role).await? {
             if !account.purging_team_ids.is_empty() {
                 let message = "is in use, or was on a team that is still being deleted: take it from its users";
-                return Err(RuleError::StillDeleting(format!(
-                    "role `{}` {message}, or try again later (A5)",
-                    self.role
-                ))
-                .into());
+                return Err(RuleError::StillDeleting(format!("role `{}` {message}, or retry later", self.role)).into());
             }
-            let message = format!("role `{}` is in use: take it from its users before deleting it (A5)", self.role);
+            let message = format!("role `{}` is in use: take it from its users before deleting it", self.role);
             return Err(RuleError::InUse(message).into());
         }
         check_etag(&self.guard, Some(before.revision))?;

@@ -108,7 +108,7 @@ fn check_purging_teams(account: &Account) -> Result<(), RuleError> {
         return Ok(());
     }
     let message = format!("{} large teams of the account are still being deleted", account.purging_team_ids.len());
-    Err(RuleError::StillDeleting(format!("{message}: try again later (A5)")))
+    Err(RuleError::StillDeleting(format!("{message}: retry later")))
 }
 
 #[async_trait]
@@ -132,7 +132,7 @@ impl Mutation for UpsertTeams {
         if let Some((team, _)) = self.teams.iter().find(|(team, _)| account.purging_team_ids.contains(&team.team_id)) {
             // A team of that id would take over what still names the one that was deleted.
             let message = format!("team `{}` was deleted, and is still being taken from keys and users", team.team_id);
-            return Err(RuleError::StillDeleting(format!("{message}: try again later (A5)")).into());
+            return Err(RuleError::StillDeleting(format!("{message}: retry later")).into());
         }
         let (mut output, mut changed, mut appends) = (Vec::new(), Vec::new(), Vec::new());
         for (team, etag) in &self.teams {

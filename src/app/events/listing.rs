@@ -99,7 +99,7 @@ impl App {
 pub(super) fn check_may_read(actor: &Actor, session: &Session, account: Option<&AccountId>) -> Result<(), RuleError> {
     actor.judge(|caller| {
         if account.is_none() && session.on_behalf_of().is_some() && !caller.holds(SystemPermission::Events) {
-            let description = "is required with latchkey-on-behalf-of: a user reads its own account's events (A6)";
+            let description = "is required with latchkey-on-behalf-of: a user reads its own account's events";
             return Err(RuleError::field("account_id", description));
         }
         judge_reading(caller, &actor.catalogue, account)

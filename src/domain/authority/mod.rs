@@ -373,7 +373,7 @@ fn check_self_rotation(
         return Err(Error::NotAllowed { rule: "M5", message });
     }
     if grace < SELF_ROTATION_GRACE_MIN {
-        return Err(Error::field("grace_period", "must be at least a minute when a key rotates itself (M6)"));
+        return Err(Error::field("grace_period", "must be at least a minute when a key rotates itself"));
     }
     Ok(())
 }

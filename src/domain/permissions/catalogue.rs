@@ -188,11 +188,11 @@ pub fn plan(current: &Catalogue, next: Vec<PermissionSpec>, usage: &dyn Usage) -
     let named: HashSet<&str> = next.iter().map(|spec| spec.name.as_str()).collect();
     for old in current.permissions().iter().filter(|p| !named.contains(p.spec.name.as_str())) {
         let name = &old.spec.name;
-        problems.add("catalogue.permissions", format!("`{name}` is missing: keep it, or mark it retired (P1)"));
+        problems.add("catalogue.permissions", format!("`{name}` is missing: keep it, or mark it retired"));
     }
     problems.finish()?;
     if let Some(name) = losing_team_scopable(current, &next).find(|name| usage.held_on_teams(name)) {
-        return Err(Error::InUse(format!("`{name}` is held on teams, so it cannot lose team_scopable (P1)")));
+        return Err(Error::InUse(format!("`{name}` is held on teams, so it cannot lose team_scopable")));
     }
     let first_free = current.permissions().iter().map(|p| p.bit.index() + 1).max().unwrap_or(0);
     let mut free = (first_free..).map_while(Bit::catalogue);
@@ -206,7 +206,7 @@ pub fn plan(current: &Catalogue, next: Vec<PermissionSpec>, usage: &dyn Usage) -
 }
 
 fn too_many() -> Error {
-    Error::field("catalogue.permissions", "at most 256 permissions, retired ones included (P1)")
+    Error::field("catalogue.permissions", "must have at most 256 permissions, retired ones included")
 }
 
 fn check_specs(specs: &[PermissionSpec]) -> Result<(), Error> {
@@ -219,7 +219,7 @@ fn check_specs(specs: &[PermissionSpec]) -> Result<(), Error> {
         let field = format!("catalogue.permissions[{i}].name");
         problems.collect(permission::check_name(&field, &spec.name))?;
         if is_system(&spec.name) {
-            problems.add(field, "`system.` permissions are built in (A4)");
+            problems.add(field, "`system.` permissions are built in");
         } else if by_name.insert(spec.name.as_str(), spec).is_some() {
             problems.add(field, "is named twice");
         }
@@ -240,13 +240,13 @@ fn check_specs(specs: &[PermissionSpec]) -> Result<(), Error> {
 
 fn implied_problem(spec: &PermissionSpec, implied: &str, by_name: &BTreeMap<&str, &PermissionSpec>) -> Option<String> {
     if implied == MANAGE || implied == ROTATE_SELF || is_system(implied) {
-        return Some(format!("no permission may imply `{MANAGE}`, `{ROTATE_SELF}` or a `system.` one (P5)"));
+        return Some(format!("no permission may imply `{MANAGE}`, `{ROTATE_SELF}` or a `system.` one"));
     }
     match by_name.get(implied) {
         None => Some("is not in the catalogue".to_owned()),
         Some(target) if target.retired && !spec.retired => Some(format!("`{implied}` is retired")),
         Some(target) if spec.team_scopable && !target.team_scopable => {
-            Some(format!("`{}` is team-scopable, so `{implied}` must be too (P5)", spec.name))
+            Some(format!("`{}` is team-scopable, so `{implied}` must be too", spec.name))
         }
         Some(_) => None,
     }

@@ -41,12 +41,11 @@ impl TeamScope {
     pub fn parse(field: &str, team_ids: &[String], permissions: &[String]) -> Result<Self, Error> {
         let mut problems = Violated::default();
         if team_ids.is_empty() {
-            problems
-                .add(format!("{field}.team_ids"), "must not be empty: a team scope names teams and permissions (K2)");
+            problems.add(format!("{field}.team_ids"), "must not be empty: a team scope names teams and permissions");
         }
         if permissions.is_empty() {
             let field = format!("{field}.permissions");
-            problems.add(field, "must not be empty: a team scope names teams and permissions (K2)");
+            problems.add(field, "must not be empty: a team scope names teams and permissions");
         }
         let teams = problems.collect(parse_team_ids(&format!("{field}.team_ids"), team_ids))?;
         let names = problems.collect(parse_names(&format!("{field}.permissions"), permissions))?;
@@ -112,19 +111,17 @@ impl Grants {
         for name in self.account_permissions.difference(&before.account_permissions) {
             let list = format!("{field}.account_permissions");
             if super::catalogue::is_system(name) && !account_id.is_system() {
-                problems.add(list, format!("`{name}` is held only by keys of account `system` (A4)"));
+                problems.add(list, format!("`{name}` is held only by keys of account `system`"));
             } else if catalogue.bit(name).is_none() {
-                problems.add(list, format!("`{name}` is not in the catalogue, or retired (P1)"));
+                problems.add(list, format!("`{name}` is not in the catalogue, or retired"));
             }
         }
         let scopable = catalogue.names(&catalogue.team_scopable());
         for name in self.team_scope.iter().flat_map(|scope| scope.added_names(before.team_scope.as_ref())) {
             if !scopable.contains(name) {
                 let list = format!("{field}.team_scope.permissions");
-                problems.add(
-                    list,
-                    format!("`{name}` cannot be granted on teams: unknown, retired or for accounts only (P5)"),
-                );
+                problems
+                    .add(list, format!("`{name}` cannot be granted on teams: unknown, retired or for accounts only"));
             }
         }
         problems.finish()
@@ -154,7 +151,7 @@ fn parse_set<T: Ord>(
     parse: impl Fn(&str, &str) -> Result<T, Error>,
 ) -> Result<BTreeSet<T>, Error> {
     if items.len() > max {
-        return Err(Error::field(field, format!("must have at most {max} entries; this has {}", items.len())));
+        return Err(Error::field(field, format!("must have at most {max} entries (got {})", items.len())));
     }
     let mut problems = Violated::default();
     let mut set = BTreeSet::new();

@@ -120,7 +120,7 @@ fn check_at_most<T>(field: &str, items: &[T], max: usize) -> Result<(), Error> {
     if items.len() <= max {
         Ok(())
     } else {
-        Err(Error::field(field, format!("must have at most {max} entries; this has {}", items.len())))
+        Err(Error::field(field, format!("must have at most {max} entries (got {})", items.len())))
     }
 }
 

@@ -136,7 +136,7 @@ pub fn check_batch<T>(field: &str, items: &[T]) -> Result<(), Error> {
     if (1..=BATCH_ITEMS_MAX).contains(&items.len()) {
         Ok(())
     } else {
-        Err(Error::field(field, format!("must have 1-{BATCH_ITEMS_MAX} entries; this has {}", items.len())))
+        Err(Error::field(field, format!("must have 1-{BATCH_ITEMS_MAX} entries (got {})", items.len())))
     }
 }
 

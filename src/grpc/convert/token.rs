@@ -50,7 +50,7 @@ fn permission_name(name: String) -> Result<String, Error> {
 fn team_ids(ids: &[String]) -> Result<Vec<TeamId>, Error> {
     let field = "team_ids";
     if ids.len() > TEAMS_MAX {
-        return Err(Error::field(field, format!("must have at most {TEAMS_MAX} entries; this has {}", ids.len())));
+        return Err(Error::field(field, format!("must have at most {TEAMS_MAX} entries (got {})", ids.len())));
     }
     // Parsed with an empty field name: an item of a list of strings is `team_ids[i]` itself.
     match ids.iter().map(|id| TeamId::parse("", id)).collect() {

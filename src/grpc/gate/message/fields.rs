@@ -151,7 +151,7 @@ impl Shapes {
         for ((_, field), count) in shape.fields.iter().zip(&found.counts) {
             if let Some(max) = field.entries_max {
                 if *count > max {
-                    let problem = format!("must have at most {max} entries; this has {count}");
+                    let problem = format!("must have at most {max} entries (got {count})");
                     return Err(ShapeError::Field { path: Path::of(field, None, at).to_string(), problem });
                 }
                 overhead.entries += count;

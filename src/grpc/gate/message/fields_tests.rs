@@ -47,12 +47,12 @@ fn numbers_are_counted_packed_and_unpacked_and_both_together() {
     let packed = |count: usize| [&[0x3a][..], &varint(count), &vec![1; count]].concat();
     let unpacked = |count: usize| [0x38, 1].repeat(count);
     for bytes in [packed(4_194_304), unpacked(4_194_304)] {
-        assert!(refused(LIST, &bytes).contains("states: must have at most 8 entries; this has 4194304"));
+        assert!(refused(LIST, &bytes).contains("states: must have at most 8 entries (got 4194304)"));
     }
     for bytes in [packed(8), unpacked(8), [packed(4), unpacked(4)].concat()] {
         assert_eq!(SHAPES.check(LIST, &bytes), Ok(DecodeOverhead { entries: 8 }));
     }
-    assert!(refused(LIST, &[packed(4), unpacked(5)].concat()).contains("this has 9"));
+    assert!(refused(LIST, &[packed(4), unpacked(5)].concat()).contains("(got 9)"));
     // Values of ten bytes each are as many as they are, not as their bytes are.
     let negative = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1].repeat(8);
     SHAPES.check(LIST, &[&[0x3a, 80][..], &negative].concat()).expect("eight values");
@@ -64,10 +64,10 @@ fn nested_fields_are_named_by_their_paths() {
     let users = vec![User::default(), User { team_roles: roles, ..User::default() }];
     let batch = BatchUpsertUsersRequest { users, ..Default::default() };
     let text = refused("latchkey.v1.BatchUpsertUsersRequest", &batch.encode_to_vec());
-    assert!(text.contains("users[1].team_roles: must have at most 1000 entries; this has 1001"), "{text}");
+    assert!(text.contains("users[1].team_roles: must have at most 1000 entries (got 1001)"), "{text}");
     let users = [0x12, 0].repeat(2_000_000);
     let text = refused("latchkey.v1.BatchUpsertUsersRequest", &users);
-    assert!(text.contains("users: must have at most 1000 entries; this has 2000000"), "{text}");
+    assert!(text.contains("users: must have at most 1000 entries (got 2000000)"), "{text}");
     let key = |team_scope| CreateApiKeyRequest {
         api_key: Some(ApiKey { team_scope, ..ApiKey::default() }),
         ..CreateApiKeyRequest::default()
@@ -90,7 +90,7 @@ fn parts_of_one_message_are_counted_together() {
     let bytes = half.encode_to_vec();
     SHAPES.check("latchkey.v1.CreateApiKeyRequest", &bytes).expect("300 of 512");
     let text = refused("latchkey.v1.CreateApiKeyRequest", &bytes.repeat(2));
-    assert!(text.contains("api_key.account_permissions: must have at most 512 entries; this has 600"), "{text}");
+    assert!(text.contains("api_key.account_permissions: must have at most 512 entries (got 600)"), "{text}");
     let empty = CreateApiKeyRequest { api_key: Some(ApiKey::default()), ..CreateApiKeyRequest::default() };
     let text = refused("latchkey.v1.CreateApiKeyRequest", &empty.encode_to_vec().repeat(9));
     assert!(text.contains("api_key: must be given once"), "{text}");
