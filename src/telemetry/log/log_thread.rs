@@ -31,7 +31,7 @@ const URGENT_SHARE: usize = 4;
 
 /// The end of the buffer that lines are put into.
 #[derive(Clone, Debug)]
-pub(crate) struct LogBuffer(Arc<BufferState>);
+pub(crate) struct LogBuffer(Arc<LogBufferState>);
 
 /// The thread that writes them. Dropped, it writes what it can within [`FLUSH_TIMEOUT`] and ends.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Line<'a> {
 }
 
 #[derive(Debug)]
-struct BufferState {
+struct LogBufferState {
     pending: Mutex<Pending>,
     /// Something arrived, was written, or ended.
     changed: Condvar,
@@ -66,7 +66,7 @@ struct Pending {
 
 impl LogBuffer {
     pub(crate) fn new(bytes_max: usize, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(BufferState { pending: Mutex::default(), changed: Condvar::new(), bytes_max, metrics }))
+        Self(Arc::new(LogBufferState { pending: Mutex::default(), changed: Condvar::new(), bytes_max, metrics }))
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
