@@ -8,6 +8,7 @@
 mod contract;
 mod convert;
 mod gate;
+mod outage;
 mod request;
 mod service;
 pub mod status;
@@ -20,6 +21,6 @@ mod streams {
 }
 
 pub use contract::DESCRIPTORS;
-pub use gate::{Gate, GateBody, GateLimits, GateShared};
+pub use gate::{Gate, GateLimits, GateShared};
 pub use service::router::{ServiceLimits, Services, end_health, services, set_serving};
 pub use stream::drain::Draining;

@@ -4,23 +4,17 @@
 //! logged here, once, and goes nowhere else. Everything a client reads is bounded, because it travels in HTTP/2
 //! trailers, and many clients accept no more than 8 KiB of those.
 
-use std::{
-    collections::HashMap,
-    error::Error as StdError,
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, error::Error as StdError, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::convert::token::to_outcome;
+use super::{convert::token::to_outcome, outage::note_outage};
 use crate::{
     app::error::{AppError, NamedLimit, StoreError},
     domain::{self, FieldViolation, verification::Outcome},
     error_chain::ErrorChain,
     proto::{self, ErrorReason},
-    verify::clock::{BootClock, Clock as _},
 };
 
 const DOMAIN: &str = "latchkey";
@@ -28,9 +22,6 @@ const INTERNAL: &str = "internal error: the server's log has the details";
 
 /// The delay that RetryInfo asks for.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// An outage is over when no call has failed because of it for so long.
-const OUTAGE_GAP_MICROS: i64 = 10_000_000;
 
 const MESSAGE_BYTES_MAX: usize = 512;
 const VIOLATIONS_MAX: usize = 8;
@@ -351,30 +342,6 @@ impl From<StoreError> for Refusal {
                 Self::new(Code::Internal, ErrorReason::Internal, INTERNAL)
             }
         }
-    }
-}
-
-/// Logs that calls fail because the store is unavailable: once when that begins, and again only after it was over for a
-/// while. How often calls fail, and when that ends, is in the metrics and in what the follower logs.
-fn note_outage(error_chain: &str) {
-    static OUTAGE: Outage = Outage::new();
-    if OUTAGE.begins(BootClock.boot_micros()) {
-        tracing::warn!(error = error_chain, "the store is unavailable: calls that need it fail until it is back");
-    }
-}
-
-/// When a call last failed because the store was unavailable.
-struct Outage(AtomicI64);
-
-impl Outage {
-    const fn new() -> Self {
-        Self(AtomicI64::new(i64::MIN))
-    }
-
-    /// Notes a failed call; returns true for the first of an outage.
-    fn begins(&self, now_micros: i64) -> bool {
-        let last = self.0.fetch_max(now_micros, Ordering::Relaxed);
-        now_micros.saturating_sub(last) > OUTAGE_GAP_MICROS
     }
 }
 

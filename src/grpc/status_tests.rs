@@ -175,11 +175,3 @@ fn what_the_transport_refuses_has_a_reason_too() {
     assert_eq!(garbled.code(), Code::InvalidArgument);
     assert_eq!(Refusal::of_transport(&Status::cancelled("gone"), 4), None);
 }
-
-#[test]
-fn an_outage_is_one_state_and_not_a_line_a_call() {
-    let outage = Outage::new();
-    assert!(outage.begins(1_000_000));
-    assert!((0..30).all(|second| !outage.begins(1_000_000 + second * 1_000_000)));
-    assert!(outage.begins(1_000_000 + 29 * 1_000_000 + OUTAGE_GAP_MICROS + 1), "it was over meanwhile");
-}

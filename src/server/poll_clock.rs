@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_stands_still_during_a_turn_and_goes_on_at_the_next() {
+    fn the_clock_stands_still_during_a_poll_and_goes_on_at_the_next() {
         let timer = PollTimer::default();
         PollTimer::begin_poll();
         let began = timer.now();

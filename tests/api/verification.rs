@@ -2,10 +2,10 @@
 
 mod answers;
 mod batches;
+mod fast_path;
 mod flood;
 mod races;
 mod read_your_writes;
 mod requirements;
 mod revisions;
-mod short_way;
 mod streams;

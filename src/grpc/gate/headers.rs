@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_is_told_from_everything_else() {
+    fn only_grpc_content_types_are_accepted() {
         for good in [
             "application/grpc",
             "Application/gRPC",

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_takes_more_than_a_share_and_all_together_no_more_than_there_is() {
+    fn no_owner_exceeds_its_share_and_all_together_not_the_total() {
         let memory = RequestMemory::new(1_000, 0);
         let mut mine = memory.reservation(account("mine"));
         memory.reservation(account("mine")).set(1_025).expect_err("more than a share");

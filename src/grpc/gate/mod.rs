@@ -14,7 +14,6 @@ mod service;
 mod unauthenticated_calls;
 
 pub use memory::MemoryReservation;
-pub use message::body::GateBody;
 pub use message::fields::SHAPES;
 pub use message::frame::{PREFIX_BYTES, framed};
 pub use service::{Gate, GateLimits, GateShared};

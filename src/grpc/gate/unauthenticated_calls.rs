@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_method_has_places_of_its_own_and_gets_them_back() {
+    fn each_method_has_its_own_permits_and_gets_them_back() {
         let calls = UnauthenticatedCalls::new(2);
         let taken = (calls.acquire(0), calls.acquire(0));
         assert!(taken.0.is_ok() && taken.1.is_ok());

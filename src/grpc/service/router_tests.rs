@@ -30,7 +30,7 @@ async fn call<M: prost::Message + Default + 'static>(path: &'static str, message
 }
 
 #[tokio::test]
-async fn nothing_serves_until_it_is_told_to() {
+async fn health_reports_not_serving_until_it_is_set() {
     let (routes, health) = unauthenticated_services(BYTES_MAX).await;
     for name in HEALTH_NAMES {
         assert_eq!(check(routes.clone(), name).await.expect("known"), 2, "{name}");
@@ -42,7 +42,7 @@ async fn nothing_serves_until_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn what_the_transport_refuses_is_explained() {
+async fn refusals_of_the_transport_get_a_reason() {
     let large = HealthCheckRequest { service: "x".repeat(BYTES_MAX + 1) };
     let status = call("/grpc.health.v1.Health/Check", large).await;
     assert_eq!(status.code(), Code::ResourceExhausted);

@@ -52,12 +52,12 @@ pub struct WatchParts<M> {
 
 /// The state that the filling task and the response stream share.
 struct Buffer<M> {
-    state: Mutex<BufferState<M>>,
+    state: Mutex<WatchBufferState<M>>,
     filled: Notify,
     taken: Notify,
 }
 
-struct BufferState<M> {
+struct WatchBufferState<M> {
     waiting: VecDeque<(Instant, M)>,
     end: Option<Status>,
 }
@@ -93,7 +93,7 @@ fn to_watched(watched: Watched) -> WatchEventsResponse {
 /// Builds a buffered stream, and starts the task that fills its buffer.
 pub fn buffered<M: Send + 'static>(parts: WatchParts<M>) -> impl Stream<Item = Result<M, Status>> + Send + 'static {
     let WatchParts { messages, ended, allowed, message_timeout } = parts;
-    let state = Mutex::new(BufferState { waiting: VecDeque::with_capacity(WAITING_MAX), end: None });
+    let state = Mutex::new(WatchBufferState { waiting: VecDeque::with_capacity(WAITING_MAX), end: None });
     let buffer = Arc::new(Buffer { state, filled: Notify::new(), taken: Notify::new() });
     let filler = BufferFiller(buffer.clone());
     let filling = FillTask(tokio::spawn(async move {
@@ -158,7 +158,7 @@ impl Drop for FillTask {
 // === impl Buffer ===
 
 impl<M> Buffer<M> {
-    fn state(&self) -> MutexGuard<'_, BufferState<M>> {
+    fn state(&self) -> MutexGuard<'_, WatchBufferState<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

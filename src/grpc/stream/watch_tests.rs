@@ -45,7 +45,7 @@ async fn no_more_is_read_than_may_wait() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_lets_a_message_wait_too_long_is_cut_off_and_told_before_what_waits() {
+async fn a_slow_client_gets_the_reason_before_buffered_messages() {
     let message_timeout = Duration::from_millis(50);
     let mut stream = Box::pin(buffered(WatchParts { message_timeout, ..parts(endless()) }));
     assert_eq!(next(&mut stream).await, Ok(0));
@@ -68,7 +68,7 @@ async fn a_consumer_that_takes_some_now_and_then_is_still_cut_off_by_the_age_of_
 }
 
 #[tokio::test]
-async fn a_quiet_stream_is_nobodys_fault() {
+async fn a_stream_without_messages_stays_open() {
     let messages = stream::iter([Ok(0)]).chain(stream::pending());
     let message_timeout = Duration::from_millis(20);
     let mut stream = Box::pin(buffered(WatchParts { message_timeout, ..parts(messages) }));
@@ -79,9 +79,9 @@ async fn a_quiet_stream_is_nobodys_fault() {
 #[tokio::test]
 async fn the_end_of_authority_comes_before_all_that_waits() {
     let over = Arc::new(Notify::new());
-    let told = over.clone();
+    let ends = over.clone();
     let ended = async move {
-        told.notified().await;
+        ends.notified().await;
         Status::unauthenticated("ended")
     };
     let mut stream = Box::pin(buffered(WatchParts { ended: ended.boxed(), ..parts(endless()) }));

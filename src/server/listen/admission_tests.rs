@@ -19,7 +19,7 @@ fn hold(admitted: AdmittedConnection) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test]
-async fn what_is_used_keeps_its_place_and_both_caps_hold() {
+async fn used_connections_are_never_evicted_and_both_caps_hold() {
     let admission = ConnectionAdmission::new(CAPS, ByteBudget::new(1));
     let mut permits = vec![];
     for last in [1, 1, 1, 2, 2] {

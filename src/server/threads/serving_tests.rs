@@ -2,7 +2,7 @@ use std::{collections::HashSet, sync::Mutex, time::Duration};
 
 use super::*;
 
-/// Deals so many connections, and returns them by core.
+/// Opens so many connections, and returns them by thread.
 fn deal(balancer: &mut ConnectionBalancer, threads: &[ServingThread], count: usize) -> Vec<(usize, ConnectionCount)> {
     let mut one = || {
         let index = balancer.next(threads);
@@ -25,7 +25,7 @@ fn connections_are_dealt_evenly() {
 }
 
 #[test]
-fn whoever_has_the_fewest_is_next_however_that_came_about() {
+fn the_thread_with_the_fewest_connections_is_next() {
     let threads = ServingThreads::start(3).unwrap().all();
     let mut balancer = ConnectionBalancer::new();
     let mut dealt = deal(&mut balancer, &threads, 9);
@@ -44,7 +44,7 @@ fn connections_that_come_one_after_another_take_turns() {
 }
 
 #[tokio::test]
-async fn each_core_is_one_thread_and_ends_with_what_runs_on_it() {
+async fn each_serving_thread_ends_with_everything_that_runs_on_it() {
     /// Tells that it was dropped.
     struct Running(Arc<Mutex<Vec<String>>>);
     impl Drop for Running {
@@ -78,7 +78,7 @@ fn name() -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_panic_ends_its_own_task_and_no_core() {
+async fn a_panic_ends_its_own_task_and_no_thread() {
     let threads = ServingThreads::start(1).unwrap();
     let thread_handle = &threads.all()[0];
     let panicked = thread_handle.runtime.spawn(async { panic!("on purpose") }).await;

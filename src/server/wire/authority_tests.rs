@@ -72,7 +72,7 @@ fn a_value_in_huffmans_code_becomes_one_of_both_its_lengths() {
 }
 
 #[test]
-fn what_is_good_or_odd_stays_as_it_is() {
+fn valid_and_malformed_values_stay_unchanged() {
     for fields in [
         &[&indexed(0x41, b"latchkey.example.com:443")[..]][..],
         &[&indexed(0x41, b"[::1]:50051")],
@@ -108,7 +108,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_known_to_be_taken_without_asking_is_taken(value in "[a-zA-Z0-9.:-]{1,20}") {
+    fn recognised_values_are_accepted_by_h2(value in "[a-zA-Z0-9.:-]{1,20}") {
         prop_assert_eq!(is_authority(value.as_bytes()), Authority::try_from(value.as_bytes()).is_ok());
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 struct Pieces(VecDeque<Vec<u8>>);
 
 #[derive(Clone, Default)]
-struct Told(Rc<RefCell<(u32, bool)>>);
+struct RecordedEvents(Rc<RefCell<(u32, bool)>>);
 
 impl AsyncRead for Pieces {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -24,7 +24,7 @@ impl AsyncRead for Pieces {
     }
 }
 
-impl WireEvents for Told {
+impl WireEvents for RecordedEvents {
     fn greeted(&self) {
         self.0.borrow_mut().0 += 1;
     }
@@ -69,14 +69,14 @@ fn connection(block: &[u8]) -> Vec<u8> {
 }
 
 /// What the transport reads of a connection that comes in pieces, with room for so much at a time.
-async fn read(pieces: Vec<Vec<u8>>, room: usize) -> (Vec<u8>, Told) {
-    let told = Told::default();
-    let mut wire = InspectedStream::new(Pieces(pieces.into()), told.clone());
+async fn read(pieces: Vec<Vec<u8>>, room: usize) -> (Vec<u8>, RecordedEvents) {
+    let events = RecordedEvents::default();
+    let mut wire = InspectedStream::new(Pieces(pieces.into()), events.clone());
     let mut all = vec![];
     loop {
         let mut buffer = vec![0; room];
         match wire.read(&mut buffer).await.unwrap() {
-            0 => return (all, told),
+            0 => return (all, events),
             read => all.extend_from_slice(&buffer[..read]),
         }
     }
@@ -88,18 +88,18 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 
 #[test]
 fn every_block_of_headers_is_repaired_and_nothing_else_is_changed() {
-    let (read, told) = block_on(read(vec![connection(BAD)], 100_000));
+    let (read, events) = block_on(read(vec![connection(BAD)], 100_000));
     assert_eq!(read, connection(GOOD));
-    assert_eq!(*told.0.borrow(), (1, false));
+    assert_eq!(*events.0.borrow(), (1, false));
 }
 
 #[test]
-fn a_greeting_is_told_when_it_is_whole() {
+fn a_handshake_is_reported_once_it_is_complete() {
     let whole = greeting();
     for end in 0..=whole.len() {
-        let (read, told) = block_on(read(vec![whole[..end].to_vec()], 100));
+        let (read, events) = block_on(read(vec![whole[..end].to_vec()], 100));
         assert_eq!(read, &whole[..end]);
-        assert_eq!(told.0.borrow().0, u32::from(end == whole.len()), "{end}");
+        assert_eq!(events.0.borrow().0, u32::from(end == whole.len()), "{end}");
     }
 }
 
@@ -118,7 +118,7 @@ fn what_is_no_http_2_or_too_large_or_broken_off_goes_by_as_it_is() {
 #[tokio::test]
 async fn a_flood_is_an_error() {
     let flood = [greeting(), frame(3, 0, &[0, 0, 0, 8]).repeat(10_000)].concat();
-    let mut wire = InspectedStream::new(Pieces(vec![flood].into()), Told::default());
+    let mut wire = InspectedStream::new(Pieces(vec![flood].into()), RecordedEvents::default());
     let error = wire.read_to_end(&mut vec![]).await.unwrap_err();
     assert!(error.get_ref().unwrap().is::<crate::server::wire::meter::Flood>(), "{error}");
 }
@@ -140,9 +140,9 @@ proptest! {
             pieces.push(piece.to_vec());
             rest = later;
         }
-        let (read, told) = block_on(read(pieces, room));
+        let (read, events) = block_on(read(pieces, room));
         prop_assert_eq!(read, connection(GOOD));
-        prop_assert_eq!(*told.0.borrow(), (1, false));
+        prop_assert_eq!(*events.0.borrow(), (1, false));
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn parts_of_one_message_are_counted_together() {
 }
 
 #[test]
-fn what_is_no_message_is_refused_and_what_is_new_is_skipped() {
+fn malformed_messages_are_refused_and_unknown_fields_skipped() {
     const LIST: &str = "latchkey.v1.ListApiKeysRequest";
     for bytes in [&[0x0f, 0xff, 0xff][..], &[0x3a, 5, 1], &[0x3d, 1, 1, 1, 1], &[0xff; 20], &[0x3b; 4_000]] {
         assert!(refused(LIST, bytes).contains("cannot be decoded"), "{bytes:?}");

@@ -63,22 +63,22 @@ fn checks() -> Vec<TokenCheck> {
 }
 
 #[test]
-fn what_clients_send_is_read() {
+fn requests_as_clients_send_them_are_parsed() {
     let checks = checks();
     let message = VerifyTokensRequest { checks: checks.clone(), min_revision: None }.encode_to_vec();
-    let batch = BatchView::read(&message, known).expect("all is as it should be");
+    let batch = BatchView::read(&message, known).expect("well-formed");
     assert_eq!(batch.questions().len(), checks.len());
     batch.questions().iter().zip(&checks).for_each(|(question, check)| assert_asks(question, check));
     let message = StreamVerifyTokensRequest { correlation_id: 7, checks: checks[..32].to_vec(), min_revision: None };
     let message = message.encode_to_vec();
-    let batch = BatchView::read_message(&message, known).expect("all is as it should be");
+    let batch = BatchView::read_message(&message, known).expect("well-formed");
     assert_eq!((batch.correlation_id, batch.questions().len()), (7, 32));
     batch.questions().iter().zip(&checks).for_each(|(question, check)| assert_asks(question, check));
     for check in &checks[..8] {
         let TokenCheck { token, requirement } = check.clone();
         let message = VerifyTokenRequest { token, requirement, min_revision: None }.encode_to_vec();
-        let single = CheckView::read(&message).expect("all is as it should be");
-        let requirement = single.requirement(known).expect("all is as it should be");
+        let single = CheckView::read(&message).expect("well-formed");
+        let requirement = single.requirement(known).expect("well-formed");
         assert_asks(&Question { token: single.token, requirement: requirement.as_ref() }, check);
     }
 }
@@ -95,7 +95,7 @@ fn fields_come_in_any_order() {
 }
 
 #[test]
-fn what_is_not_as_it_should_be_is_left_to_others() {
+fn a_request_that_is_not_well_formed_is_left_to_the_slow_path() {
     let (account, permission) = (field(1, b"acme"), field(2, b"catalog.view"));
     assert!(read(&[&account[..], &permission].concat()).is_some());
     for (added, why) in [

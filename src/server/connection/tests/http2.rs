@@ -118,7 +118,7 @@ async fn a_drain_ends_an_idle_connection_at_once() {
     answered(pair.call("/")).await;
     pair.drain.notify_one();
     timeout(SOON, pair.served).await.expect("it ends").unwrap();
-    timeout(SOON, pair.open).await.expect("its client is told").unwrap().unwrap();
+    timeout(SOON, pair.open).await.expect("its client is notified").unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_connection_of_an_age_is_asked_to_end_and_cut_when_its_grace_is_over()
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_or_no_http_2_costs_nothing_for_long() {
+async fn a_client_without_a_complete_handshake_is_cut_soon() {
     let (_silent, served, _, drain) = socket(LONG).await;
     drain.notify_one();
     timeout(SOON, served).await.expect("a drain does not wait for it").unwrap();
@@ -177,7 +177,7 @@ async fn a_connection_without_a_call_is_asked_to_end_and_one_with_a_call_is_kept
     let (idle, busy) = tokio::join!(Pair::connect(lifetime), Pair::connect(lifetime));
     let waiting = busy.call("/wait");
     answered(idle.call("/")).await;
-    timeout(SOON, idle.open).await.expect("its client is told").unwrap().unwrap();
+    timeout(SOON, idle.open).await.expect("its client is notified").unwrap().unwrap();
     timeout(SOON, idle.served).await.expect("it ends").unwrap();
     assert!(!busy.served.is_finished());
     busy.go.notify_one();

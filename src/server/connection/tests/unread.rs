@@ -8,7 +8,7 @@ fn used(unread: &UnreadBudgets) -> [usize; 3] {
 }
 
 #[tokio::test]
-async fn what_is_reserved_becomes_the_messages_size_and_ends_with_its_last_part() {
+async fn a_reservation_becomes_the_messages_size_and_ends_with_its_last_part() {
     let unread = UnreadBudgets::new(100, ByteBudget::new(100), ByteBudget::new(100));
     let reserved = unread.reserve(LIST).await.unwrap();
     assert_eq!(used(&unread), [40; 3]);
@@ -77,7 +77,7 @@ async fn of_one_peer_only_so_many_calls_wait_and_others_wait_as_before() {
 }
 
 #[tokio::test]
-async fn what_is_larger_than_all_there_is_has_all_there_is() {
+async fn a_response_larger_than_the_budget_may_use_all_of_it() {
     let unread = UnreadBudgets::new(8, ByteBudget::new(8), ByteBudget::new(8));
     let large = unread.reserve(LIST).await.unwrap();
     assert!(unread.is_over());

@@ -49,7 +49,7 @@ fn requirements() -> Vec<Option<Requirement>> {
         Some(requirement(ACME, "secrets.use", &["red"])),
         Some(requirement(ACME, "schedules.view", &["blue", "green", "red"])),
         Some(requirement("elsewhere", "incidents.view", &[])),
-        // Not for the short way: each of these is refused, naming its field.
+        // Not for the fast path: each of these is refused, naming its field.
         Some(requirement(ACME, "no.such_permission", &[])),
         Some(requirement("", "incidents.view", &[])),
         Some(requirement(ACME, "", &[])),
