@@ -19,7 +19,7 @@ const NO_COMMON_PEPPER: &str = "no pepper of this server is known to every repli
 
 /// A source of random bytes.
 pub trait Entropy: Send + Sync {
-    /// Fills a buffer with bytes that nobody can predict.
+    /// Fills a buffer with unpredictable bytes.
     fn fill(&self, buffer: &mut [u8]);
 }
 

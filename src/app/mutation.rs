@@ -132,7 +132,7 @@ impl App {
         let propagation = if narrows && !validate_only {
             self.propagate(revision, wait).await
         } else {
-            // Nothing was taken from anybody: there is no earlier authority that a replica could answer on.
+            // No authority was taken away: there is no earlier authority that a replica could answer on.
             Propagation { complete: !validate_only, revision, pending_replicas: 0 }
         };
         Ok(Committed { output, revisions, propagation })

@@ -145,7 +145,7 @@ impl App {
     /// Waits for the revision that a verification is to be judged on at least, if its caller names one.
     ///
     /// # Errors
-    /// [`AppError::RevisionNotReached`], before the caller gives up: it is told to come back.
+    /// [`AppError::RevisionNotReached`], before the caller gives up: the call may be retried.
     pub async fn await_min_revision(&self, session: &Session, min_revision: Option<Revision>) -> Result<(), AppError> {
         let Some(revision) = min_revision else { return Ok(()) };
         let wait = session.wait().at_most(MIN_REVISION_WAIT_MAX).saturating_duration_since(Instant::now());

@@ -1,5 +1,5 @@
 //! Tokens (T1, T2): plaintext, parsed and hashed are three types, and only the hashed one is storable. What is presented
-//! may be hashed before it is parsed to its end ([`FormedToken`]), by whoever then parses it before he answers.
+//! may be hashed before it is parsed to its end ([`FormedToken`]), as long as it is parsed before it is answered.
 //!
 //! `<prefix>_<43 base62><6 base62>`: 256 random bits and the CRC-32 of all that stands before it. The
 //! vectors in `tests/token_vectors.json` pin the format.
@@ -46,7 +46,7 @@ fn prefix_ok(prefix: &[u8]) -> bool {
         && prefix.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
-/// A token in clear. It exists to be shown once to whoever minted it (K4).
+/// A token in clear. It exists to be shown once, to the caller that minted it (K4).
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct PlainToken(String);
 

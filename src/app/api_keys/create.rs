@@ -181,7 +181,7 @@ pub(super) fn check_future(expiry: Expiry, now: Timestamp) -> Result<(), RuleErr
 }
 
 impl App {
-    /// K3: so many keys, and so many deleted ones on record: whoever creates and deletes without end comes to the
+    /// Refuses a key beyond the account's quotas (K3), of keys and of deleted ones on record: creating and deleting without end meets the
     /// second. Deleting is never refused.
     fn check_account_quotas(&self, account: &Account) -> Result<(), RuleError> {
         let limits = self.limits();

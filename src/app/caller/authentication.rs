@@ -29,7 +29,7 @@ impl App {
     /// Takes the caller of a request from its bearer token and the user it acts for (A6).
     ///
     /// # Errors
-    /// The token is not VALID now, or it may not act for anybody, or that cannot be known.
+    /// The token is not VALID now, or it may not act for the user, or that cannot be known.
     pub async fn authenticate(&self, bearer: &[u8], on_behalf_of: Option<OnBehalfOf>) -> Result<Session, AppError> {
         self.authenticate_in(Lane::Callers, bearer, on_behalf_of).await
     }

@@ -32,7 +32,7 @@ pub struct Session {
 // === impl Session ===
 
 impl Session {
-    /// Refuses an account beyond the caller before anything is locked for it: else whoever has a key could
+    /// Refuses an account beyond the caller before anything is locked for it: else any holder of a key could
     /// hold up any account. The use-case judges again under its locks (M9).
     pub(crate) fn check_reach(&self, account: &AccountId) -> Result<(), RuleError> {
         let own = self.on_behalf_of.as_ref().map_or(&self.key_account_id, |user| &user.account_id);

@@ -219,7 +219,7 @@ impl ChainWalk {
         if !stored.columns_match {
             return Err("the indexed columns or the details differ from the hashed bytes");
         }
-        // An operator who accepted a history started the next epoch; nobody goes back to one.
+        // An operator who accepted a history started the next epoch; no log goes back to an earlier one.
         let last_epoch = self.report.verified_through.epoch;
         let epoch = stored.event.as_ref().map_or(last_epoch, |event| event.revision.epoch);
         if epoch < last_epoch {

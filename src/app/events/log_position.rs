@@ -1,7 +1,7 @@
-//! Places in the log that a caller or a watcher goes on from, and whether the history still has them.
+//! Positions in the log that a caller or a watcher goes on from, and whether the history still has them.
 //!
-//! A number alone is no place: after a fail-over or a restore the same numbers are given to other events.
-//! Whoever went on from a number would miss some of them without a word.
+//! A number alone is no position: after a fail-over or a restore the same numbers are given to other events.
+//! A caller that went on from a number would miss some of them unnoticed.
 
 use crate::{
     app::{
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogPosition {
     revision: Revision,
-    /// The event's link, if it was read here: it tells even a history apart that nobody accepted.
+    /// The event's link, if it was read here: it detects even a replaced history that no operator accepted.
     hash: Option<Hash>,
 }
 
@@ -70,7 +70,7 @@ impl LogPosition {
         if is_it(anchor.revision(), anchor.hash) {
             return Ok(());
         }
-        // Whether an archived event was this one, nobody knows any more; one of a later epoch it was not.
+        // Whether this event was among those archived can no longer be known; one of a later epoch was not.
         match found.first() {
             Some(first) if number < anchor.number && epoch <= anchor.epoch => {
                 Err(AppError::EventsArchived { archived_through: anchor.revision(), first: first.revision() })

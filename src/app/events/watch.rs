@@ -51,7 +51,7 @@ const AUTHORIZATION_CHECK_PERIOD: Duration = Duration::from_millis(500);
 pub struct Watched {
     /// The next event; `None` in a heartbeat.
     pub event: Option<StoredEvent>,
-    /// The head of the log when it was read. In a heartbeat, all up to it was told.
+    /// The head of the log when it was read. In a heartbeat, all events up to it were sent.
     pub head: Revision,
 }
 
@@ -74,14 +74,14 @@ pub struct WatchAuthorization {
 
 struct Watch {
     authorization: Arc<WatchAuthorization>,
-    /// All up to here is in `ready`, or was told.
+    /// All up to here is in `ready`, or was sent.
     place: LogPosition,
     ready: VecDeque<StoredEvent>,
     head: Revision,
     /// The last read reached the head.
     caught_up: bool,
     read_at: Instant,
-    told_at: Instant,
+    sent_at: Instant,
     /// When a trace of an operator's reading was left last, if it is to leave one.
     traced_at: Option<Instant>,
     applied: watch::Receiver<Option<Revision>>,
@@ -113,7 +113,7 @@ impl App {
             head: LogPosition::START.revision(),
             caught_up: false,
             read_at: now,
-            told_at: now,
+            sent_at: now,
             traced_at: None,
             applied: self.verifier().applied_changes(),
             _open: open,
@@ -134,7 +134,7 @@ impl WatchAuthorization {
     /// whom the store judges again after every change.
     ///
     /// # Errors
-    /// The caller may watch no longer, or nobody can know.
+    /// The caller may watch no longer, or that cannot be known.
     pub async fn check(&self) -> Result<(), AppError> {
         self.check_history()?;
         let entry = self.app.standing_entry(&self.session).await?;
@@ -146,7 +146,7 @@ impl WatchAuthorization {
             return Ok(());
         }
         let turn = self.app.watch_turn(&self.session.payer()).await?;
-        // Somebody else may have judged it meanwhile.
+        // Another task may have judged it meanwhile.
         if self.is_judged() {
             return Ok(());
         }
@@ -163,7 +163,7 @@ impl WatchAuthorization {
         verifier.in_service() && verifier.applied().is_some_and(|applied| applied <= *self.judged())
     }
 
-    /// Completes with the reason once the caller may watch no longer. Not knowing is no end: whoever has
+    /// Completes with the reason once the caller may watch no longer. Not knowing does not end it: a task that has
     /// something to give finds that out for itself.
     pub async fn ended(&self) -> AppError {
         let mut changes = self.app.verifier().applied_changes();
@@ -210,11 +210,11 @@ impl Watch {
     async fn next(&mut self) -> Result<Watched, AppError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
-                return Ok(self.tell(Some(event)));
+                return Ok(self.send(Some(event)));
             }
             if self.caught_up {
-                if self.told_at.elapsed() >= HEARTBEAT {
-                    return Ok(self.tell(None));
+                if self.sent_at.elapsed() >= HEARTBEAT {
+                    return Ok(self.send(None));
                 }
                 self.until_due().await;
             }
@@ -222,8 +222,8 @@ impl Watch {
         }
     }
 
-    fn tell(&mut self, event: Option<StoredEvent>) -> Watched {
-        self.told_at = Instant::now();
+    fn send(&mut self, event: Option<StoredEvent>) -> Watched {
+        self.sent_at = Instant::now();
         Watched { event, head: self.head }
     }
 
@@ -233,7 +233,7 @@ impl Watch {
         let seen = self.place.revision();
         let grown = self.applied.wait_for(|applied| applied.is_some_and(|applied| applied > seen));
         // Not by either: a history that was lost is noticed by the read, or by the follower.
-        let _ = timeout_at(self.told_at + HEARTBEAT, grown).await;
+        let _ = timeout_at(self.sent_at + HEARTBEAT, grown).await;
     }
 
     async fn read(&mut self) -> Result<(), AppError> {

@@ -1,4 +1,4 @@
-//! Turns: who may ask the database next, so that one caller's appetite delays nobody else's work.
+//! A fair queue for the database, so that one caller's load delays no other caller's work.
 //!
 //! A turn is waited for in the caller's own future, before a task is spawned or a connection is asked for. So work
 //! whose caller went away, or whose deadline passed, leaves the queue and never begins. Accounts take turns, and within
@@ -241,7 +241,7 @@ impl QueueState {
         self.last_number
     }
 
-    /// Takes the call whose turn it is out of the queue; `None` if nobody may have one now.
+    /// Takes the call whose turn it is out of the queue; `None` if no call may run now.
     fn next(&mut self, bounds: &Bounds) -> Option<(Payer, oneshot::Sender<QueuePermit>)> {
         if self.running >= bounds.at_once {
             return None;

@@ -48,7 +48,7 @@ impl App {
         Ok(BoundedReader { reader: self.store().snapshot(Lane::Watches).await?, _turn: turn })
     }
 
-    /// Nobody waits in a queue for a store that is known to be away.
+    /// Does the work unless the store is known to be away, so that no call waits in a queue for it.
     async fn unless_away<T>(&self, work: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
         tokio::select! {
             biased;

@@ -48,7 +48,7 @@ impl App {
             if wait.skip || Instant::now() + pause >= answer_by {
                 break;
             }
-            // Any poll newer than this one will do, whoever makes it.
+            // Any newer poll will do, whichever call starts it.
             ticket = poll.ticket();
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -75,7 +75,7 @@ impl App {
         Ok(self.propagate(revision, wait).await)
     }
 
-    /// Looks at the replicas although nobody waits, so that one that is lost for long, or was never heard of,
+    /// Polls the replicas although no call waits, so that one that is lost for long, or never renewed its lease,
     /// costs the next revocation nothing.
     pub(crate) async fn poll_replicas(&self) {
         self.replica_poller().after(self.replica_poller().ticket()).await;

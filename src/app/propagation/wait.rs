@@ -17,7 +17,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Waits for no other replica: nothing is taken from anybody, or there is none to wait for.
+    /// Waits for no other replica: no authority is taken away, or there is no replica to wait for.
     pub(crate) const NONE: Self = Self { deadline: None, skip: true };
 
     /// When the call is to be answered, if its caller said when it gives up. In the past if that is sooner

@@ -40,7 +40,7 @@ impl App {
         );
     }
 
-    /// Evicts lost replicas although nobody waits for them; runs until dropped. To end before this replica gives
+    /// Evicts lost replicas although no call waits for them; runs until dropped. To end before this replica gives
     /// its own row up.
     pub async fn evict_lost_replicas(self) {
         let period = (self.limits().lease / 3).max(POLL_PERIOD_MIN);

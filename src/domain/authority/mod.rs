@@ -132,7 +132,7 @@ impl Caller {
     }
 
     /// Everything it can hand out on a team (or, without one, account-wide), before M5. Never
-    /// `system.operate`, which nobody can (A4).
+    /// `system.operate`, which no caller can (A4).
     #[must_use]
     pub fn can_confer(&self, team: Option<&TeamId>, catalogue: &Catalogue) -> PermissionSet {
         let mut held = team.map_or(self.held.account, |team| self.held.on(team));
@@ -226,7 +226,7 @@ impl Caller {
     }
 
     /// A name that confers nothing now (retired, unknown, not team-scopable where it stands) comes back with a
-    /// later catalogue: whoever hands out the key must hold it by name too, at that scope (M4). What a live name
+    /// later catalogue: the caller that hands out the key must hold it by name too, at that scope (M4). What a live name
     /// comes to imply later is the catalogue's grant to everyone who holds it, and is not foreseen.
     fn covers_dormant(&self, grants: &Grants, catalogue: &Catalogue) -> Result<(), Error> {
         if self.operates() {

@@ -112,7 +112,7 @@ event_kinds! {
 }
 
 impl EventKind {
-    /// Whether such an event can take authority from anybody, so that its mutation's answer waits for
+    /// Whether such an event can take authority away, so that its mutation's answer waits for
     /// every replica (V1). What only creates cannot, nor can a note.
     #[must_use]
     pub const fn can_narrow(self) -> bool {
@@ -135,8 +135,8 @@ impl EventKind {
         )
     }
 
-    /// Whether a replica can have remembered anything that such an event changes: if not, whoever asks for it next
-    /// asks the database, and need not wait until any replica has applied the event. Nobody can have presented a new
+    /// Whether a replica can have remembered anything that such an event changes: if not, the next request for it
+    /// asks the database, and need not wait until any replica has applied the event. No caller can have presented a new
     /// key's token before it was minted.
     #[must_use]
     pub const fn can_be_remembered(self) -> bool {

@@ -93,7 +93,7 @@ impl Grants {
             || self.team_scope.as_ref().is_some_and(|scope| scope.permissions.contains(permission))
     }
 
-    /// Refuses what an edit adds but nobody can grant: names that are unknown, retired, not
+    /// Refuses what an edit adds but that cannot be granted: names that are unknown, retired, not
     /// team-scopable (P1, P5), or of account `system` elsewhere (A4). Such a name confers nothing now, so
     /// confinement lets it pass; it would awake with a later catalogue. What `before` had may stay
     /// where it is. A new key has no grants before. This is validation against state: after authority (M8).

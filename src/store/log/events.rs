@@ -7,11 +7,14 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use futures_util::future::{join, join3};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 use super::{anchor, personal, stamps::Stamps};
 use crate::{
-    app::ports::Append,
+    app::{
+        mint::{Entropy, OsEntropy, uuid_v7},
+        ports::Append,
+    },
     domain::{
         id::EventId,
         log::{
@@ -170,8 +173,8 @@ pub async fn append(
     for (parts, stamped) in appends {
         for part in parts {
             number += 1;
-            let mut event = part.at(revision(head.epoch, number), event_id(head.time.0)?, head.time.0);
-            details.seal(&mut event)?;
+            let mut event = part.at(revision(head.epoch, number), event_id(head.time.0), head.time.0);
+            details.seal(&mut event);
             previous = rows.add(&event, &previous);
         }
         // Of the last part: waiting for it is waiting for all of them.
@@ -194,11 +197,10 @@ pub async fn start_epoch(conn: &mut AsyncPgConnection) -> QueryResult<Revision> 
 }
 
 /// Makes a UUIDv7 of the event's own time, so that event ids sort like the log.
-fn event_id(time: Timestamp) -> QueryResult<EventId> {
+fn event_id(time: Timestamp) -> EventId {
     let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
-    let millis = u64::try_from(time.as_micros() / 1_000).unwrap_or_default();
-    Ok(EventId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random).into_uuid()))
+    OsEntropy.fill(&mut random);
+    EventId::from_uuid(uuid_v7(time, &random))
 }
 
 /// Collects the rows of events, column by column.

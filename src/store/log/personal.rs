@@ -8,7 +8,10 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::{
-    app::ports::{Erased, PersonalDataOf},
+    app::{
+        mint::{Entropy, OsEntropy},
+        ports::{Erased, PersonalDataOf},
+    },
     domain::log::{
         event::Event,
         personal::{Detail, Salt},
@@ -59,8 +62,8 @@ pub struct Details {
 
 impl Details {
     /// Seals an event and collects its text.
-    pub fn seal(&mut self, event: &mut Event) -> QueryResult<()> {
-        let details = event.seal(salt)?;
+    pub fn seal(&mut self, event: &mut Event) {
+        let details = event.seal(salt);
         if !details.is_empty() {
             let text = serde_json::to_string(&details).expect("strings and numbers cannot fail to serialise");
             self.numbers.push(event.revision.number);
@@ -69,7 +72,6 @@ impl Details {
             self.target_ids.push(event.target.id.clone());
             self.details.push(text);
         }
-        Ok(())
     }
 
     /// Writes the rows, if there are any.
@@ -124,8 +126,8 @@ pub async fn erase(conn: &mut AsyncPgConnection, of: &PersonalDataOf, limit: u32
     Ok(Erased { events: count(events), rows: count(rows) })
 }
 
-fn salt() -> QueryResult<Salt> {
+fn salt() -> Salt {
     let mut salt = [0; 32];
-    getrandom::fill(&mut salt).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
-    Ok(salt)
+    OsEntropy.fill(&mut salt);
+    salt
 }
