@@ -2,8 +2,8 @@
 //! use-cases ([`crate::app`]), and nothing here knows SQL, caches or clocks.
 //!
 //! The life of a call: the [`Gate`] decides caller, method and deadline from the headers alone, collects the message
-//! within bounds and counts its lists → [`convert`] checks the syntax of the request alone, and names every wrong
-//! field → a use-case decides → [`convert`] converts the answer, or [`status`] the refusal. That is the order of M8.
+//! within bounds and counts its lists → `convert` checks the syntax of the request alone, and names every wrong
+//! field → a use-case decides → `convert` converts the answer, or [`status`] the refusal. That is the order of M8.
 
 mod contract;
 mod convert;
