@@ -66,7 +66,7 @@ pub trait Reader: Send {
     async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId, most: u32) -> StoreResult<u32>;
     /// Tokens of a key that are on record, ended ones included: how many, at most `most`.
     async fn tokens_of_api_key(&mut self, key: KeyId, most: u32) -> StoreResult<u32>;
-    /// Accounts with something that [`Tx::purge`] removes, the first in order of id.
+    /// Accounts with something that [`Tx::purge`](super::Tx::purge) removes, the first in order of id.
     async fn purging_accounts(&mut self, limit: u32) -> StoreResult<Vec<AccountId>>;
     /// Keys deleted before a moment, the oldest first, each with its account.
     async fn api_keys_due(&mut self, before: Timestamp, limit: u32) -> StoreResult<Vec<(AccountId, KeyId)>>;
