@@ -5,17 +5,12 @@
 /// A mechanism that makes a verification faster, and nothing else of it different.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mechanism {
-    /// One look at the clock for all that arrives in a turn: without it, one for each frame and call.
-    Turn,
     /// Calls polled by their connection's task: without it, each is a task.
     Arrived,
     /// The one slot that a bucket's salt gives an entry: without it, slots are probed one after the other.
     Salts,
     /// Prefetching an entry before it is read.
     Prefetch,
-    /// The tables that a thread keeps at hand: without it, each look-up holds them by a guard of its own.
-    #[cfg(feature = "ablation")]
-    CachedTables,
     /// Requirements of a message that were read before: without it, each is read anew.
     RequirementMemo,
 }
@@ -79,11 +74,9 @@ mod chosen {
 
     fn named(name: &str) -> Mechanism {
         match name {
-            "turn" => Mechanism::Turn,
             "arrived" => Mechanism::Arrived,
             "salts" => Mechanism::Salts,
             "prefetch" => Mechanism::Prefetch,
-            "cached-tables" => Mechanism::CachedTables,
             "requirement-memo" => Mechanism::RequirementMemo,
             other => panic!("there is no mechanism {other}"),
         }

@@ -66,8 +66,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     process::use_small_pages();
     // A thread that sleeps keeps nothing of a replica's cache alive.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(crate::verify::release_tables).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(dispatch(cli.command));

@@ -6,7 +6,6 @@ mod incident;
 mod lifecycle;
 mod listen;
 mod observe;
-mod poll_clock;
 mod running;
 mod startup;
 mod threads;

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -60,13 +59,7 @@ impl GrpcLayer {
     /// Observes RPCs under the names in `methods`. Make one for each thread that serves: they share `metrics`, and
     /// nothing that every call writes to.
     pub fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>) -> Self {
-        Self::with_arrival(methods, metrics, now)
-    }
-
-    /// Does the same for a transport that knows when what it is reading arrived: an RPC's duration counts from then,
-    /// and the clock is looked at once less for each.
-    pub fn with_arrival(methods: Arc<MethodTable>, metrics: Arc<Metrics>, arrival: fn() -> Instant) -> Self {
-        Self(Arc::new(RpcObserver::new(methods, metrics, arrival)))
+        Self(Arc::new(RpcObserver::new(methods, metrics, now)))
     }
 }
 
@@ -221,7 +214,7 @@ mod tests {
         assert!(matches!(body.as_mut().poll_frame(&mut context), Poll::Ready(None)));
         assert_eq!(metrics.rpcs_unfinished(), 0, "it was read to its end");
         drop(answer("message").await.unwrap());
-        assert_eq!(metrics.rpcs_unfinished(), 1, "nobody read it");
+        assert_eq!(metrics.rpcs_unfinished(), 1, "no client read it");
     }
 
     /// Seen through the log and not `Span::is_disabled`: in a process with several subscribers, as this test's is, the

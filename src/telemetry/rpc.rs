@@ -64,8 +64,8 @@ pub(super) struct RpcObserver {
     metrics: Arc<Metrics>,
     /// By method and status, once there was one: where its duration is recorded without a look-up of its labels.
     durations: Vec<[OnceLock<BoundHistogram<f64>>; CODES]>,
-    /// When what is being read arrived.
-    arrival: fn() -> Instant,
+    /// Reads the clock.
+    clock: fn() -> Instant,
 }
 
 /// An RPC in progress. If it is dropped before [`finish`](Self::finish), the RPC never had an end: the client went
@@ -84,9 +84,9 @@ pub(super) struct Rpc {
 // === impl RpcObserver ===
 
 impl RpcObserver {
-    pub(super) fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>, arrival: fn() -> Instant) -> Self {
+    pub(super) fn new(methods: Arc<MethodTable>, metrics: Arc<Metrics>, clock: fn() -> Instant) -> Self {
         let durations = (0..methods.labels()).map(|_| Default::default()).collect();
-        Self { methods, metrics, durations, arrival }
+        Self { methods, metrics, durations, clock }
     }
 
     /// Begins to observe an RPC.
@@ -109,10 +109,10 @@ impl RpcObserver {
 impl Rpc {
     /// Begins to observe. Reads one header only, `traceparent`.
     fn start(label: MethodLabel, headers: &HeaderMap, observer: Arc<RpcObserver>) -> Self {
-        let logged = label.hot || logs::takes_call(label, observer.arrival);
+        let logged = label.hot || logs::takes_call(label, observer.clock);
         let span = span_in_trace(label, headers, logged);
         // Reading the clock is the most expensive step here: only if durations are exported.
-        let stopwatch = observer.metrics.is_exported().then(|| Stopwatch::since((observer.arrival)()));
+        let stopwatch = observer.metrics.is_exported().then(|| Stopwatch::since((observer.clock)()));
         Self { span, label, observer, stopwatch, logged, finished: false }
     }
 

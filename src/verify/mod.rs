@@ -13,7 +13,7 @@
 //! 3. Its digest, under each pepper, is looked up in the [`cache`]. A candidate that every [`fence`] covering it lets
 //!    pass is judged at the [`deadline`](replica::deadline)'s estimate of database time, and that is the answer
 //!    ([`Memory`]). No lock, no database, no allocation.
-//! 4. Else the [`negative`](miss::negative) digests, under their own fence, and the [`ended`](miss::ended) tokens under
+//! 4. Else the `negative` digests, under their own fence, and the `ended` tokens under
 //!    theirs.
 //! 5. Else, and always without a lease, the database decides: one query for all who ask (`flight`), whose result is
 //!    judged again by each request that waited (`miss`, [`verifier`](answer::verifier)). A flood of tokens that are not
@@ -67,7 +67,6 @@ pub use answer::verifier::Verifier;
 pub use cache::cached::{Cached, LookupBuffer};
 pub use cache::entry::Entry;
 pub use cache::interned::{Level, NamedSet};
-pub use cache::tables::release_tables;
 pub use counters::Counters;
 pub use limits::VerifyLimits;
 pub use replica::follower::Follower;

@@ -62,13 +62,11 @@ const VARIABLE: &str = "LATCHKEY_BENCH_WITHOUT";
 const LOGS: &str = "warn,latchkey=info";
 
 /// What a server does without, and which of the servers.
-const VARIANTS: [(&str, Which); 9] = [
+const VARIANTS: [(&str, Which); 7] = [
     ("", Which::First),
     ("", Which::First),
-    ("turn", Which::First),
     ("arrived", Which::First),
     ("prefetch", Which::First),
-    ("cached-tables", Which::First),
     ("requirement-memo", Which::First),
     ("", Which::Second),
     ("salts", Which::Unsalted),

@@ -8,7 +8,7 @@ use std::{cell::RefCell, convert::Infallible, error::Error, pin::pin, sync::Arc,
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http2};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use prost::bytes::Bytes;
 use tokio::net::TcpStream;
 use tower::Service;
@@ -21,7 +21,6 @@ use super::{
 };
 use crate::server::{
     listen::admission::AdmittedConnection,
-    poll_clock::PollTimer,
     wire::{inspected_stream::InspectedStream, meter::RESETS_BURST_MAX},
 };
 
@@ -174,7 +173,7 @@ fn log_end(ended: hyper::Result<()>) {
 fn builder(arrived: &InlineExecutor) -> http2::Builder<InlineExecutor> {
     let mut builder = http2::Builder::new(arrived.clone());
     builder
-        .timer(PollTimer::default())
+        .timer(TokioTimer::new())
         .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -16,10 +16,7 @@ use std::{
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 
-use crate::{
-    ablation::{Mechanism, without},
-    server::poll_clock::PollTimer,
-};
+use crate::ablation::{Mechanism, without};
 
 /// Calls polled in one poll of a connection's task. The rest are spawned, so that a client that sends many calls at
 /// once does not keep the other connections of its thread waiting.
@@ -110,7 +107,6 @@ impl<C: Future> Future for DrivenConnection<C> {
     type Output = C::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        PollTimer::begin_poll();
         let this = self.project();
         let polled = this.connection.poll(context);
         // Also when the connection has ended: a requested change is made whether or not its answer can be delivered.

@@ -25,7 +25,6 @@ use crate::{
         },
         incident::{self, Incident},
         lifecycle::{Lifecycle, Phase},
-        poll_clock,
         threads::serving::{ConnectionBalancer, ServingThread},
     },
     settings::Settings,
@@ -78,7 +77,7 @@ pub(crate) async fn serve(bound: BoundListener, serving: ServerParts, lifecycle:
     // Each thread has an observer of its own: threads must share no cache line that every call writes to.
     let calls = || {
         let gate = grpc::Gate::new(routes.clone(), app.clone(), shared.clone());
-        GrpcLayer::with_arrival(methods.clone(), metrics.clone(), poll_clock::now).layer(gate)
+        GrpcLayer::new(methods.clone(), metrics.clone()).layer(gate)
     };
     let ready = threads.into_iter().map(|thread| (thread, calls())).unzip();
     let lifetime = ConnectionLimits {

@@ -8,8 +8,6 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use crate::verify;
-
 /// The nice value of bulk threads: against a serving thread, they get a quarter of a processor.
 const NICENESS: i32 = 5;
 
@@ -30,7 +28,6 @@ impl BulkThreads {
                 let _ = rustix::process::nice(NICENESS);
             })
             // As on serving threads.
-            .on_thread_park(verify::release_tables)
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))

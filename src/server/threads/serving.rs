@@ -16,8 +16,6 @@ use std::{
 
 use tokio::{runtime, sync::oneshot};
 
-use crate::verify;
-
 /// The serving threads. Dropping it ends them at once, with everything that still runs on them.
 pub(crate) struct ServingThreads(Vec<OwnedThread>);
 
@@ -74,8 +72,7 @@ impl ServingThreads {
 impl OwnedThread {
     fn start(index: usize) -> io::Result<Self> {
         // A parked thread releases cached tables that other threads have replaced.
-        let runtime =
-            runtime::Builder::new_current_thread().enable_all().on_thread_park(verify::release_tables).build()?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let thread_handle = ServingThread { runtime: runtime.handle().clone(), open: Arc::default() };
         let (stop, stopped) = oneshot::channel::<()>();
         let (has_ended, ended) = oneshot::channel();

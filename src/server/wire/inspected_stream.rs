@@ -9,10 +9,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 use super::{frames::FrameParser, meter::FrameMeter};
-use crate::server::poll_clock;
 
 /// Bytes read at once while a header block is incomplete.
 const READ_BYTES: usize = 4 * 1024;
@@ -38,9 +40,14 @@ pub(crate) struct InspectedStream<IO, P> {
     given: usize,
 }
 
+/// Reads the clock, for the meter of frames.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
 impl<IO, P: WireEvents> InspectedStream<IO, P> {
     pub(crate) fn new(io: IO, events: P) -> Self {
-        let meter = FrameMeter::new(poll_clock::now());
+        let meter = FrameMeter::new(now());
         Self { io, events, greeted: false, frames: FrameParser::default(), meter, held: vec![], ready: 0, given: 0 }
     }
 
@@ -74,7 +81,7 @@ impl<IO: AsyncRead + Unpin, P: WireEvents + Unpin> InspectedStream<IO, P> {
         if read.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let passed = match self.frames.walk(read, &mut self.meter, poll_clock::now) {
+        let passed = match self.frames.walk(read, &mut self.meter, now) {
             Ok(passed) => passed,
             Err(flood) => {
                 // A read that fails must return no bytes.
@@ -103,8 +110,7 @@ impl<IO: AsyncRead + Unpin, P: WireEvents + Unpin> InspectedStream<IO, P> {
                 break;
             }
             self.held.extend_from_slice(room.filled());
-            self.ready =
-                self.frames.walk(&mut self.held, &mut self.meter, poll_clock::now).map_err(io::Error::other)?;
+            self.ready = self.frames.walk(&mut self.held, &mut self.meter, now).map_err(io::Error::other)?;
         }
         self.events.waits_for_headers(self.ready < self.held.len());
         self.note();

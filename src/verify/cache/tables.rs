@@ -1,20 +1,13 @@
 //! Guards the tables of the cache, as they were at one moment, for as long as a look-up takes.
 //!
-//! Each thread caches the tables that it used last, so that a look-up need not change their reference count: that takes
-//! two operations that the processor lets nothing overtake, and with them the time in which the next token could be
-//! hashed while this one's entry is being fetched. A thread that goes idle releases them ([`release_tables`]), lest it
-//! keep alive what the others have long replaced.
+//! A guard is `arc_swap`'s: it costs no reference count, and a table that was replaced goes with the last guard of it.
 
 use std::{
-    cell::Cell,
     ops::Deref,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use super::{
     cached::{Cached, LookupBuffer, SlotRef},
@@ -26,36 +19,17 @@ use crate::{
     domain::token::HashedToken,
 };
 
-thread_local! {
-    static CACHED_TABLES: Cell<Option<Arc<Tables>>> = const { Cell::new(None) };
-}
-
 /// The tables as they were at one moment, one for each value of the digests' first bits.
 pub struct Tables(Box<[Arc<Table>]>);
 
 /// The tables as they are.
 pub(crate) struct CurrentTables {
     tables: ArcSwap<Tables>,
-    /// The latest tables' address: a thread that caches others must fetch these.
-    address: AtomicUsize,
     changing: Mutex<()>,
 }
 
 /// Tables that stay as long as they are held.
-pub struct TablesGuard(Held);
-
-enum Held {
-    /// The thread caches them from its drop on.
-    Cached(Option<Arc<Tables>>),
-    #[cfg(feature = "ablation")]
-    Uncached(arc_swap::Guard<Arc<Tables>>),
-}
-
-/// Releases the tables that this thread caches. For threads that go idle.
-pub fn release_tables() {
-    // A thread that is ending has none.
-    let _ = CACHED_TABLES.try_with(Cell::take);
-}
+pub struct TablesGuard(Guard<Arc<Tables>>);
 
 // === impl Tables ===
 
@@ -109,41 +83,22 @@ impl Tables {
 
 impl CurrentTables {
     pub fn new(tables: impl Iterator<Item = Table>) -> Self {
-        let tables = Arc::new(Tables(tables.map(Arc::new).collect()));
-        Self { address: AtomicUsize::new(address(&tables)), tables: ArcSwap::new(tables), changing: Mutex::default() }
+        Self { tables: ArcSwap::from_pointee(Tables(tables.map(Arc::new).collect())), changing: Mutex::default() }
     }
 
     #[inline]
     pub fn guard(&self) -> TablesGuard {
-        #[cfg(feature = "ablation")]
-        if without(Mechanism::CachedTables) {
-            return TablesGuard(Held::Uncached(self.tables.load()));
-        }
-        let cached = CACHED_TABLES.try_with(Cell::take).ok().flatten();
-        // Cached tables are alive, so nothing else is at their address.
-        let latest = |tables: &Arc<Tables>| address(tables) == self.address.load(Ordering::Acquire);
-        TablesGuard(Held::Cached(cached.filter(latest).or_else(|| Some(self.fetch()))))
-    }
-
-    #[cold]
-    fn fetch(&self) -> Arc<Tables> {
-        self.tables.load_full()
+        TablesGuard(self.tables.load())
     }
 
     /// Puts a table in place of another.
     pub fn put(&self, place: usize, table: Table) -> Arc<Table> {
         let table = Arc::new(table);
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let tables = Arc::new(self.tables.load().with(place, &table));
-        let latest = address(&tables);
-        self.tables.store(tables);
-        self.address.store(latest, Ordering::Release);
+        let tables = self.tables.load().with(place, &table);
+        self.tables.store(Arc::new(tables));
         table
     }
-}
-
-fn address(tables: &Arc<Tables>) -> usize {
-    Arc::as_ptr(tables).addr()
 }
 
 // === impl TablesGuard ===
@@ -153,25 +108,7 @@ impl Deref for TablesGuard {
 
     #[inline]
     fn deref(&self) -> &Tables {
-        match &self.0 {
-            Held::Cached(tables) => tables.as_deref().expect("it is held until it is dropped"),
-            #[cfg(feature = "ablation")]
-            Held::Uncached(tables) => tables,
-        }
-    }
-}
-
-impl Drop for TablesGuard {
-    #[inline]
-    fn drop(&mut self) {
-        // In a thread that is ending, it is only dropped.
-        match &mut self.0 {
-            Held::Cached(tables) => {
-                let _ = CACHED_TABLES.try_with(|cached| cached.set(tables.take()));
-            }
-            #[cfg(feature = "ablation")]
-            Held::Uncached(_) => {}
-        }
+        &self.0
     }
 }
 
@@ -195,25 +132,17 @@ mod tests {
         assert_ne!(tables(&other.guard()), first);
         let table = one.put(1, Table::new(1, Arc::default()));
         assert!(Arc::ptr_eq(one.guard().table(1), &table));
-        assert_eq!(tables(&one.guard()), one.address.load(Ordering::Relaxed));
     }
 
     #[test]
-    fn what_is_held_stays_and_what_is_let_go_of_goes() {
+    fn what_is_held_stays_and_what_is_released_goes() {
         let current = current();
         let (held, second) = (current.guard(), current.guard());
-        let cached = match &held.0 {
-            Held::Cached(cached) => cached.clone(),
-            #[cfg(feature = "ablation")]
-            Held::Uncached(_) => None,
-        };
-        let old = Arc::downgrade(&cached.expect("held"));
+        let old = Arc::downgrade(&held.0);
         current.put(0, Table::new(1, Arc::default()));
         drop(second);
         assert_eq!(held.table(0).interned.bytes(), 0);
         drop(held);
-        assert!(old.upgrade().is_some(), "the thread caches it");
-        release_tables();
         assert!(old.upgrade().is_none());
     }
 }
