@@ -4,7 +4,8 @@
 //! in front of a service is good right now. The library is the server and its parts (feature `server`)
 //! and the generated clients (feature `client`); the program `latchkey` is [`cli`].
 //!
-//! The numbered rules (P1…V6) are in `proto/RULES.md`, the mechanisms in `src/DESIGN.md`.
+//! The numbered rules (P1…V6) are in `proto/RULES.md`, the mechanisms and three walks through the code in
+//! `src/DESIGN.md`, the terms in `src/GLOSSARY.md`.
 //!
 //! ## The layers
 //!
@@ -21,10 +22,10 @@
 //! | [`verify`] | the hot path: cache, fences, lease, follower, misses | gRPC, SQL |
 //! | [`domain`] | the rules, pure | everything above, clocks, I/O |
 //!
-//! Beside them, [`settings`] reads the configuration and [`private_postgres`] starts a real PostgreSQL of
-//! one's own, for `latchkey dev` and for the tests. All layers that log may use `error_chain`, which prints an error with
-//! its causes.
-//! `ablation` switches mechanisms off for the benchmark of that name, in builds with the feature `ablation` alone.
+//! Beside them, [`settings`] reads the configuration and [`private_postgres`] starts a real PostgreSQL of one's own,
+//! for `latchkey dev` and for the tests. All layers that log may use `error_chain`, which prints an error with its
+//! causes. `ablation` switches mechanisms off for the benchmark of that name, in builds with the feature `ablation`
+//! alone.
 //!
 //! ## The life of a verification
 //!
@@ -44,9 +45,9 @@
 //!
 //! 1. [`grpc`] authenticates the caller by the headers, gathers the message within bounds, and checks the syntax of the
 //!    request alone, naming every wrong field.
-//! 2. A use-case of [`app`] waits for its account's turn, opens a transaction, locks the catalogue and the accounts that the caller's
-//!    authority and the change live in (in one order), and only then reads (M9). All of it runs on the
-//!    runtime that drives the connections.
+//! 2. A use-case of [`app`] waits for its account's turn, opens a transaction, locks the catalogue and the accounts
+//!    that the caller's authority and the change live in (in one order), and only then reads (M9). All of it runs on
+//!    the runtime that drives the connections.
 //! 3. [`domain::authority`] judges: visibility, authority; then the state, the etag and the quota (M8).
 //! 4. The change is written, the log's head is taken last, the event is appended with its hash, the
 //!    changed objects are stamped with its revision, and all of it commits at once (V5, V6).
@@ -58,11 +59,11 @@
 //!
 //! ## The life of a replica
 //!
-//! 1. It registers a row of its own in `replicas`, under an id that nobody has had before, and only then
+//! 1. It registers a row of its own in `replicas`, under an id that was never used before, and only then
 //!    reads the log's head: every later mutation can wait for it. What it remembered before is refused. It must
 //!    have every pepper that tokens live under: else it could take a good token for an unknown one.
 //! 2. It applies what is new, acknowledges it, and renews its lease in time. A replica that cannot do so
-//!    stops answering from memory by itself, and its row is deleted by whoever has waited for it that long, or
+//!    stops answering from memory by itself, and its row is deleted by a mutation that has waited for it that long, or
 //!    by a sweep of any other replica.
 //! 3. If its row is gone, it joins again. If the database's history is another one than it followed, it
 //!    answers UNAVAILABLE until an operator accepts that history, which starts an epoch above all before.
@@ -72,10 +73,10 @@
 //!
 //! Calls are served on threads of their own, one for each processor (`serving_threads`), each with a single-threaded
 //! runtime: a connection stays on the one that it was dealt to, and a verification touches nothing that another thread
-//! writes to ([`server`]). Reads that may hold a thread for milliseconds, such as lists, are handed by the gate to the bulk
-//! threads, half as many. The follower, the lease, housekeeping, health and the database's other connections are on the
-//! runtime that the program starts with; the export of telemetry has a thread to itself, and so has the writing of log
-//! lines, for which nothing else ever waits.
+//! writes to ([`server`]). Reads that may hold a thread for milliseconds, such as lists, are handed by the gate to the
+//! bulk threads, half as many. The follower, the lease, housekeeping, health and the database's other connections are
+//! on the runtime that the program starts with; the export of telemetry has a thread to itself, and so has the writing
+//! of log lines, for which nothing else ever waits.
 //!
 //! ## The invariants
 //!
@@ -94,7 +95,7 @@
 //! - *Roles for keys, or keys that inherit from users*: a key holds what it was granted (K1, K5).
 //! - *Removing entries from the cache*: invalidation is a fence, so there is nothing to forget to delete.
 //! - *Wildcards and "empty means all"*: the empty set grants nothing (P4).
-//! - *Comparing clocks of different machines*: a lease is a span on the clock of whoever counts it.
+//! - *Comparing clocks of different machines*: a lease is a span on the clock of the process that counts it.
 
 #[cfg(feature = "server")]
 mod ablation;

@@ -42,10 +42,10 @@ pub struct AppLimits {
 
 /// Who hears of mutations: metrics, without this layer knowing them.
 pub trait MutationObserver: Send + Sync {
-    /// A mutation ended, after so many retries.
+    /// Notes that a mutation has ended, after so many retries.
     fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration);
 
-    /// So many notes of operators' reads have found no room since the start.
+    /// Sets how many notes of operators' reads have found no room since the start.
     fn operator_reads_dropped(&self, total: u64);
 }
 
@@ -90,7 +90,7 @@ impl App {
         }))
     }
 
-    /// The verification of this replica.
+    /// Returns the verification of this replica.
     #[must_use]
     pub fn verifier(&self) -> &Verifier {
         &self.0.verifier

@@ -46,7 +46,7 @@ impl Minter {
         Self { prefix, peppers, entropy }
     }
 
-    /// A new token and what is stored of it, under a pepper that every replica has: one that lacked it would
+    /// Returns a new token and what is stored of it, under a pepper that every replica has: one that lacked it would
     /// answer UNKNOWN (V2).
     pub(super) async fn token(&self, tx: &mut dyn Tx) -> Result<(PlainToken, NewSecret), AppError> {
         let chosen = tx.minting_pepper().await?;
@@ -59,7 +59,7 @@ impl Minter {
         Ok((token, NewSecret { digest, pepper_id: pepper.id().to_owned() }))
     }
 
-    /// A new key's id: a UUIDv7 at a moment of database time.
+    /// Returns a new key's id: a UUIDv7 at a moment of database time.
     pub(super) fn key_id(&self, now: Timestamp) -> KeyId {
         let mut random = [0; 10];
         self.entropy.fill(&mut random);
@@ -67,7 +67,7 @@ impl Minter {
     }
 }
 
-/// A UUIDv7 of a moment: also what the store gives events.
+/// Returns a UUIDv7 of a moment: also what the store gives events.
 #[must_use]
 pub fn uuid_v7(now: Timestamp, random: &[u8; 10]) -> Uuid {
     let millis = u64::try_from(now.as_micros() / 1_000).unwrap_or(0);

@@ -70,12 +70,12 @@ pub(super) struct Plan<T> {
 }
 
 impl<T> Plan<T> {
-    /// Nothing changes (an idempotent repeat, an unchanged upsert).
+    /// Plans no change (an idempotent repeat, an unchanged upsert).
     pub fn unchanged(output: T) -> Self {
         Self { output, appends: Vec::new(), repeats: true }
     }
 
-    /// One event.
+    /// Plans one event.
     pub fn one(output: T, append: Append) -> Self {
         Self { output, appends: vec![append], repeats: false }
     }
@@ -227,7 +227,7 @@ pub(super) fn check_etag(guard: &super::types::Guard, current: Option<Revision>)
     }
 }
 
-/// The revision that the mutation's only event gave its object, or the one it had before.
+/// Returns the revision that the mutation's only event gave its object, or the one it had before.
 pub(super) fn stamped(revisions: &[Revision], before: Revision) -> Revision {
     revisions.first().copied().unwrap_or(before)
 }

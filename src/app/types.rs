@@ -87,8 +87,8 @@ pub struct ApiKeyEdit {
 }
 
 impl ApiKeyEdit {
-    /// True if the edit takes authority away whatever the key holds, and does nothing else: of each scope that it
-    /// names, nothing is left.
+    /// Reports whether the edit takes authority away whatever the key holds, and does nothing else: of each scope that
+    /// it names, nothing is left.
     #[must_use]
     pub fn only_narrows(&self) -> bool {
         let Self { name, comment, metadata, account_permissions, team_scope, expiry } = self;
@@ -171,7 +171,7 @@ impl<T, Cursor> Listed<T, Cursor> {
         Self { items, next }
     }
 
-    /// The same of what a bounded look found.
+    /// Returns the same of what a bounded look found.
     pub(super) fn found(found: ScannedPage<T, Cursor>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
         let Self { items, next } = Self::of(found.items, limit, cursor);
         Self { items, next: next.or(found.looked_through) }

@@ -30,32 +30,32 @@ pub struct FromMemory<'a> {
 }
 
 impl<'a> FromMemory<'a> {
-    /// The bit of a permission, if its name is known here.
+    /// Returns the bit of a permission, if its name is known here.
     #[must_use]
     pub fn permission(&self, name: &str) -> Option<Bit> {
         self.verifier.known_bit(name)
     }
 
-    /// The answers.
+    /// Returns the answers.
     #[must_use]
     pub fn memory(&self) -> &Memory<'a> {
         &self.memory
     }
 }
 
-/// The one permission that verifying needs.
+/// Returns the one permission that verifying needs.
 fn allows_verifying(account_permissions: &PermissionSet) -> bool {
     account_permissions.contains(SystemPermission::Verify.bit())
 }
 
 impl App {
-    /// What memory holds, for whoever has tokens to send for before their caller is looked at.
+    /// Returns a reader of the cache, to prefetch tokens before their caller is verified.
     #[must_use]
     pub fn cache_reader(&self) -> CacheReader<'_> {
         self.verifier().cache_reader()
     }
 
-    /// What memory says to a bearer who may verify; `None` if that is not known from memory, or not so.
+    /// Returns what memory says to a bearer who may verify; `None` if that is not known from memory, or not so.
     #[must_use]
     pub fn verify_from_memory<'a>(&'a self, reader: CacheReader<'a>, bearer: &[u8]) -> Option<FromMemory<'a>> {
         let verifier = self.verifier();
@@ -67,8 +67,8 @@ impl App {
         may.then_some(FromMemory { verifier, memory })
     }
 
-    /// True if memory knows a bearer as one who may verify: then its message may be read. It is looked at again for the
-    /// message, and counted then.
+    /// Reports whether memory knows a bearer as one who may verify: then its message may be read. It is looked at
+    /// again for the message, and counted then.
     #[must_use]
     pub fn is_known_verifier(&self, bearer: &[u8]) -> bool {
         let reader = self.cache_reader();
@@ -81,8 +81,8 @@ impl App {
         })
     }
 
-    /// The same as [`Self::verify_from_memory`] for a caller who was authenticated, and whose message is in hand: it is
-    /// looked at again, by its entry. Counts as a use of its token.
+    /// Returns the same as [`Self::verify_from_memory`] for a caller who was authenticated, and whose message is in
+    /// hand: it is looked at again, by its entry. Counts as a use of its token.
     #[must_use]
     pub fn session_from_memory<'a>(&'a self, reader: CacheReader<'a>, session: &Session) -> Option<FromMemory<'a>> {
         let verifier = self.verifier();
@@ -92,7 +92,7 @@ impl App {
         may.then_some(FromMemory { verifier, memory })
     }
 
-    /// Whether the caller may verify tokens, now: asked for every request and every message of a
+    /// Reports whether the caller may verify tokens, now: asked for every request and every message of a
     /// stream.
     ///
     /// # Errors

@@ -46,17 +46,18 @@ impl StopSignals {
     }
 }
 
-/// Turns transparent huge pages off for this process, so that memory comes in pages of 4 KiB. The allocator asks for those of 2 MiB, and each that is touched for the
-/// first time is filled with zeros in one go, by the thread that touches it: a serving thread stands still for up to a
-/// millisecond, again and again while connections are opened or large answers are made.
+/// Turns transparent huge pages off for this process, so that memory comes in pages of 4 KiB. The allocator asks for
+/// those of 2 MiB, and each that is touched for the first time is filled with zeros in one go, by the thread that
+/// touches it: a serving thread stands still for up to a millisecond, again and again while connections are opened or
+/// large answers are made.
 pub(super) fn use_small_pages() {
     // A kernel without huge pages refuses, and has none to give.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// Runs a command's work with logs and, if the standard `OTEL_` variables ask for it, OTLP export, which is flushed
-/// however the work ends. A panic goes to the log too: the thread that panics would otherwise write it to standard error
-/// itself, and block for as long as nothing reads there.
+/// however the work ends. A panic goes to the log too: the thread that panics would otherwise write it to standard
+/// error itself, and block for as long as nothing reads there.
 pub(super) async fn with_telemetry(
     log: LogSettings,
     work: impl AsyncFnOnce(Arc<Metrics>) -> Result<(), Failure>,

@@ -28,7 +28,7 @@ pub enum ApiKeyState {
 }
 
 impl ApiKeyState {
-    /// Its name in the store and the log.
+    /// Returns its name in the store and the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl ApiKeyState {
         }
     }
 
-    /// The state of that name.
+    /// Returns the state of that name.
     #[must_use]
     pub fn from_stored(name: &str) -> Option<Self> {
         [Self::Active, Self::Disabled, Self::Deleted].into_iter().find(|state| state.as_str() == name)
@@ -61,7 +61,7 @@ pub struct ApiKeyContent {
 }
 
 impl ApiKeyContent {
-    /// As authority sees it.
+    /// Returns it as authority sees it.
     #[must_use]
     pub fn subject(&self) -> Subject {
         Subject { grants: self.grants.clone(), expire_time: self.expire_time }
@@ -104,7 +104,7 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// True once its expiry has come.
+    /// Reports whether its expiry has come.
     #[must_use]
     pub fn expired(&self, now: Timestamp) -> bool {
         self.content.expire_time.is_some_and(|end| now >= end)
@@ -137,7 +137,7 @@ impl ApiKey {
         Ok(())
     }
 
-    /// As a caller sees it at a moment: of a previous token only what still works.
+    /// Returns it as a caller sees it at a moment: of a previous token only what still works.
     #[must_use]
     pub fn shown_at(mut self, now: Timestamp) -> Self {
         let over = self.retiring_end_time.is_none_or(|end| now >= end);
@@ -148,7 +148,7 @@ impl ApiKey {
         self
     }
 
-    /// When the token that a rotation replaces ends: after the grace, never past the key's expiry (K8).
+    /// Returns when the token that a rotation replaces ends: after the grace, never past the key's expiry (K8).
     #[must_use]
     pub fn retiring_end(&self, now: Timestamp, grace: Span) -> Timestamp {
         let end = now.saturating_add(grace);

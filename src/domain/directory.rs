@@ -21,13 +21,13 @@ macro_rules! stored_enum {
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
         impl $name {
-            /// Its name in the store and the log.
+            /// Returns its name in the store and the log.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
             }
 
-            /// The value of that name.
+            /// Returns the value of that name.
             #[must_use]
             pub fn from_stored(name: &str) -> Option<Self> {
                 match name { $($text => Some(Self::$variant),)+ _ => None }
@@ -183,7 +183,7 @@ impl Role {
 }
 
 impl RolePermissions {
-    /// What they amount to account-wide (P2). Never a `system.` permission, which only keys of
+    /// Returns what they amount to account-wide (P2). Never a `system.` permission, which only keys of
     /// account `system` hold (A4), whatever was stored.
     #[must_use]
     pub fn closed(&self, catalogue: &Catalogue) -> PermissionSet {
@@ -195,7 +195,7 @@ impl RolePermissions {
         }
     }
 
-    /// What they amount to on a single team (P5).
+    /// Returns what they amount to on a single team (P5).
     #[must_use]
     pub fn closed_on_team(&self, catalogue: &Catalogue) -> PermissionSet {
         match self {
@@ -205,7 +205,7 @@ impl RolePermissions {
     }
 }
 
-/// What a user holds: account-wide the union of base and custom roles, on a team also its team
+/// Returns what a user holds: account-wide the union of base and custom roles, on a team also its team
 /// roles there (A2). Roles only add.
 ///
 /// `roles` pairs each role's permissions with the team it is held on, if any.

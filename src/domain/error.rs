@@ -77,13 +77,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// One wrong field.
+    /// Names one wrong field.
     #[must_use]
     pub fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldViolation { field: field.into(), description: description.into() }])
     }
 
-    /// A permission missing account-wide.
+    /// Names a permission that is missing account-wide.
     #[must_use]
     pub fn missing(permission: &str) -> Self {
         Self::PermissionMissing { permission: permission.to_owned(), team: None }

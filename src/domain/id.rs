@@ -24,19 +24,19 @@ macro_rules! type_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// From the UUIDv7 that is stored.
+            /// Converts the UUIDv7 that is stored.
             #[must_use]
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
             }
 
-            /// The UUIDv7 that is stored.
+            /// Returns the UUIDv7 that is stored.
             #[must_use]
             pub const fn as_uuid(self) -> Uuid {
                 self.0
             }
 
-            /// The text form, in ASCII.
+            /// Returns the text form, in ASCII.
             #[must_use]
             pub fn to_ascii(self) -> [u8; TYPE_ID_BYTES] {
                 let mut text = [0; TYPE_ID_BYTES];
@@ -132,13 +132,13 @@ macro_rules! external_id {
                 Ok(Self(text.into()))
             }
 
-            /// An id that the store holds, hence was parsed once.
+            /// Creates an id that the store holds, hence was parsed once.
             #[must_use]
             pub fn from_stored(text: &str) -> Self {
                 Self(text.into())
             }
 
-            /// The id's text.
+            /// Returns the id's text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -183,20 +183,20 @@ external_id!(
 );
 
 impl AccountId {
-    /// The reserved account of operators' and services' own keys (A3).
+    /// Returns the reserved account of operators' and services' own keys (A3).
     #[must_use]
     pub fn system() -> Self {
         Self(SYSTEM_ACCOUNT.into())
     }
 
-    /// True for the reserved account.
+    /// Reports whether it is the reserved account.
     #[must_use]
     pub fn is_system(&self) -> bool {
         self.as_str() == SYSTEM_ACCOUNT
     }
 }
 
-/// Whether a text is of the form of the ids of accounts, teams, roles and users.
+/// Reports whether a text is of the form of the ids of accounts, teams, roles and users.
 #[must_use]
 pub fn is_external_id(text: &str) -> bool {
     check_external_id("", text).is_ok()

@@ -15,7 +15,7 @@ impl Timestamp {
     /// The last moment the API can express: the end of the year 9999.
     pub const MAX: Self = Self(253_402_300_799_999_999);
 
-    /// From microseconds since the Unix epoch.
+    /// Converts microseconds since the Unix epoch.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -27,7 +27,7 @@ impl Timestamp {
         self.0
     }
 
-    /// This moment and a span later, at most [`Timestamp::MAX`].
+    /// Adds a span to this moment, up to [`Timestamp::MAX`].
     #[must_use]
     pub fn saturating_add(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0).min(Self::MAX.0))
@@ -38,19 +38,19 @@ impl Span {
     /// No time at all.
     pub const ZERO: Self = Self(0);
 
-    /// From whole microseconds; `None` if negative.
+    /// Converts whole microseconds; `None` if negative.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Option<Self> {
         if micros < 0 { None } else { Some(Self(micros)) }
     }
 
-    /// From whole seconds.
+    /// Converts whole seconds.
     #[must_use]
     pub const fn from_secs(secs: u32) -> Self {
         Self(secs as i64 * 1_000_000)
     }
 
-    /// Whole microseconds.
+    /// Returns it in whole microseconds.
     #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0

@@ -1,5 +1,6 @@
-//! Tokens (T1, T2): plaintext, parsed and hashed are three types, and only the hashed one is storable. What is presented
-//! may be hashed before it is parsed to its end ([`FormedToken`]), as long as it is parsed before it is answered.
+//! Tokens (T1, T2): plaintext, parsed and hashed are three types, and only the hashed one is storable. What is
+//! presented may be hashed before it is parsed to its end ([`FormedToken`]), as long as it is parsed before it is
+//! answered.
 //!
 //! `<prefix>_<43 base62><6 base62>`: 256 random bits and the CRC-32 of all that stands before it. The
 //! vectors in `tests/token_vectors.json` pin the format.
@@ -64,20 +65,20 @@ impl PlainToken {
         Self(text)
     }
 
-    /// The text, to put into the response that minted it and nowhere else.
+    /// Returns the text, to put into the response that minted it and nowhere else.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What a stored key shows of it (K4): the prefix and the last four characters.
+    /// Returns what a stored key shows of it (K4): the prefix and the last four characters.
     #[must_use]
     pub fn hint(&self) -> String {
         let prefix = self.0.split('_').next().unwrap_or_default();
         format!("{prefix}_…{}", &self.0[self.0.len() - HINT_CHARS..])
     }
 
-    /// The token as parsed, to hash it.
+    /// Returns the token as parsed, to hash it.
     #[must_use]
     pub fn parsed(&self) -> ParsedToken<'_> {
         ParsedToken(self.0.as_bytes())
@@ -120,8 +121,8 @@ impl<'a> FormedToken<'a> {
         (decode_base62_u32(checksum)? == crc32fast::hash(body)).then_some(ParsedToken(self.0))
     }
 
-    /// The digest that it has if it is a token: to be on the way to its entry while the checksum is computed. What is
-    /// found there is no answer before that ([`Self::checked`]).
+    /// Returns the digest that it has if it is a token: to be on the way to its entry while the checksum is computed.
+    /// What is found there is no answer before that ([`Self::checked`]).
     #[inline]
     #[must_use]
     pub fn hash(&self, pepper: &Pepper) -> HashedToken {
@@ -136,7 +137,7 @@ impl<'a> ParsedToken<'a> {
         FormedToken::parse(bytes)?.checked()
     }
 
-    /// The digest under a pepper (T2).
+    /// Returns the digest under a pepper (T2).
     #[must_use]
     pub fn hash(&self, pepper: &Pepper) -> HashedToken {
         hash(self.0, pepper)
@@ -165,13 +166,13 @@ impl fmt::Debug for ParsedToken<'_> {
 pub struct HashedToken([u8; 32]);
 
 impl HashedToken {
-    /// A digest that the store holds.
+    /// Creates a digest that the store holds.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The digest's bytes, for the store.
+    /// Returns the digest's bytes, for the store.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -207,19 +208,19 @@ pub struct Pepper {
 }
 
 impl Pepper {
-    /// A pepper under its id.
+    /// Creates a pepper under its id.
     #[must_use]
     pub fn new(id: String, secret: &Zeroizing<[u8; 32]>) -> Self {
         Self { id, secret: **secret }
     }
 
-    /// The id that secrets in the store carry.
+    /// Returns the id that secrets in the store carry.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// A value that tells whether two holders of this id have the same secret, and nothing else.
+    /// Returns a value that tells whether two holders of this id have the same secret, and nothing else.
     #[must_use]
     pub fn check_value(&self) -> [u8; 32] {
         *blake3::keyed_hash(&self.secret, b"latchkey pepper check value v1").as_bytes()
@@ -253,7 +254,7 @@ fn push_base62_u32(out: &mut String, value: u32) {
     (0..CHECKSUM_CHARS as u32).rev().for_each(|i| out.push(char::from(digit(i))));
 }
 
-/// `None` if it is more than 32 bits, or no digit.
+/// Decodes a number; `None` if it is more than 32 bits, or no digit.
 fn decode_base62_u32(digits: &[u8]) -> Option<u32> {
     // Without a branch: what digits come next is random, and the processor would guess wrong.
     let value = digits.iter().fold(0, |value, &digit| value * 62 + DIGIT_VALUES[usize::from(digit)]);

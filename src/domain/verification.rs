@@ -84,7 +84,7 @@ pub struct Requirement<A = AccountId, T = Vec<TeamId>> {
 
 /// Teams that own a resource: in a list, or as a request names them.
 pub trait OwningTeams {
-    /// Whether one of them is such, by the bytes of its id.
+    /// Reports whether one of them is such, by the bytes of its id.
     fn any(&self, is: impl FnMut(&[u8]) -> bool) -> bool;
 }
 
@@ -102,7 +102,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// The outcome at a moment of database time: the first that applies. `met` says whether the token holds
+    /// Returns the outcome at a moment of database time: the first that applies. `met` says whether the token holds
     /// what it must be good for, and is asked last.
     #[must_use]
     pub fn outcome(&self, now: Timestamp, met: impl FnOnce() -> bool) -> Outcome {
@@ -124,7 +124,7 @@ impl Standing {
         }
     }
 
-    /// When this token stops working if nothing changes before.
+    /// Returns when this token stops working if nothing changes before.
     #[must_use]
     pub fn end_time(&self) -> Option<Timestamp> {
         match (self.expire_time, self.token_end_time) {
@@ -141,7 +141,7 @@ impl OwningTeams for Vec<TeamId> {
 }
 
 impl<A: Borrow<str>, T: OwningTeams> Requirement<A, T> {
-    /// Whether it is met by a key of an account, with what it holds: closed sets, the second on each team that
+    /// Reports whether it is met by a key of an account, with what it holds: closed sets, the second on each team that
     /// `in_scope` knows.
     #[must_use]
     pub fn met_by(
@@ -158,14 +158,14 @@ impl<A: Borrow<str>, T: OwningTeams> Requirement<A, T> {
 }
 
 impl TokenFacts {
-    /// Whether the token is live, apart from what it holds.
+    /// Reports whether the token is live, apart from what it holds.
     #[must_use]
     pub fn standing(&self) -> Standing {
         let Self { state, account_suspended, expire_time, token_end_time, .. } = *self;
         Standing { state, account_suspended, expire_time, token_end_time }
     }
 
-    /// The outcome at a moment of database time.
+    /// Returns the outcome at a moment of database time.
     #[must_use]
     pub fn outcome(&self, now: Timestamp, requirement: Option<&Requirement>) -> Outcome {
         let in_scope = |team: &[u8]| self.team_ids.binary_search_by(|held| held.as_str().as_bytes().cmp(team)).is_ok();
@@ -174,13 +174,13 @@ impl TokenFacts {
         self.standing().outcome(now, || requirement.is_none_or(met))
     }
 
-    /// When this token stops working if nothing changes before.
+    /// Returns when this token stops working if nothing changes before.
     #[must_use]
     pub fn end_time(&self) -> Option<Timestamp> {
         self.standing().end_time()
     }
 
-    /// Which of the key's tokens it is.
+    /// Returns which of the key's tokens it is.
     #[must_use]
     pub fn role(&self) -> TokenRole {
         if self.token_end_time.is_none() { TokenRole::Current } else { TokenRole::Retiring }

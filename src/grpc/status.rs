@@ -65,49 +65,49 @@ impl Refusal {
         Self { violations, ..Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message) }
     }
 
-    /// The call's metadata has no `authorization: Bearer …`.
+    /// Returns the call's metadata has no `authorization: Bearer …`.
     #[must_use]
     pub fn no_credentials() -> Self {
         let message = "credentials are required: send the metadata entry `authorization: Bearer <token>`";
         Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message)
     }
 
-    /// The authority that a stream was opened with has ended.
+    /// Returns the authority that a stream was opened with has ended.
     #[must_use]
     pub fn session_ended() -> Self {
         let message = "the caller's authority ended or changed: open a new stream";
         Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message)
     }
 
-    /// A client left messages of its watch waiting for too long.
+    /// Says that a client left messages of its watch waiting for too long.
     #[must_use]
     pub fn slow_consumer() -> Self {
         let message = "the client reads too slowly: resume after the last event received";
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
-    /// Unread responses use up the budget for large ones.
+    /// Says that unread responses use up the budget for large ones.
     #[must_use]
     pub fn unread_answers() -> Self {
         let message = "too many unread response bytes: read the open responses before sending more requests";
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
-    /// The server drains.
+    /// Returns the server drains.
     #[must_use]
     pub fn draining() -> Self {
         let message = "the server is draining: open the stream again, and resume where this one ended";
         Self::new(Code::Unavailable, ErrorReason::Draining, message).retryable()
     }
 
-    /// A metadata entry is malformed, repeated or not allowed on this RPC (A6).
+    /// Says that a metadata entry is malformed, repeated or not allowed on this RPC (A6).
     #[must_use]
     pub fn metadata(entry: &'static str, description: &'static str) -> Self {
         let message = format!("metadata entry `{entry}` {description}");
         Self::new(Code::InvalidArgument, ErrorReason::InvalidMetadata, message).with("entry", entry)
     }
 
-    /// A field is not offered by this release.
+    /// Says that a field is not offered by this release.
     #[must_use]
     pub fn field_not_offered(field: &'static str) -> Self {
         let violation = FieldViolation {
@@ -118,20 +118,20 @@ impl Refusal {
         Self { violations: vec![violation], ..Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message) }
     }
 
-    /// There is no such method.
+    /// Says that there is no such method.
     #[must_use]
     pub fn no_such_method() -> Self {
         Self::new(Code::Unimplemented, ErrorReason::NotImplemented, "there is no such service or method")
     }
 
-    /// The request is compressed.
+    /// Returns the request is compressed.
     #[must_use]
     pub fn no_such_encoding() -> Self {
         let message = "the metadata entry `grpc-encoding` must be absent or `identity`: this server accepts no compressed messages";
         Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message)
     }
 
-    /// The headers of the call are too large.
+    /// Returns the headers of the call are too large.
     #[must_use]
     pub fn headers_too_large(bytes_max: usize) -> Self {
         let message = format!("the headers of the call are larger than {bytes_max} bytes in all: send less metadata");
@@ -139,7 +139,7 @@ impl Refusal {
         refusal.with("quota", "header_bytes").with("limit", bytes_max)
     }
 
-    /// A message is larger than its caller may send.
+    /// Says that a message is larger than its caller may send.
     #[must_use]
     pub fn message_too_large(bytes_max: usize) -> Self {
         let message = format!("the message is larger than {bytes_max} bytes: send several smaller ones");
@@ -147,7 +147,7 @@ impl Refusal {
         refusal.with("quota", "message_bytes").with("limit", bytes_max)
     }
 
-    /// A message is not complete in time.
+    /// Says that a message is not complete in time.
     #[must_use]
     pub fn message_unfinished(patience: Duration) -> Self {
         let message =
@@ -155,19 +155,19 @@ impl Refusal {
         Self::new(Code::DeadlineExceeded, ErrorReason::MessageUnfinished, message)
     }
 
-    /// A unary call does not contain exactly one message, or its framing is wrong.
+    /// Says that a unary call does not contain exactly one message, or its framing is wrong.
     #[must_use]
     pub fn bad_framing(message: &'static str) -> Self {
         Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message)
     }
 
-    /// A message is not of its method's type.
+    /// Says that a message is not of its method's type.
     #[must_use]
     pub fn undecodable() -> Self {
         Self::bad_framing("the message cannot be decoded: it is not a message of this method's type")
     }
 
-    /// The caller's deadline has passed.
+    /// Returns the caller's deadline has passed.
     #[must_use]
     pub fn deadline_exceeded() -> Self {
         let message = "the deadline in `grpc-timeout` has passed: a change may or may not have been made";
@@ -181,7 +181,7 @@ impl Refusal {
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
-    /// Too many unauthenticated calls of a method are open.
+    /// Says that too many unauthenticated calls of a method are open.
     #[must_use]
     pub fn too_many_open() -> Self {
         let message = "too many open calls of this method; retry later";

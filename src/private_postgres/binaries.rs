@@ -32,8 +32,8 @@ pub struct Search {
 /// that a Debian or Homebrew package installed.
 ///
 /// # Errors
-/// [`PrivatePostgresError::BinariesMissing`] says what to install; [`PrivatePostgresError::BinariesUnusable`] what is wrong with
-/// `LATCHKEY_POSTGRES_BIN`.
+/// [`PrivatePostgresError::BinariesMissing`] says what to install; [`PrivatePostgresError::BinariesUnusable`] what is
+/// wrong with `LATCHKEY_POSTGRES_BIN`.
 pub fn find() -> Result<Binaries, PrivatePostgresError> {
     Search::this_machine().all().map(|mut all| all.swap_remove(0))
 }

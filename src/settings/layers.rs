@@ -1,5 +1,5 @@
-//! Merges the layers that settings come from (defaults, file, environment, flags) into texts that remember their origin.
-//! Nothing is checked here but the names.
+//! Merges the layers that settings come from (defaults, file, environment, flags) into texts that remember their
+//! origin. Nothing is checked here but the names.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -67,8 +67,8 @@ fn add_file(merged: &mut Merged, path: &Path, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Says where and why TOML did not parse. It never quotes the line, as the error's own `Display` does: the line may hold
-/// the password.
+/// Says where and why TOML did not parse. It never quotes the line, as the error's own `Display` does: the line may
+/// hold the password.
 fn syntax_error(error: &toml::de::Error, text: &str) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     format!("line {}: {}", before.matches('\n').count() + 1, error.message())

@@ -186,7 +186,8 @@ settings! {
         "Maximum number of log lines per second about completed calls (verifications and health checks have none at `info`), in addition to one line per method and one per method's server-side failures; the rest are counted in one line; 0 for no limit";
 }
 
-/// Lists the variables that start with `LATCHKEY_` but are not settings, each with its purpose. `*` stands for any ending.
+/// Lists the variables that start with `LATCHKEY_` but are not settings, each with its purpose. `*` stands for any
+/// ending.
 pub(super) static OTHER_VARIABLES: &[(&str, &str)] = &[
     ("LATCHKEY_CONFIG", "the settings file, as `--config`"),
     ("LATCHKEY_ADDRESS", "the server that client commands call"),

@@ -112,7 +112,7 @@ struct Instruments {
 }
 
 impl Metrics {
-    /// Everything at zero.
+    /// Creates counters at zero.
     pub fn new() -> Self {
         Self::default()
     }

@@ -150,7 +150,8 @@ fn meter_provider(target: &OtlpTarget) -> Result<Option<SdkMeterProvider>, InitE
     Ok(Some(SdkMeterProvider::builder().with_resource(resource()).with_periodic_exporter(exporter).build()))
 }
 
-/// `service.name` is ours unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says otherwise.
+/// Describes this process: `service.name` is ours unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says
+/// otherwise.
 fn resource() -> Resource {
     let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let detected = Resource::builder().build();
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn export_is_on_where_an_endpoint_is_named_and_nobody_declines() {
+    fn export_is_on_where_an_endpoint_is_named_and_not_declined() {
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
         assert_eq!(from(&[]), (false, false));
         assert_eq!(from(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), (false, false));
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shutdown_is_bounded_though_nobody_answers() {
+    fn a_shutdown_is_bounded_without_an_answer() {
         // A listener that accepts by its backlog alone and never speaks.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", silent.local_addr().unwrap());

@@ -204,7 +204,8 @@ impl Extractor for TraceParent<'_> {
     }
 }
 
-/// The statuses that mean that the server failed, as opposed to the client (semantic conventions for gRPC servers).
+/// Returns the statuses that mean that the server failed, as opposed to the client (semantic conventions for gRPC
+/// servers).
 fn is_server_fault(code: Code) -> bool {
     match code {
         Code::Unknown

@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// How many of [`CALLS`] are traced, by their own root or below this caller's span.
+    /// Returns how many of [`CALLS`] are traced, by their own root or below this caller's span.
     fn traced(sampler: Sampler, method: &str, traceparent: Option<&str>) -> usize {
         let counting = Counting::default();
         let layer = counting.clone().with_filter(EarlySampling(Arc::new(sampler)));

@@ -45,7 +45,7 @@ pub fn init(log: LogOptions, otlp: &Otlp, metrics: &Arc<Metrics>) -> Result<Tele
     Ok(guard)
 }
 
-/// As [`init`], but gives the subscriber to the caller, who may install it for one thread or future only.
+/// Does as [`init`], but gives the subscriber to the caller, who may install it for one thread or future only.
 ///
 /// # Errors
 /// As [`init`].

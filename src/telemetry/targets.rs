@@ -11,17 +11,17 @@ pub(super) const UNLOGGED: &str = "latchkey::rpc::unlogged";
 /// The target of RPCs that are for neither. No span is made of it: asking for one has the log count what it lacks.
 pub(super) const UNWANTED: &str = "latchkey::rpc::unsampled::unlogged";
 
-/// Whether the log is to leave out the span of this metadata, and count it.
+/// Reports whether the log is to leave out the span of this metadata, and count it.
 pub(super) fn is_unlogged(metadata: &Metadata<'_>) -> bool {
     matches!(metadata.target(), UNLOGGED | UNWANTED)
 }
 
-/// Whether this metadata is of an RPC that is to be traced.
+/// Reports whether this metadata is of an RPC that is to be traced.
 pub(super) fn is_traced(metadata: &Metadata<'_>) -> bool {
     matches!(metadata.target(), RPC | UNLOGGED)
 }
 
-/// Whether this metadata is of an RPC that is not to be traced.
+/// Reports whether this metadata is of an RPC that is not to be traced.
 pub(super) fn is_untraced(metadata: &Metadata<'_>) -> bool {
     matches!(metadata.target(), UNSAMPLED | UNWANTED)
 }

@@ -49,13 +49,13 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns an answer that no database was asked for.
+    /// Counts an answer that no database was asked for.
     #[inline]
     pub(super) fn answered_from_memory(&self, outcome: Outcome) {
         Self::bump(&self.stripe().0[outcome as usize]);
     }
 
-    /// Returns the same for many.
+    /// Counts many such answers.
     pub(super) fn many_from_memory(&self, answers: &ByOutcome) {
         for (counter, count) in self.stripe().0.iter().zip(answers).filter(|(_, count)| **count > 0) {
             counter.fetch_add(*count, Ordering::Relaxed);

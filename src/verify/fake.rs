@@ -167,7 +167,7 @@ impl Database {
         revision.number
     }
 
-    /// Returns what `latchkey accept-history` does.
+    /// Does what `latchkey accept-history` does.
     pub fn accept_history(&mut self) {
         self.epoch += 1;
         self.identities.0 = self.identities.1;
@@ -214,7 +214,7 @@ impl FakePrimary {
         self.database.lock().expect("no test panics while it holds this")
     }
 
-    /// Returns what a fault, or another replica, does in one step.
+    /// Does in one step what a fault, or another replica, does.
     pub fn change(&self, change: impl FnOnce(&mut Database)) {
         change(&mut self.database());
     }

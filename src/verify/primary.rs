@@ -137,7 +137,7 @@ impl<'a> Sent<'a> {
         Self { clock, boot_micros: AtomicI64::new(clock.boot_micros()) }
     }
 
-    /// Returns the statement is sent next.
+    /// Notes that the statement is sent next.
     pub fn mark(&self) {
         self.boot_micros.store(self.clock.boot_micros(), Ordering::Relaxed);
     }

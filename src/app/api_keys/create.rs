@@ -155,7 +155,7 @@ fn new_key(
     }
 }
 
-/// An account that exists.
+/// Returns an account that exists.
 async fn check_account(reader: &mut dyn Tx, account: &AccountId) -> Result<Account, AppError> {
     match reader.account(account).await? {
         Some(found) if found.state != AccountState::Deleted => Ok(found),
@@ -163,7 +163,7 @@ async fn check_account(reader: &mut dyn Tx, account: &AccountId) -> Result<Accou
     }
 }
 
-/// The moment that an expiry means at `now`.
+/// Returns the moment that an expiry means at `now`.
 pub(super) fn expire_time(expiry: Expiry, now: Timestamp) -> Option<Timestamp> {
     match expiry {
         Expiry::Never => None,
@@ -172,7 +172,7 @@ pub(super) fn expire_time(expiry: Expiry, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// An expiry lies in the future.
+/// Checks that an expiry lies in the future.
 pub(super) fn check_future(expiry: Expiry, now: Timestamp) -> Result<(), RuleError> {
     match expiry {
         Expiry::At(time) if time <= now => Err(RuleError::field("api_key.expire_time", "must lie in the future")),
@@ -181,8 +181,8 @@ pub(super) fn check_future(expiry: Expiry, now: Timestamp) -> Result<(), RuleErr
 }
 
 impl App {
-    /// Refuses a key beyond the account's quotas (K3), of keys and of deleted ones on record: creating and deleting without end meets the
-    /// second. Deleting is never refused.
+    /// Refuses a key beyond the account's quotas (K3), of keys and of deleted ones on record: creating and deleting
+    /// without end meets the second. Deleting is never refused.
     fn check_account_quotas(&self, account: &Account) -> Result<(), RuleError> {
         let limits = self.limits();
         for (quota, count, limit) in [
@@ -196,7 +196,7 @@ impl App {
         Ok(())
     }
 
-    /// K3: optionally so many keys per team; judged for teams that a key is about to join.
+    /// Checks the quota of keys per team, if there is one (K3): judged for teams that a key is about to join.
     pub(super) async fn check_team_quotas(
         &self,
         reader: &mut dyn Tx,

@@ -13,13 +13,13 @@ use crate::{
     },
 };
 
-/// One event about a key, with its difference. `before` is `None` for a new key.
+/// Makes one event about a key, with its difference. `before` is `None` for a new key.
 pub(super) fn event(kind: EventKind, actor: &Actor, before: Option<&ApiKey>, after: &ApiKey) -> Append {
     let stamps = vec![Stamp::ApiKeys(after.account_id.clone(), vec![after.key_id])];
     Append { draft: draft(kind, actor, after, changes(before, after)), stamps }
 }
 
-/// An event that leaves the key's own fields alone.
+/// Returns an event that leaves the key's own fields alone.
 pub(super) fn draft(kind: EventKind, actor: &Actor, key: &ApiKey, changes: Vec<Change>) -> EventDraft {
     EventDraft {
         kind,

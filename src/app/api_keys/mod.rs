@@ -37,7 +37,8 @@ async fn load_visible(
     Ok(key)
 }
 
-/// Whether a caller reads keys of an account at all: what is asked of an operator as if it did not operate (A3).
+/// Reports whether a caller reads keys of an account at all: what is asked of an operator as if it did not operate
+/// (A3).
 fn may_read(caller: &Caller, account: &AccountId, catalogue: &Catalogue) -> Result<(), RuleError> {
     caller.reach(account)?;
     caller.managed(catalogue).require_any()

@@ -61,8 +61,8 @@ impl App {
         Ok(self.run(revoke, false).await?.propagation)
     }
 
-    /// True if a token has ended everywhere, and for good: its key is deleted, or its own end is so long ago that no
-    /// replica's estimate of the time lies before it (V3).
+    /// Reports whether a token has ended everywhere, and for good: its key is deleted, or its own end is so long ago
+    /// that no replica's estimate of the time lies before it (V3).
     fn has_ended(&self, outcome: Outcome, facts: &TokenFacts) -> bool {
         let lease = i64::try_from(self.limits().lease.as_micros()).ok().and_then(Span::from_micros);
         let now = self.verifier().database_time();

@@ -34,8 +34,8 @@ impl App {
         self.authenticate_in(Lane::Callers, bearer, on_behalf_of).await
     }
 
-    /// The same, looking the user up in a given lane: a call that can only take authority away waits behind no other
-    /// kind.
+    /// Returns the same, looking the user up in a given lane: a call that can only take authority away waits behind no
+    /// other kind.
     ///
     /// # Errors
     /// As [`Self::authenticate`].
@@ -63,7 +63,7 @@ impl App {
         })
     }
 
-    /// What the caller's token is good for now: from memory while its entry stands, else read again.
+    /// Returns what the caller's token is good for now: from memory while its entry stands, else read again.
     ///
     /// # Errors
     /// The token is no longer VALID, or that cannot be known.
@@ -87,13 +87,13 @@ impl App {
         self.current_entry(session).await.map(drop)
     }
 
-    /// The same, but no use of the token (K9): for what a caller is given without asking.
+    /// Returns the same, but no use of the token (K9): for what a caller is given without asking.
     pub(crate) async fn standing_entry(&self, session: &Session) -> Result<Arc<Entry>, AppError> {
         let entry = session.entry.load_full();
         if self.verifier().stands(&entry) { Ok(entry) } else { self.current_entry(session).await }
     }
 
-    /// True if the caller's entry stands as it was last read. No use of the token (K9).
+    /// Reports whether the caller's entry stands as it was last read. No use of the token (K9).
     pub(crate) fn entry_stands(&self, session: &Session) -> bool {
         self.verifier().stands(&session.entry.load())
     }
@@ -105,7 +105,7 @@ impl App {
         Ok((reader, actor))
     }
 
-    /// The same for one of the caller's watches, whose turn it is.
+    /// Returns the same for one of the caller's watches, whose turn it is.
     pub(crate) async fn open_watch(
         &self,
         session: &Session,

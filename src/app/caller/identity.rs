@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl App {
-    /// The bearer's identity, or with on-behalf-of the user's, so that a page can offer what may be
+    /// Returns the bearer's identity, or with on-behalf-of the user's, so that a page can offer what may be
     /// granted.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl App {
     }
 }
 
-/// What the caller may put into keys that it makes: confinement (M4), where it manages (M1, M2),
+/// Returns what the caller may put into keys that it makes: confinement (M4), where it manages (M1, M2),
 /// without what it may not make (M5, A4).
 fn grantable(caller: &Caller, catalogue: &Catalogue) -> (PermissionSet, BTreeMap<TeamId, PermissionSet>) {
     let mut never = PermissionSet::of(SystemPermission::Operate.bit());

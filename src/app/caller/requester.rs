@@ -149,7 +149,7 @@ pub(super) fn check_impersonation(facts: &TokenFacts) -> Result<(), RuleError> {
     }
 }
 
-/// A key as caller. What it holds by name is needed by judges of key-management calls only.
+/// Returns a key as caller. What it holds by name is needed by judges of key-management calls only.
 pub(crate) fn key_caller(facts: &TokenFacts, named: Named) -> (Caller, Principal) {
     let TokenFacts { key_id, expire_time, token_end_time, .. } = *facts;
     let identity = Identity::Key { key_id, expire_time, token_end_time };
@@ -176,7 +176,7 @@ async fn user_caller(
     Ok((caller, principal))
 }
 
-/// A user that may act (A2, A6).
+/// Returns a user that may act (A2, A6).
 pub(super) async fn live_user(reader: &mut dyn Reader, user: &OnBehalfOf) -> Result<UserPrincipal, AppError> {
     let found = reader.user_principal(&user.account_id, &user.user_id).await?.ok_or(AppError::BadUser)?;
     match (found.account_state, found.state) {
@@ -189,12 +189,12 @@ pub(super) async fn live_user(reader: &mut dyn Reader, user: &OnBehalfOf) -> Res
 // === impl Actor ===
 
 impl Actor {
-    /// True if the reach of `system.operate` stands behind the call: the log says so (A3).
+    /// Reports whether the reach of `system.operate` stands behind the call: the log says so (A3).
     pub fn break_glass(&self) -> bool {
         self.impersonates_by_operate || self.caller.as_ref().is_some_and(Caller::operates)
     }
 
-    /// True if only the reach of `system.operate` lets the caller read what a rule guards (A3).
+    /// Reports whether only the reach of `system.operate` lets the caller read what a rule guards (A3).
     pub fn reads_by_operate(&self, rule: impl FnOnce(&Caller) -> Result<(), RuleError>) -> bool {
         let by_operate = |caller: &Caller| caller.operates() && rule(&caller.without_operate(&self.catalogue)).is_err();
         self.impersonates_by_operate || self.caller.as_ref().is_some_and(by_operate)

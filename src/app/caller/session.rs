@@ -43,7 +43,7 @@ impl Session {
         }
     }
 
-    /// The same for a write of an account's directory.
+    /// Checks the same for a write of an account's directory.
     pub(crate) fn check_directory(&self, account: &AccountId) -> Result<(), RuleError> {
         if self.holds(SystemPermission::Directory) {
             return Ok(());
@@ -52,37 +52,38 @@ impl Session {
         Err(RuleError::missing(SystemPermission::Directory.name()))
     }
 
-    /// The same for the catalogue.
+    /// Checks the same for the catalogue.
     pub(crate) fn check_operate(&self) -> Result<(), RuleError> {
         let operate = SystemPermission::Operate;
         if self.holds(operate) { Ok(()) } else { Err(RuleError::missing(operate.name())) }
     }
 
-    /// As its token was last read; acting for a user replaces it (A6). Use-cases judge again (M9).
+    /// Reports whether the caller holds a permission, as its token was last read; acting for a user replaces it (A6).
+    /// Use-cases judge again (M9).
     #[must_use]
     pub fn holds(&self, permission: SystemPermission) -> bool {
         self.on_behalf_of.is_none() && self.entry.load().facts().account_permissions.contains(permission.bit())
     }
 
-    /// The same, with what the request says of waiting for the other replicas.
+    /// Returns the same, with what the request says of waiting for the other replicas.
     #[must_use]
     pub fn waiting(self, wait: Wait) -> Self {
         Self { wait, ..self }
     }
 
-    /// The same, not waiting for the other replicas if asked so.
+    /// Returns the same, not waiting for the other replicas if asked so.
     #[must_use]
     pub fn skipping_wait(mut self, skip: bool) -> Self {
         self.wait.skip = skip;
         self
     }
 
-    /// Its token as last read.
+    /// Returns its token as last read.
     pub(crate) fn entry(&self) -> arc_swap::Guard<Arc<Entry>> {
         self.entry.load()
     }
 
-    /// Whose share its work is taken from: the user's, if the caller acts for one.
+    /// Returns whose share its work is taken from: the user's, if the caller acts for one.
     pub(crate) fn payer(&self) -> Payer {
         match &self.on_behalf_of {
             Some(user) => Payer::user(user),
@@ -92,23 +93,23 @@ impl Session {
         }
     }
 
-    /// True if the caller reads every account's log: an operator's audit.
+    /// Reports whether the caller reads every account's log: an operator's audit.
     pub(crate) fn audits(&self) -> bool {
         self.holds(SystemPermission::Events)
     }
 
-    /// How long a mutation's answer may wait.
+    /// Returns how long a mutation's answer may wait.
     pub(crate) fn wait(&self) -> Wait {
         self.wait
     }
 
-    /// The account of its key.
+    /// Returns the account of its key.
     #[must_use]
     pub fn account_id(&self) -> &AccountId {
         &self.key_account_id
     }
 
-    /// The user that the caller acts for.
+    /// Returns the user that the caller acts for.
     #[must_use]
     pub fn on_behalf_of(&self) -> Option<&OnBehalfOf> {
         self.on_behalf_of.as_ref()

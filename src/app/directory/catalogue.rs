@@ -62,7 +62,7 @@ impl App {
         Ok(self.apply(Requester::Session(session.clone()), spec, guard).await?.0)
     }
 
-    /// The same for an operator with the database's own credentials: `latchkey catalogue apply`. Tells, too,
+    /// Returns the same for an operator with the database's own credentials: `latchkey catalogue apply`. Tells, too,
     /// whether it differs from the one before, and waits without a deadline.
     ///
     /// # Errors

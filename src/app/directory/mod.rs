@@ -56,13 +56,13 @@ fn check_write(actor: &Actor, account: &AccountId) -> Result<(), RuleError> {
     Ok(())
 }
 
-/// An account that exists and is not deleted.
+/// Returns an account that exists and is not deleted.
 async fn existing_account(reader: &mut dyn Reader, account: &AccountId) -> Result<Account, AppError> {
     let found = reader.account(account).await?.filter(|account| account.state != AccountState::Deleted);
     Ok(found.ok_or(RuleError::NotFound(ObjectKind::Account))?)
 }
 
-/// One event about an object of the directory.
+/// Makes one event about an object of the directory.
 fn event(
     kind: EventKind,
     actor: &Actor,

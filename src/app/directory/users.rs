@@ -175,7 +175,7 @@ impl Mutation for UpsertUsers {
 }
 
 impl UpsertUsers {
-    /// Every role named exists and is of the right kind, every team exists.
+    /// Checks that every role named exists and is of the right kind, and that every team exists.
     async fn check_references(&self, tx: &mut dyn Tx) -> Result<(), AppError> {
         let mut kinds: BTreeMap<RoleId, Option<RoleKind>> = BTreeMap::new();
         let mut teams: BTreeSet<TeamId> = BTreeSet::new();

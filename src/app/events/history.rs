@@ -43,12 +43,13 @@ impl Mutation for AcceptHistory {
     type Output = Revision;
     const NAME: &'static str = "accept_history";
 
-    /// No replica follows the new history before it joins it: there is none to wait for.
+    /// Requests it as upkeep: no replica follows the new history before it joins it, so there is none to wait for.
     fn requester(&self) -> &Requester {
         &Requester::Upkeep
     }
 
-    /// Nothing that an authority depends on changes; the head itself is locked by starting the epoch.
+    /// Locks no account: nothing that an authority depends on changes, and the head itself is locked by starting the
+    /// epoch.
     fn account(&self) -> Option<&AccountId> {
         None
     }

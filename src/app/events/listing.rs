@@ -57,9 +57,9 @@ impl App {
 
     /// Recomputes the chain over the stored bytes from an event on, over a bounded number of events and bytes.
     ///
-    /// Each chunk is a snapshot of its own, so that the walk holds no connection while it hashes, and in each the caller
-    /// is judged again. That is as good as one snapshot: events never change, and each is checked against the one before
-    /// it. The head is compared in the snapshot in which the events came to their end.
+    /// Each chunk is a snapshot of its own, so that the walk holds no connection while it hashes, and in each the
+    /// caller is judged again. That is as good as one snapshot: events never change, and each is checked against the
+    /// one before it. The head is compared in the snapshot in which the events came to their end.
     ///
     /// # Errors
     /// As [`Self::list_events`]. What was archived is not walked: `verified_after` says where the walk began.
@@ -106,7 +106,7 @@ pub(super) fn check_may_read(actor: &Actor, session: &Session, account: Option<&
     })
 }
 
-/// Whether a caller may read an account's events, or all of them.
+/// Reports whether a caller may read an account's events, or all of them.
 pub(super) fn judge_reading(
     caller: &Caller,
     catalogue: &Catalogue,
@@ -133,7 +133,7 @@ struct ChainWalk {
 }
 
 impl ChainWalk {
-    /// A walk from an event on; from the first that is there, if those before it were archived.
+    /// Creates a walk from an event on; from the first that is there, if those before it were archived.
     async fn start(reader: &mut dyn Reader, start: i64) -> Result<Self, AppError> {
         let anchor = reader.anchor().await?;
         if start <= anchor.number + 1 {
@@ -165,7 +165,7 @@ impl ChainWalk {
         self.ended || self.report.verified_events >= events_max || self.bytes >= CHAIN_BYTES_MAX
     }
 
-    /// The next events, with the head if there are no more.
+    /// Returns the next events, with the head if there are no more.
     async fn read(
         &mut self,
         reader: &mut dyn Reader,

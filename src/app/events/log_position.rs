@@ -23,7 +23,7 @@ impl LogPosition {
     /// Before the first event, in whatever history.
     pub const START: Self = Self { revision: Revision { epoch: 0, number: 0 }, hash: None };
 
-    /// After the event that a caller named, or before the first.
+    /// Returns the position after the event that a caller named, or before the first.
     pub fn named(revision: Option<Revision>) -> Self {
         match revision {
             Some(revision) if revision.number > 0 => Self { revision, hash: None },
@@ -31,17 +31,17 @@ impl LogPosition {
         }
     }
 
-    /// After an event that was read.
+    /// Returns the position after an event that was read.
     pub fn after(event: &StoredEvent) -> Self {
         Self { revision: event.revision(), hash: Some(event.hash) }
     }
 
-    /// After the last event of the log.
+    /// Returns the position after the last event of the log.
     pub fn head(revision: Revision, hash: Hash) -> Self {
         Self { revision, hash: Some(hash) }
     }
 
-    /// Its last event, 0.0 before the first.
+    /// Returns its last event, 0.0 before the first.
     pub fn revision(&self) -> Revision {
         self.revision
     }

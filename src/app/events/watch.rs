@@ -130,7 +130,7 @@ impl App {
 // === impl WatchAuthorization ===
 
 impl WatchAuthorization {
-    /// Whether the caller may be given what was read for it (V1): from memory, unless a user is acted for,
+    /// Reports whether the caller may be given what was read for it (V1): from memory, unless a user is acted for,
     /// whom the store judges again after every change.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl WatchAuthorization {
         Ok(())
     }
 
-    /// True if nothing has happened since the caller was judged last, as far as this replica may answer.
+    /// Reports whether nothing has happened since the caller was judged last, as far as this replica may answer.
     fn is_judged(&self) -> bool {
         // The lease before `applied`, as a verification does.
         let verifier = self.app.verifier();
@@ -186,7 +186,7 @@ impl WatchAuthorization {
         }
     }
 
-    /// What the database says is no history to go on with before an operator has accepted it.
+    /// Checks that a watch may go on: the history in the database is one that an operator has accepted, if it changed.
     fn check_history(&self) -> Result<(), AppError> {
         match self.app.verifier().follower_state() {
             FollowerState::Diverged | FollowerState::OtherDatabase => Err(VerifyError::Unavailable.into()),
@@ -227,7 +227,7 @@ impl Watch {
         Watched { event, head: self.head }
     }
 
-    /// Until the log has grown or a heartbeat is due.
+    /// Waits until the log has grown or a heartbeat is due.
     async fn until_due(&mut self) {
         sleep_until(self.read_at + READ_PAUSE).await;
         let seen = self.place.revision();
@@ -255,7 +255,8 @@ impl Watch {
         self.authorization.judged_at(head);
         self.head = head;
         self.read_at = Instant::now();
-        // Short of a full page, and of the bytes that are read at a time, there is nothing more for this watcher up to the head.
+        // Short of a full page, and of the bytes that are read at a time, there is nothing more for this watcher up to
+        // the head.
         self.caught_up = looked_through.is_none() && events.len() < CHUNK as usize;
         self.place = match events.last() {
             Some(last) if !self.caught_up => LogPosition::after(last),

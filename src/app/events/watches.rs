@@ -1,5 +1,5 @@
-//! The bounds on open watches: each account's and each caller's, and a reserve for those who audit every account, so that
-//! no tenant shuts the operator out.
+//! The bounds on open watches: each account's and each caller's, and a reserve for those who audit every account, so
+//! that no tenant shuts the operator out.
 
 use std::{
     collections::HashMap,

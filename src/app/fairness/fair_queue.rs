@@ -116,17 +116,17 @@ struct CallerQueue {
 // === impl Payer ===
 
 impl Payer {
-    /// This process itself, or an operator with the database's own credentials.
+    /// Returns the payer of this process itself, or of an operator with the database's own credentials.
     pub fn local() -> Self {
         Self { account: AccountId::system(), caller: CallerId::Local }
     }
 
-    /// A key of an account.
+    /// Creates a key of an account.
     pub fn key(account: AccountId, key: KeyId) -> Self {
         Self { account, caller: CallerId::Key(key) }
     }
 
-    /// A user that a service acts for.
+    /// Creates a user that a service acts for.
     pub fn user(user: &OnBehalfOf) -> Self {
         Self { account: user.account_id.clone(), caller: CallerId::User(user.user_id.clone()) }
     }
@@ -135,7 +135,7 @@ impl Payer {
 // === impl FairQueue ===
 
 impl FairQueue {
-    /// One account never has all turns, unless there is only one.
+    /// Creates a queue in which one account never has all turns, unless there is only one.
     pub fn new(bounds: Bounds) -> Self {
         let at_once = bounds.at_once.max(1);
         let others = (at_once - 1).max(1);
@@ -152,7 +152,7 @@ impl FairQueue {
         self.wait(payer, true)?.granted().await
     }
 
-    /// The same for work that is bounded in another way: however many calls wait, it waits too.
+    /// Returns the same for work that is bounded in another way: however many calls wait, it waits too.
     pub async fn enter_anyway(&self, payer: &Payer) -> Result<QueuePermit, AppError> {
         self.wait(payer, false)?.granted().await
     }
@@ -262,7 +262,7 @@ impl QueueState {
         None
     }
 
-    /// A call goes away; nothing happens if its turn had come.
+    /// Removes a call that goes away; nothing happens if its turn had come.
     fn leave(&mut self, payer: &Payer, number: u64) {
         let Some(account) = self.accounts.get_mut(&payer.account) else { return };
         let Some(caller) = account.callers.get_mut(&payer.caller) else { return };
@@ -279,7 +279,7 @@ impl QueueState {
         self.forget(payer);
     }
 
-    /// A turn ends.
+    /// Ends a turn.
     fn end(&mut self, payer: &Payer) {
         self.running -= 1;
         let account = self.accounts.get_mut(&payer.account).expect("who has a turn is remembered");

@@ -48,7 +48,7 @@ impl App {
         Ok(BoundedReader { reader: self.store().snapshot(Lane::Watches).await?, _turn: turn })
     }
 
-    /// Does the work unless the store is known to be away, so that no call waits in a queue for it.
+    /// Does some work unless the store is known to be away, so that no call waits in a queue for it.
     async fn unless_away<T>(&self, work: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
         tokio::select! {
             biased;
@@ -61,7 +61,7 @@ impl App {
 // === impl Reading ===
 
 impl BoundedReader {
-    /// The snapshot.
+    /// Returns the snapshot.
     pub fn as_mut(&mut self) -> &mut dyn Reader {
         self.reader.as_mut()
     }

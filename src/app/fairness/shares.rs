@@ -19,8 +19,8 @@ use crate::{
 
 /// Watches of one account or caller that read at once: many may be open, and all of them read when the log grows.
 const WATCH_READS_PER_ACCOUNT_MAX: usize = 1;
-/// How long sharers of a row wait for a call that wants it alone. Those who have it are done by then; if other replicas'
-/// sharers keep it taken, waiting longer here gains nothing.
+/// How long sharers of a row wait for a call that wants it alone. Those who have it are done by then; if other
+/// replicas' sharers keep it taken, waiting longer here gains nothing.
 const SHIELDED_MAX: Duration = Duration::from_millis(250);
 
 /// How much of the database one account and one caller may ask for at a time.
@@ -63,8 +63,8 @@ pub(crate) struct Shares {
     system: Shielded,
 }
 
-/// A row that nearly every mutation locks in share. PostgreSQL lets one sharer in after another past a transaction that waits for
-/// the row alone: under load that one would wait for ever. So in this process the sharers wait for it.
+/// A row that nearly every mutation locks in share. PostgreSQL lets one sharer in after another past a transaction that
+/// waits for the row alone: under load that one would wait for ever. So in this process the sharers wait for it.
 #[derive(Clone, Default)]
 struct Shielded(Arc<RwLock<()>>);
 

@@ -26,31 +26,31 @@ use crate::{
 /// Reads of one snapshot, or of a transaction that holds its locks.
 #[async_trait]
 pub trait Reader: Send {
-    /// The head of the log.
+    /// Returns the head of the log.
     async fn head(&mut self) -> StoreResult<Revision>;
-    /// The head's hash and number.
+    /// Returns the head's hash and number.
     async fn head_hash(&mut self) -> StoreResult<(Revision, Hash)>;
-    /// What the log was archived up to: the events that are there come after it.
+    /// Returns what the log was archived up to: the events that are there come after it.
     async fn anchor(&mut self) -> StoreResult<Anchor>;
-    /// The database's clock, now (not the transaction's start).
+    /// Returns the database's clock, now (not the transaction's start).
     async fn now(&mut self) -> StoreResult<Timestamp>;
-    /// The catalogue.
+    /// Returns the catalogue.
     async fn catalogue(&mut self) -> StoreResult<Arc<Catalogue>>;
-    /// The roles that a new account starts with, in order of id.
+    /// Returns the roles that a new account starts with, in order of id.
     async fn default_roles(&mut self) -> StoreResult<Vec<Role>>;
-    /// Which of these permission names a key's team scope or a team role names.
+    /// Returns which of these permission names a key's team scope or a team role names.
     async fn held_on_teams(&mut self, names: &BTreeSet<String>) -> StoreResult<BTreeSet<String>>;
-    /// What [`Self::catalogue`], [`Self::now`] and [`Self::token`] say, asked together.
+    /// Returns what [`Self::catalogue`], [`Self::now`] and [`Self::token`] say, asked together.
     async fn caller(&mut self, digest: &HashedToken) -> StoreResult<CallerState>;
-    /// A token on record, closed under [`Self::catalogue`].
+    /// Returns a token on record, closed under [`Self::catalogue`].
     async fn token(&mut self, digest: &HashedToken) -> StoreResult<Option<TokenFacts>>;
-    /// A user as the judge sees it; `None` if unknown, or if its account is deleted.
+    /// Returns a user as the judge sees it; `None` if unknown, or if its account is deleted.
     async fn user_principal(&mut self, account: &AccountId, user: &UserId) -> StoreResult<Option<UserPrincipal>>;
-    /// An account, deleted ones included.
+    /// Returns an account, deleted ones included.
     async fn account(&mut self, account: &AccountId) -> StoreResult<Option<Account>>;
     /// Accounts that are not deleted, `system` excluded, in order of id.
     async fn accounts(&mut self, page: &Page<AccountId>) -> StoreResult<Vec<Account>>;
-    /// A key, deleted ones included, with its last use.
+    /// Returns a key, deleted ones included, with its last use.
     async fn api_key(&mut self, account: &AccountId, key: KeyId) -> StoreResult<Option<ApiKey>>;
     /// Keys that `visible` lets see (M3), filtered after, newest first, with their last use: those among the first
     /// `rows_max` rows, on account or teams. A team to filter by must be one that `visible` has.
@@ -62,7 +62,7 @@ pub trait Reader: Send {
         page: &Page<KeyId>,
         rows_max: u32,
     ) -> StoreResult<ScannedPage<ApiKey, KeyId>>;
-    /// Not-deleted keys whose team scope names a team: how many, at most `most`.
+    /// Counts the keys, deleted ones excluded, whose team scope names a team, up to `most`.
     async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId, most: u32) -> StoreResult<u32>;
     /// Tokens of a key that are on record, ended ones included: how many, at most `most`.
     async fn tokens_of_api_key(&mut self, key: KeyId, most: u32) -> StoreResult<u32>;
@@ -70,19 +70,19 @@ pub trait Reader: Send {
     async fn purging_accounts(&mut self, limit: u32) -> StoreResult<Vec<AccountId>>;
     /// Keys deleted before a moment, the oldest first, each with its account.
     async fn api_keys_due(&mut self, before: Timestamp, limit: u32) -> StoreResult<Vec<(AccountId, KeyId)>>;
-    /// A team.
+    /// Returns a team.
     async fn team(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<Option<Team>>;
     /// Teams in order of id.
     async fn teams(&mut self, account: &AccountId, page: &Page<TeamId>) -> StoreResult<Vec<Team>>;
-    /// Those of some teams that the account does not have.
+    /// Returns those of some teams that the account does not have.
     async fn missing_teams(&mut self, account: &AccountId, teams: &BTreeSet<TeamId>) -> StoreResult<BTreeSet<TeamId>>;
-    /// A role.
+    /// Returns a role.
     async fn role(&mut self, account: &AccountId, role: &RoleId) -> StoreResult<Option<Role>>;
     /// Roles in order of id.
     async fn roles(&mut self, account: &AccountId, page: &Page<RoleId>) -> StoreResult<Vec<Role>>;
-    /// True if a user has the role.
+    /// Reports whether a user has the role.
     async fn role_in_use(&mut self, account: &AccountId, role: &RoleId) -> StoreResult<bool>;
-    /// A user.
+    /// Returns a user.
     async fn user(&mut self, account: &AccountId, user: &UserId) -> StoreResult<Option<User>>;
     /// Users in order of id.
     async fn users(&mut self, account: &AccountId, page: &Page<UserId>) -> StoreResult<Vec<User>>;
@@ -129,7 +129,7 @@ pub struct Page<Cursor> {
 }
 
 impl<Cursor: Clone> Page<Cursor> {
-    /// What the store is asked for: one more item shows whether another page follows.
+    /// Returns what the store is asked for: one more item shows whether another page follows.
     pub(in crate::app) fn with_one_more(&self) -> Self {
         Self { limit: self.limit + 1, after: self.after.clone() }
     }
@@ -190,7 +190,7 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
-    /// Its place in the log, as the row's own columns have it.
+    /// Returns its place in the log, as the row's own columns have it.
     #[must_use]
     pub fn revision(&self) -> Revision {
         Revision { epoch: self.epoch, number: self.number }

@@ -10,8 +10,8 @@ use crate::{app::error::StoreResult, domain::log::revision::Revision};
 /// The replicas on record.
 #[async_trait]
 pub trait Replicas: Send + Sync {
-    /// The replicas that may answer from their caches, and the head of the log in the same snapshot: for a barrier,
-    /// read after its commit.
+    /// Returns the replicas that may answer from their caches, and the head of the log in the same snapshot: for a
+    /// barrier, read after its commit.
     async fn replicas(&self) -> StoreResult<Registered>;
 
     /// Deletes a replica's row if it was not renewed since it was seen with this `renewal_no`; false if

@@ -28,8 +28,8 @@ pub trait Store: Replicas {
     /// again, whatever is asked fails so, without waiting.
     async fn known_away(&self) -> StoreError;
 
-    /// The runtime that drives the connections. What asks many things of a transaction, one after the other, is best
-    /// run there: elsewhere each question and each answer is handed from thread to thread.
+    /// Returns the runtime that drives the connections. What asks many things of a transaction, one after the other,
+    /// is best run there: elsewhere each question and each answer is handed from thread to thread.
     fn runtime(&self) -> &Handle;
 
     /// Writes a batch of usage marks, sorted by digest; never touches a row that authority locks (K9).

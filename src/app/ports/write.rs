@@ -24,7 +24,7 @@ use crate::{
 /// A mutation's transaction. Its reads see the state that its locks hold still.
 #[async_trait]
 pub trait Tx: Reader {
-    /// The pepper to mint under: the first configured one that every registered replica has; `None` if there is
+    /// Returns the pepper to mint under: the first configured one that every registered replica has; `None` if there is
     /// none. It is in use from the commit on.
     async fn minting_pepper(&mut self) -> StoreResult<Option<String>>;
     /// Stores a new key with its first token, and counts it.
@@ -54,7 +54,8 @@ pub trait Tx: Reader {
     /// Marks an account deleted, its keys too (and takes their team scopes), and removes its users,
     /// roles and teams; the ids of keys that were not deleted before, in order.
     async fn delete_account(&mut self, account: &AccountId, now: Timestamp) -> StoreResult<Vec<KeyId>>;
-    /// How many rows [`Self::delete_account`], or of one team [`Self::delete_team`], would touch: exact up to `most`.
+    /// Returns how many rows [`Self::delete_account`], or of one team [`Self::delete_team`], would touch: exact up to
+    /// `most`.
     async fn deletion_size(&mut self, account: &AccountId, team: Option<&TeamId>, most: u32) -> StoreResult<u64>;
     /// Marks an account deleted, in one step whatever it has: to every reader all that is in it is gone, its keys are
     /// DELETED. The rest is left to [`Self::purge`].
@@ -103,7 +104,7 @@ pub trait Tx: Reader {
     /// Takes the head, appends the events in order, stamps their objects: the last step before
     /// commit. The revisions, one an event.
     async fn append(&mut self, appends: Vec<Append>) -> StoreResult<Vec<Revision>>;
-    /// Commits.
+    /// Commits the transaction.
     async fn commit(self: Box<Self>) -> StoreResult<()>;
     /// Gives up; nothing was changed.
     async fn rollback(self: Box<Self>) -> StoreResult<()>;

@@ -57,8 +57,8 @@ impl App {
         Propagation { complete: false, revision, pending_replicas: pending.unwrap_or(1) }
     }
 
-    /// The same for the head of the log as it is after the call, for a call that finds nothing left to change: one
-    /// poll, shared by all who ask for it at a time, and not a transaction each.
+    /// Returns the same for the head of the log as it is after the call, for a call that finds nothing left to change:
+    /// one poll, shared by all who ask for it at a time, and not a transaction each.
     ///
     /// # Errors
     /// The store does not answer in time: then what is to be waited for is not known.
@@ -104,7 +104,7 @@ impl App {
     }
 }
 
-/// How long a call without a deadline waits: until a replica with a lease like this one's, lost right now, can
+/// Returns how long a call without a deadline waits: until a replica with a lease like this one's, lost right now, can
 /// serve no more and is evicted.
 fn without_deadline(lease: Duration) -> Duration {
     lease + BEYOND_LEASE_MIN.max(2 * drift_margin(lease))

@@ -108,7 +108,8 @@ impl ReplicaPoller {
                 tokio::spawn(async move { leader.complete(shared.poll(number).await) });
             }
         };
-        // The number tells as much as freshness and more: a poll may have been begun before this call, but after `ticket`.
+        // The number tells as much as freshness and more: a poll may have been begun before this call, but after
+        // `ticket`.
         let settled = self.0.flights.settle((), true, load, |poll, _fresh| answers(poll)).await;
         settled.unwrap_or(ReplicaPoll { number: ticket.0, found: None })
     }
@@ -117,14 +118,14 @@ impl ReplicaPoller {
 // === impl ReplicaPoll ===
 
 impl ReplicaPoll {
-    /// How many replicas may still serve from before a revision; `None` if that is not known.
+    /// Returns how many replicas may still serve from before a revision; `None` if that is not known.
     pub fn below(&self, revision: Revision) -> Option<u32> {
         let found = self.found.as_ref()?;
         let below = found.rows.iter().filter(|row| row.applied < revision).count();
         Some(u32::try_from(below).unwrap_or(u32::MAX))
     }
 
-    /// The head of the log in the same snapshot; `None` if that is not known.
+    /// Returns the head of the log in the same snapshot; `None` if that is not known.
     pub fn head(&self) -> Option<Revision> {
         Some(self.found.as_ref()?.head)
     }
@@ -202,7 +203,7 @@ impl Renewals {
     }
 }
 
-/// How long a replica can serve after its last renewal: its lease, what it may serve without one, and
+/// Returns how long a replica can serve after its last renewal: its lease, what it may serve without one, and
 /// what its clock may run slower than this one.
 fn serves_at_most(row: &ReplicaRow) -> Duration {
     let span = row.lease + row.stale_max;

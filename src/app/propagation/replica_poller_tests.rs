@@ -119,23 +119,23 @@ async fn any_number_of_waiters_shares_one_look_at_a_time() {
 }
 
 #[tokio::test]
-async fn v1_a_look_that_was_sent_before_somebody_asked_is_not_for_them() {
+async fn v1_a_look_that_was_sent_before_a_mutation_asked_is_not_for_it() {
     let table = Table::of(row(1), 10, 0);
     let looks = ReplicaPoller::new(table.clone());
     let early = looks.ticket();
     let first = looks.after(early).await;
     let late = looks.ticket();
-    assert_eq!(looks.after(early).await.number, first.number, "whoever asked before it may have it");
+    assert_eq!(looks.after(early).await.number, first.number, "a mutation that asked before it may have it");
     let second = looks.after(late).await;
     assert!(second.number > first.number);
-    // Whoever waits on takes what others have looked up since.
+    // A mutation that waits on takes what others have looked up since.
     assert_eq!(looks.after(first.ticket()).await.number, second.number);
     assert_eq!(table.looks.load(SeqCst), 2);
     assert!(looks.after(second.ticket()).await.number > second.number);
 }
 
 #[tokio::test]
-async fn whoever_gives_up_ends_the_look_for_nobody() {
+async fn a_waiter_that_gives_up_ends_the_look_for_no_other() {
     let table = Table::of(row(1), 0, 0);
     let looks = ReplicaPoller::new(table.clone());
     let ticket = looks.ticket();
@@ -163,7 +163,7 @@ async fn an_eviction_holds_up_no_look_and_there_is_one_at_a_time() {
     let looks = ReplicaPoller::new(table.clone());
     looks.after(looks.ticket()).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
-    // The row lapsed, and its eviction waits for whoever has locked it.
+    // The row lapsed, and its eviction waits for the transaction that has locked it.
     for _ in 0..10 {
         assert_eq!(looks.after(looks.ticket()).await.below(REVISION), Some(1));
     }

@@ -20,13 +20,13 @@ impl Wait {
     /// Waits for no other replica: no authority is taken away, or there is no replica to wait for.
     pub(crate) const NONE: Self = Self { deadline: None, skip: true };
 
-    /// When the call is to be answered, if its caller said when it gives up. In the past if that is sooner
+    /// Returns when the call is to be answered, if its caller said when it gives up. In the past if that is sooner
     /// than an answer needs.
     pub(super) fn answer_by(self) -> Option<Instant> {
         self.deadline.map(|deadline| deadline.checked_sub(ANSWER_MARGIN).unwrap_or(deadline))
     }
 
-    /// So long from now, or when the call is to be answered if that is sooner.
+    /// Returns the moment so long from now, or when the call is to be answered if that is sooner.
     pub(crate) fn at_most(self, span: Duration) -> Instant {
         let end = Instant::now() + span;
         self.answer_by().map_or(end, |answer_by| answer_by.min(end))

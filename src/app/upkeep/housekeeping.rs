@@ -1,5 +1,5 @@
-//! What runs beside requests: usage marks, notes of ended tokens and of operators' reads, forgetting old digests, erasing old deleted keys,
-//! purging what large deletions left, evicting replicas that are lost.
+//! What runs beside requests: usage marks, notes of ended tokens and of operators' reads, forgetting old digests,
+//! erasing old deleted keys, purging what large deletions left, evicting replicas that are lost.
 
 use std::time::Duration;
 

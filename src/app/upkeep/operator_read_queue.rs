@@ -75,12 +75,12 @@ impl OperatorReadQueue {
         self.notes().waiting.pop_front()
     }
 
-    /// Has a note that could not be written wait on, before all others.
+    /// Puts back a note that could not be written, before all others.
     pub fn put_back(&self, read: OperatorRead) {
         self.notes().waiting.push_front(read);
     }
 
-    /// How many notes found no room.
+    /// Returns how many notes found no room.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

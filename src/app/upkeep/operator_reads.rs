@@ -80,7 +80,7 @@ impl Mutation for RecordOperatorRead {
         None
     }
 
-    /// The account itself does not change; it must only not be created or erased meanwhile.
+    /// Returns the account itself does not change; it must only not be created or erased meanwhile.
     fn locks(&self) -> Locks {
         Locks { shared: [self.0.account.clone()].into(), ..Locks::default() }
     }

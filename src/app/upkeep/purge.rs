@@ -53,7 +53,7 @@ struct EraseApiKeys {
     before: Timestamp,
 }
 
-/// What the log says of a deletion that leaves the rest to a purge.
+/// Returns what the log says of a deletion that leaves the rest to a purge.
 pub(crate) fn begun(field: &str) -> Option<Change> {
     value_change(field, "", DELETING)
 }
@@ -102,7 +102,7 @@ impl App {
     }
 }
 
-/// Latchkey itself does it.
+/// Drafts the event: Latchkey itself does it.
 fn draft(kind: EventKind, account: &AccountId, target: (&str, &str), keys: Vec<KeyId>) -> EventDraft {
     EventDraft {
         kind,

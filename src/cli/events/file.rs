@@ -85,7 +85,8 @@ impl ArchiveReader {
         self.path.display().to_string()
     }
 
-    /// Verifies the chain from the file's first event to its last, and each of its links that another source states too.
+    /// Verifies the chain from the file's first event to its last, and each of its links that another source states
+    /// too.
     ///
     /// # Errors
     /// The first event that does not fit, and its line.

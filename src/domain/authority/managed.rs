@@ -22,7 +22,7 @@ pub enum Managed {
 // === impl Managed ===
 
 impl Managed {
-    /// Who manages nothing sees nothing (M3).
+    /// Checks that a caller manages something: else it sees nothing (M3).
     ///
     /// # Errors
     /// [`Error::PermissionMissing`] naming `api_keys.manage`.
@@ -30,7 +30,7 @@ impl Managed {
         if *self == Self::Nothing { Err(Error::missing(MANAGE)) } else { Ok(()) }
     }
 
-    /// Whether a key may be viewed (M1, M3).
+    /// Reports whether a key may be viewed (M1, M3).
     #[must_use]
     pub fn may_view(&self, grants: &Grants) -> bool {
         match self {
@@ -42,7 +42,7 @@ impl Managed {
         }
     }
 
-    /// Naming a team that one does not manage is refused whether or not it exists (M8).
+    /// Checks that a team may be named: one that is not managed is refused whether or not it exists (M8).
     ///
     /// # Errors
     /// [`Error::PermissionMissing`] naming the team.
@@ -56,7 +56,7 @@ impl Managed {
         }
     }
 
-    /// Whether a key as it is, or as it will be, is the caller's to manage (M1, M2).
+    /// Reports whether a key as it is, or as it will be, is the caller's to manage (M1, M2).
     ///
     /// # Errors
     /// [`Error::PermissionMissing`] naming `api_keys.manage` and where it is missing.

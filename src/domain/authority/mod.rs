@@ -81,21 +81,21 @@ pub struct Subject {
 // === impl Caller ===
 
 impl Caller {
-    /// True if it holds the break-glass permission (A3).
+    /// Reports whether it holds the break-glass permission (A3).
     #[must_use]
     pub fn operates(&self) -> bool {
         self.holds(SystemPermission::Operate)
     }
 
-    /// True if it holds a built-in permission, which counts only in account `system` (A4), whatever
+    /// Reports whether it holds a built-in permission, which counts only in account `system` (A4), whatever
     /// was stored elsewhere.
     #[must_use]
     pub fn holds(&self, permission: SystemPermission) -> bool {
         self.account_id.is_system() && self.held.account.contains(permission.bit())
     }
 
-    /// The same caller as if it did not hold `system.operate`, nor what comes with it: what is refused to that one is
-    /// let through by break-glass alone (A3).
+    /// Returns the same caller as if it did not hold `system.operate`, nor what comes with it: what is refused to that
+    /// one is let through by break-glass alone (A3).
     #[must_use]
     pub fn without_operate(&self, catalogue: &Catalogue) -> Self {
         let Named::Key(grants) = &self.named else { return self.clone() };
@@ -104,7 +104,7 @@ impl Caller {
         Self { held: Held::of(&grants, catalogue), named: Named::Key(grants), ..self.clone() }
     }
 
-    /// A caller's authority ends at its own account, unless it operates (A4).
+    /// Checks that an account is in reach: a caller's authority ends at its own, unless it operates (A4).
     ///
     /// # Errors
     /// [`Error::NotFound`]: whether the account exists is not the caller's to know.
@@ -116,7 +116,7 @@ impl Caller {
         }
     }
 
-    /// Where it manages keys of an account that it reaches.
+    /// Returns where it manages keys of an account that it reaches.
     #[must_use]
     pub fn managed(&self, catalogue: &Catalogue) -> Managed {
         if self.operates() {
@@ -131,7 +131,7 @@ impl Caller {
         if teams.is_empty() { Managed::Nothing } else { Managed::Teams(teams) }
     }
 
-    /// Everything it can hand out on a team (or, without one, account-wide), before M5. Never
+    /// Returns everything it can hand out on a team (or, without one, account-wide), before M5. Never
     /// `system.operate`, which no caller can (A4).
     #[must_use]
     pub fn can_confer(&self, team: Option<&TeamId>, catalogue: &Catalogue) -> PermissionSet {
@@ -143,7 +143,7 @@ impl Caller {
         held.difference(&PermissionSet::of(SystemPermission::Operate.bit()))
     }
 
-    /// Confinement (M4): every pair must be held by the caller.
+    /// Checks confinement (M4): every pair must be held by the caller.
     fn covers(&self, pairs: &Held, catalogue: &Catalogue) -> Result<(), Error> {
         let lacking = |set: &PermissionSet, team: Option<&TeamId>| {
             let missing = set.difference(&self.can_confer(team, catalogue));
@@ -158,12 +158,12 @@ impl Caller {
         account.or_else(teams).map_or(Ok(()), Err)
     }
 
-    /// Only a user or `system.operate` may make managers (M5).
+    /// Reports whether the caller may make managers: only a user or `system.operate` may (M5).
     fn may_make_managers(&self) -> bool {
         matches!(self.identity, Identity::User { .. }) || self.operates()
     }
 
-    /// When a caller's authority ends by itself: with its key, or with its retiring token. A user's does not,
+    /// Returns when a caller's authority ends by itself: with its key, or with its retiring token. A user's does not,
     /// whatever the service's token that speaks for it: that service is trusted (A6).
     fn end_time(&self) -> Option<Timestamp> {
         match self.identity {
@@ -172,7 +172,7 @@ impl Caller {
         }
     }
 
-    /// A caller whose authority ends confers nothing that outlives it (M4).
+    /// Checks that a caller whose authority ends confers nothing that outlives it (M4).
     fn outlives(&self, expire_time: Option<Timestamp>) -> Result<(), Error> {
         let Some(own) = self.end_time() else { return Ok(()) };
         if expire_time.is_some_and(|theirs| theirs <= own) {
@@ -215,7 +215,7 @@ impl Caller {
         self.outlives(key.expire_time)
     }
 
-    /// As [`Self::covers`], but an operator may enable and extend another operator's key: that
+    /// Checks as [`Self::covers`] does, but an operator may enable and extend another operator's key: that
     /// returns no token.
     fn covers_whole(&self, held: &Held, catalogue: &Catalogue) -> Result<(), Error> {
         let mut pairs = held.clone();
@@ -225,9 +225,9 @@ impl Caller {
         self.covers(&pairs, catalogue)
     }
 
-    /// A name that confers nothing now (retired, unknown, not team-scopable where it stands) comes back with a
-    /// later catalogue: the caller that hands out the key must hold it by name too, at that scope (M4). What a live name
-    /// comes to imply later is the catalogue's grant to everyone who holds it, and is not foreseen.
+    /// Checks names by name: one that confers nothing now (retired, unknown, not team-scopable where it stands) comes
+    /// back with a later catalogue: the caller that hands out the key must hold it by name too, at that scope (M4).
+    /// What a live name comes to imply later is the catalogue's grant to everyone who holds it, and is not foreseen.
     fn covers_dormant(&self, grants: &Grants, catalogue: &Catalogue) -> Result<(), Error> {
         if self.operates() {
             return Ok(());
@@ -241,7 +241,7 @@ impl Caller {
     }
 }
 
-/// `system.operate` is minted only by `latchkey bootstrap`, never by a call (A4).
+/// Refuses `system.operate`, which is minted only by `latchkey bootstrap`, never by a call (A4).
 fn refuse_operate(pairs: &Held) -> Result<(), Error> {
     if pairs.anywhere(SystemPermission::Operate.bit()) {
         let message = "system.operate is minted only by `latchkey bootstrap`, never by a call";
@@ -252,8 +252,8 @@ fn refuse_operate(pairs: &Held) -> Result<(), Error> {
 
 // === the calls ===
 
-/// Absent or invisible is the same answer (M8). Every check of a call on a key begins with it, so that
-/// no refusal tells of a key that the caller may not view.
+/// Checks that a key is visible: absent or invisible is the same answer (M8). Every check of a call on a key begins
+/// with it, so that no refusal tells of a key that the caller may not view.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -261,7 +261,7 @@ pub fn check_visible(caller: &Caller, key: &Subject, catalogue: &Catalogue) -> R
     if caller.managed(catalogue).may_view(&key.grants) { Ok(()) } else { Err(Error::NotFound(ObjectKind::ApiKey)) }
 }
 
-/// Minting a key (M1, M2, M4, M5).
+/// Judges minting a key (M1, M2, M4, M5).
 ///
 /// # Errors
 /// [`Error::PermissionMissing`] or [`Error::NotAllowed`].
@@ -272,7 +272,7 @@ pub fn check_create(caller: &Caller, new: &Subject, catalogue: &Catalogue) -> Re
     caller.outlives(new.expire_time)
 }
 
-/// Editing a key, judged as it was and as it will be (M2, M4-M7).
+/// Judges editing a key, as it was and as it will be (M2, M4-M7).
 ///
 /// # Errors
 /// [`Error::NotFound`] if it is invisible; [`Error::PermissionMissing`] or [`Error::NotAllowed`].
@@ -298,7 +298,7 @@ pub fn check_update(
     Ok(())
 }
 
-/// True if an expiry moves later or goes away.
+/// Reports whether an expiry moves later or goes away.
 fn extends(before: Option<Timestamp>, after: Option<Timestamp>) -> bool {
     match (before, after) {
         (None, _) => false,
@@ -307,7 +307,7 @@ fn extends(before: Option<Timestamp>, after: Option<Timestamp>) -> bool {
     }
 }
 
-/// Enabling a key (M4-M6).
+/// Judges enabling a key (M4-M6).
 ///
 /// # Errors
 /// [`Error::NotFound`] if it is invisible; [`Error::PermissionMissing`] or [`Error::NotAllowed`].
@@ -320,7 +320,7 @@ pub fn check_enable(caller: &Caller, key_id: KeyId, key: &Subject, catalogue: &C
     caller.may_confer_whole(key, catalogue)
 }
 
-/// Taking authority away: disabling and deleting need no more than managing (M7).
+/// Judges taking authority away: disabling and deleting need no more than managing (M7).
 ///
 /// # Errors
 /// [`Error::NotFound`] if it is invisible; [`Error::PermissionMissing`].
@@ -329,7 +329,7 @@ pub fn check_narrow(caller: &Caller, key: &Subject, catalogue: &Catalogue) -> Re
     caller.managed(catalogue).may_manage(&key.grants)
 }
 
-/// Rotating a key: it returns a token, so its whole authority is conferred (M4-M6).
+/// Judges rotating a key: it returns a token, so its whole authority is conferred (M4-M6).
 ///
 /// # Errors
 /// [`Error::PermissionMissing`], [`Error::NotAllowed`], or [`Error::NotFound`] if the caller may not
@@ -354,7 +354,8 @@ pub fn check_rotate(
     caller.may_confer_whole(key, catalogue)
 }
 
-/// What the key holds, dormant names too, is its own: only what makes managers is refused, by name (M5).
+/// Checks a key that rotates itself: what it holds, dormant names too, is its own, and only what makes managers is
+/// refused, by name (M5).
 fn check_self_rotation(
     key: &Subject,
     token_end_time: Option<Timestamp>,

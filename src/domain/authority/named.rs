@@ -24,14 +24,14 @@ pub enum Named {
 }
 
 impl Default for Named {
-    /// Nothing.
+    /// Names nothing.
     fn default() -> Self {
         Self::Key(Grants::default())
     }
 }
 
 impl Named {
-    /// Whether it holds a name account-wide, hence on every team (P3).
+    /// Reports whether it holds a name account-wide, hence on every team (P3).
     fn account_wide(&self, name: &str, catalogue: &Catalogue) -> bool {
         match self {
             Self::Key(grants) => grants.account_permissions.contains(name),
@@ -39,7 +39,7 @@ impl Named {
         }
     }
 
-    /// The first of some teams on which it does not hold a name.
+    /// Returns the first of some teams on which it does not hold a name.
     fn first_team_without<'a>(
         &self,
         name: &str,
@@ -64,7 +64,8 @@ impl Named {
     }
 }
 
-/// The first dormant name of some grants that is not held by name at the same scope, and the team it is missing on.
+/// Returns the first dormant name of some grants that is not held by name at the same scope, and the team it is
+/// missing on.
 #[must_use]
 pub fn first_not_named<'a>(
     grants: &'a Grants,
@@ -84,8 +85,8 @@ pub fn first_not_named<'a>(
 }
 
 impl RolePermissions {
-    /// Whether a role holds a name, dormant or not. "Everything" has what the catalogue retired, for it comes back to
-    /// it with the catalogue. Never a `system.` name (A4).
+    /// Reports whether a role holds a name, dormant or not. "Everything" has what the catalogue retired, for it comes
+    /// back to it with the catalogue. Never a `system.` name (A4).
     fn names(&self, name: &str, catalogue: &Catalogue) -> bool {
         let named = match self {
             Self::Everything => catalogue.known_bit(name).is_some(),

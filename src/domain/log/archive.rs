@@ -57,13 +57,13 @@ impl Anchor {
     /// Before the first event.
     pub const START: Self = Self { epoch: 1, number: 0, hash: GENESIS };
 
-    /// Its revision.
+    /// Returns its revision.
     #[must_use]
     pub const fn revision(&self) -> Revision {
         Revision { epoch: self.epoch, number: self.number }
     }
 
-    /// The place after the next event.
+    /// Returns the place after the next event.
     ///
     /// # Errors
     /// Why it is not the next one, for people.

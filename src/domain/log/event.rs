@@ -31,13 +31,13 @@ macro_rules! event_kinds {
             /// Every kind that this build knows.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// Its name in the log.
+            /// Returns its name in the log.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
 
-            /// The kind of that name; `None` for one of a later release.
+            /// Returns the kind of that name; `None` for one of a later release.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 match name { $($name => Some(Self::$variant),)+ _ => None }
@@ -112,7 +112,7 @@ event_kinds! {
 }
 
 impl EventKind {
-    /// Whether such an event can take authority away, so that its mutation's answer waits for
+    /// Reports whether such an event can take authority away, so that its mutation's answer waits for
     /// every replica (V1). What only creates cannot, nor can a note.
     #[must_use]
     pub const fn can_narrow(self) -> bool {
@@ -135,7 +135,8 @@ impl EventKind {
         )
     }
 
-    /// Whether a replica can have remembered anything that such an event changes: if not, the next request for it
+    /// Reports whether a replica can have remembered anything that such an event changes: if not, the next request for
+    /// it
     /// asks the database, and need not wait until any replica has applied the event. No caller can have presented a new
     /// key's token before it was minted.
     #[must_use]
@@ -238,7 +239,7 @@ pub struct Event {
 }
 
 impl EventDraft {
-    /// The event at its place in the log.
+    /// Returns the event at its place in the log.
     #[must_use]
     pub fn at(self, revision: Revision, event_id: EventId, time: Timestamp) -> Event {
         Event {
@@ -257,7 +258,7 @@ impl EventDraft {
 }
 
 impl Event {
-    /// The bytes to store and to hash: JSON, so that a person with psql can read them.
+    /// Returns the bytes to store and to hash: JSON, so that a person with psql can read them.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an event has string keys only and cannot fail to serialise")
@@ -269,14 +270,14 @@ impl Event {
         if FORMAT_VERSIONS.contains(&format_version) { serde_json::from_slice(bytes).ok() } else { None }
     }
 
-    /// The kind, if this build knows it.
+    /// Returns the kind, if this build knows it.
     #[must_use]
     pub fn known_kind(&self) -> Option<EventKind> {
         EventKind::from_name(&self.kind)
     }
 }
 
-/// The next link of the chain.
+/// Returns the next link of the chain.
 #[must_use]
 pub fn chain(previous: &Hash, bytes: &[u8]) -> Hash {
     let mut hasher = blake3::Hasher::new();
@@ -285,7 +286,7 @@ pub fn chain(previous: &Hash, bytes: &[u8]) -> Hash {
     *hasher.finalize().as_bytes()
 }
 
-/// The difference of two lists as one field; `None` if they are equal.
+/// Returns the difference of two lists as one field; `None` if they are equal.
 #[must_use]
 pub fn list_change<'a, T: Ord + ToString + 'a>(
     field: &str,
@@ -306,7 +307,7 @@ pub fn list_change<'a, T: Ord + ToString + 'a>(
     })
 }
 
-/// The difference of two single values as one field; `None` if they are equal.
+/// Returns the difference of two single values as one field; `None` if they are equal.
 #[must_use]
 pub fn value_change(field: &str, before: &str, after: &str) -> Option<Change> {
     (before != after).then(|| Change {

@@ -26,7 +26,7 @@ struct Parts {
 }
 
 impl EventDraft {
-    /// The event, in as few parts as its size allows, in order: one, usually.
+    /// Returns the event, in as few parts as its size allows, in order: one, usually.
     #[must_use]
     pub fn parts(self) -> Vec<Self> {
         self.parts_of(EVENT_BYTES_MAX)
@@ -89,7 +89,7 @@ impl Parts {
     }
 }
 
-/// What a change's encoding takes at most.
+/// Returns what a change's encoding takes at most.
 fn bytes_at_most(change: &Change) -> usize {
     let Change { field, before, after, added, removed, .. } = change;
     let values: usize = [field, before, after].iter().map(|value| item_bytes(value)).sum();

@@ -45,7 +45,7 @@ impl Event {
         details
     }
 
-    /// True if the text of a change stands elsewhere, or is erased.
+    /// Reports whether the text of a change stands elsewhere, or is erased.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.changes.iter().any(Change::is_sealed)
@@ -73,15 +73,15 @@ impl Event {
 }
 
 impl Change {
-    /// True if its text stands elsewhere, or is erased.
+    /// Reports whether its text stands elsewhere, or is erased.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         !self.commitment.is_empty()
     }
 }
 
-/// The commitment to two values under a salt, in hexadecimal digits. Each is framed by its length: no other pair has
-/// the same bytes.
+/// Returns the commitment to two values under a salt, in hexadecimal digits. Each is framed by its length: no other
+/// pair has the same bytes.
 fn commitment(salt: &Salt, before: &str, after: &str) -> String {
     let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
     hasher.update(salt);

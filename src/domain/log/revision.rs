@@ -36,14 +36,14 @@ impl Revision {
     /// The last number that fits a stamp.
     pub const NUMBER_MAX: i64 = (1 << NUMBER_BITS) - 1;
 
-    /// The revision in one word; `None` beyond the bounds, where no order could be kept.
+    /// Returns the revision in one word; `None` beyond the bounds, where no order could be kept.
     #[must_use]
     pub fn stamp(self) -> Option<RevisionStamp> {
         let fits = (0..=Self::EPOCH_MAX).contains(&self.epoch) && (0..=Self::NUMBER_MAX).contains(&self.number);
         fits.then_some(RevisionStamp(self.epoch << NUMBER_BITS | self.number))
     }
 
-    /// The etag of an object whose last event this is.
+    /// Returns the etag of an object whose last event this is.
     #[must_use]
     pub fn etag(self) -> Etag {
         Etag(self.to_string())
@@ -54,25 +54,25 @@ impl RevisionStamp {
     /// What is below every revision of a log.
     pub const ZERO: Self = Self(0);
 
-    /// The revision.
+    /// Returns the revision.
     #[must_use]
     pub fn revision(self) -> Revision {
         Revision { epoch: self.0 >> NUMBER_BITS, number: self.0 & Revision::NUMBER_MAX }
     }
 
-    /// The word, for an atomic. Never negative.
+    /// Returns the word, for an atomic. Never negative.
     #[must_use]
     pub const fn bits(self) -> i64 {
         self.0
     }
 
-    /// The stamp of a word that [`Self::bits`] gave.
+    /// Returns the stamp of a word that [`Self::bits`] gave.
     #[must_use]
     pub const fn from_bits(bits: i64) -> Self {
         Self(bits)
     }
 
-    /// The stamp of another number in the same epoch; `None` beyond the bounds.
+    /// Returns the stamp of another number in the same epoch; `None` beyond the bounds.
     #[must_use]
     pub fn at_number(self, number: i64) -> Option<Self> {
         Revision { number, ..self.revision() }.stamp()
@@ -92,7 +92,7 @@ impl Etag {
         if text.is_empty() { None } else { Some(Self(text.to_owned())) }
     }
 
-    /// True if an object at `revision` has this etag.
+    /// Reports whether an object at `revision` has this etag.
     #[must_use]
     pub fn matches(&self, revision: Revision) -> bool {
         *self == revision.etag()

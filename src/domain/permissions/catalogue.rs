@@ -47,7 +47,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// The catalogue of permissions that [`plan`] accepted.
+    /// Returns the catalogue of permissions that [`plan`] accepted.
     #[must_use]
     pub fn new(revision: Revision, mut permissions: Vec<Permission>) -> Self {
         permissions.sort_by_key(|permission| permission.bit);
@@ -59,31 +59,31 @@ impl Catalogue {
         Self { revision, permissions, bits, closures, everything, team_scopable }
     }
 
-    /// The revision of the event that applied it.
+    /// Returns the revision of the event that applied it.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The permissions in bit order, retired ones included.
+    /// Returns the permissions in bit order, retired ones included.
     #[must_use]
     pub fn permissions(&self) -> &[Permission] {
         &self.permissions
     }
 
-    /// Every permission that can be held, `system.` ones excluded: what the Owner role has (A4).
+    /// Returns every permission that can be held, `system.` ones excluded: what the Owner role has (A4).
     #[must_use]
     pub fn everything(&self) -> PermissionSet {
         self.everything
     }
 
-    /// The permissions that may be held on single teams (P5).
+    /// Returns the permissions that may be held on single teams (P5).
     #[must_use]
     pub fn team_scopable(&self) -> PermissionSet {
         self.team_scopable
     }
 
-    /// The bit of a permission that can be granted or required; `None` for unknown and retired ones.
+    /// Returns the bit of a permission that can be granted or required; `None` for unknown and retired ones.
     #[must_use]
     pub fn bit(&self, name: &str) -> Option<Bit> {
         if let Some(system) = SystemPermission::from_name(name) {
@@ -92,21 +92,21 @@ impl Catalogue {
         self.bits.get(name).copied().filter(|bit| self.everything.contains(*bit))
     }
 
-    /// The bit of any name on record, retired or not: what a requirement may ask for. Asking for a
+    /// Returns the bit of any name on record, retired or not: what a requirement may ask for. Asking for a
     /// retired one is no mistake of the verifier's; no token holds it.
     #[must_use]
     pub fn known_bit(&self, name: &str) -> Option<Bit> {
         self.bit(name).or_else(|| self.bits.get(name).copied())
     }
 
-    /// The bit of `api_keys.manage`; `None` if this catalogue has none, and then only
+    /// Returns the bit of `api_keys.manage`; `None` if this catalogue has none, and then only
     /// `system.operate` manages keys.
     #[must_use]
     pub fn manage(&self) -> Option<Bit> {
         self.bit(MANAGE)
     }
 
-    /// What holding these names amounts to (P2). Unknown and retired names grant nothing.
+    /// Returns what holding these names amounts to (P2). Unknown and retired names grant nothing.
     pub fn closed<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> PermissionSet {
         names.into_iter().filter_map(|name| self.bit(name)).fold(PermissionSet::EMPTY, |set, bit| {
             let closure = self.closures.get(usize::from(bit.index())).copied();
@@ -114,19 +114,19 @@ impl Catalogue {
         })
     }
 
-    /// What holding these names on a single team amounts to. A name that is not team-scopable grants
+    /// Returns what holding these names on a single team amounts to. A name that is not team-scopable grants
     /// nothing there, nor does anything it implies (P5).
     pub fn closed_on_team<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> PermissionSet {
         self.closed(names.into_iter().filter(|name| self.counts_on_teams(name))).intersection(&self.team_scopable)
     }
 
-    /// True if a name can be held on single teams now: live, and team-scopable (P5).
+    /// Reports whether a name can be held on single teams now: live, and team-scopable (P5).
     #[must_use]
     pub fn counts_on_teams(&self, name: &str) -> bool {
         self.bit(name).is_some_and(|bit| self.team_scopable.contains(bit))
     }
 
-    /// The names in a set, in bit order.
+    /// Returns the names in a set, in bit order.
     #[must_use]
     pub fn names(&self, set: &PermissionSet) -> Vec<String> {
         let catalogue = self.permissions.iter().filter(|p| set.contains(p.bit)).map(|p| p.spec.name.clone());
@@ -134,7 +134,7 @@ impl Catalogue {
         catalogue.chain(system.map(|p| p.name().to_owned())).collect()
     }
 
-    /// One name of a set, for an error that names what is missing.
+    /// Returns one name of a set, for an error that names what is missing.
     #[must_use]
     pub fn first_name(&self, set: &PermissionSet) -> Option<String> {
         self.names(set).into_iter().next()
@@ -167,11 +167,11 @@ fn closures(permissions: &[Permission], bits: &HashMap<String, Bit>) -> Vec<Perm
 
 /// What holding a name by keys and roles of any account means for the next catalogue.
 pub trait Usage {
-    /// True if a key's team scope or a team role names it.
+    /// Reports whether a key's team scope or a team role names it.
     fn held_on_teams(&self, name: &str) -> bool;
 }
 
-/// The names that are team-scopable and would be so no longer: whether they may is a question of usage (P1).
+/// Returns the names that are team-scopable and would be so no longer: whether they may is a question of usage (P1).
 pub fn losing_team_scopable<'a>(current: &Catalogue, next: &'a [PermissionSpec]) -> impl Iterator<Item = &'a str> {
     let scoped = |name: &str| current.permissions().iter().any(|p| p.spec.name == name && p.spec.team_scopable);
     next.iter().filter(move |spec| !spec.team_scopable && scoped(&spec.name)).map(|spec| spec.name.as_str())
@@ -252,7 +252,7 @@ fn implied_problem(spec: &PermissionSpec, implied: &str, by_name: &BTreeMap<&str
     }
 }
 
-/// True for names that the built-in permissions own (A4).
+/// Reports whether the built-in permissions own a name (A4).
 #[must_use]
 pub fn is_system(name: &str) -> bool {
     name == "system" || name.starts_with("system.")

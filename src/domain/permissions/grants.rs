@@ -33,7 +33,7 @@ pub struct Grants {
 }
 
 impl TeamScope {
-    /// A team scope of both lists.
+    /// Creates a team scope of both lists.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming what is wrong below `field`: an empty list, a malformed or repeated
@@ -53,31 +53,31 @@ impl TeamScope {
         Ok(Self { team_ids: teams.unwrap_or_default(), permissions: names.unwrap_or_default() })
     }
 
-    /// The team scope that the store holds; `None` if either list is empty (P4).
+    /// Returns the team scope that the store holds; `None` if either list is empty (P4).
     #[must_use]
     pub fn from_stored(team_ids: BTreeSet<TeamId>, permissions: BTreeSet<String>) -> Option<Self> {
         (!team_ids.is_empty() && !permissions.is_empty()).then_some(Self { team_ids, permissions })
     }
 
-    /// The teams, never none.
+    /// Returns the teams, never none.
     #[must_use]
     pub fn team_ids(&self) -> &BTreeSet<TeamId> {
         &self.team_ids
     }
 
-    /// The permissions by name, never none.
+    /// Returns the permissions by name, never none.
     #[must_use]
     pub fn permissions(&self) -> &BTreeSet<String> {
         &self.permissions
     }
 
-    /// The names that are new on some team.
+    /// Returns the names that are new on some team.
     fn added_names<'a>(&'a self, before: Option<&'a Self>) -> impl Iterator<Item = &'a String> {
         let kept = before.filter(|before| self.team_ids.is_subset(&before.team_ids));
         self.permissions.iter().filter(move |name| kept.is_none_or(|kept| !kept.permissions.contains(*name)))
     }
 
-    /// The scope without a team; `None` if that was the last one (A5).
+    /// Returns the scope without a team; `None` if that was the last one (A5).
     #[must_use]
     pub fn without(mut self, team: &TeamId) -> Option<Self> {
         self.team_ids.remove(team);
@@ -86,7 +86,7 @@ impl TeamScope {
 }
 
 impl Grants {
-    /// True if a permission is named, at either scope, whether or not it confers anything now.
+    /// Reports whether a permission is named, at either scope, whether or not it confers anything now.
     #[must_use]
     pub fn names(&self, permission: &str) -> bool {
         self.account_permissions.contains(permission)
@@ -177,7 +177,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// What grants amount to under a catalogue. In a team scope only team-scopable permissions
+    /// Returns what grants amount to under a catalogue. In a team scope only team-scopable permissions
     /// count (P5), whatever was stored.
     #[must_use]
     pub fn of(grants: &Grants, catalogue: &Catalogue) -> Self {
@@ -190,19 +190,19 @@ impl Held {
         Self { account, teams: teams.collect() }
     }
 
-    /// Everything held on a team, the account-wide permissions included (P3).
+    /// Returns everything held on a team, the account-wide permissions included (P3).
     #[must_use]
     pub fn on(&self, team: &TeamId) -> PermissionSet {
         self.teams.get(team).map_or(self.account, |set| self.account.union(set))
     }
 
-    /// True if it is held account-wide or on any team.
+    /// Reports whether it is held account-wide or on any team.
     #[must_use]
     pub fn anywhere(&self, bit: Bit) -> bool {
         self.account.contains(bit) || self.teams.values().any(|set| set.contains(bit))
     }
 
-    /// The (scope, permission) pairs of `self` that `before` lacks: what an edit adds (M4).
+    /// Returns the (scope, permission) pairs of `self` that `before` lacks: what an edit adds (M4).
     #[must_use]
     pub fn added_since(&self, before: &Self) -> Self {
         let teams = self.teams.iter().filter_map(|(team, set)| {
@@ -212,7 +212,7 @@ impl Held {
         Self { account: self.account.difference(&before.account), teams: teams.collect() }
     }
 
-    /// True if there is no pair in it.
+    /// Reports whether there is no pair in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.account.is_empty() && self.teams.values().all(PermissionSet::is_empty)
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn p1_a_name_that_nobody_can_grant_may_stay_but_not_be_added() {
+    fn p1_a_name_that_cannot_be_granted_may_stay_but_not_be_added() {
         use crate::domain::{
             log::revision::Revision,
             permissions::catalogue::{Permission, PermissionSpec},

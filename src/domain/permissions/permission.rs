@@ -33,7 +33,7 @@ impl SystemPermission {
     pub const ALL: [Self; 6] =
         [Self::Verify, Self::Directory, Self::Impersonate, Self::Events, Self::ReportLeaks, Self::Operate];
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -46,13 +46,13 @@ impl SystemPermission {
         }
     }
 
-    /// The permission of that name.
+    /// Returns the permission of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|permission| permission.name() == name)
     }
 
-    /// Its bit in a [`PermissionSet`].
+    /// Returns its bit in a [`PermissionSet`].
     #[must_use]
     pub const fn bit(self) -> Bit {
         Bit(self as u16)
@@ -64,13 +64,13 @@ impl SystemPermission {
 pub struct Bit(u16);
 
 impl Bit {
-    /// A catalogue permission's bit; `None` at 256 and above.
+    /// Returns a catalogue permission's bit; `None` at 256 and above.
     #[must_use]
     pub const fn catalogue(index: u16) -> Option<Self> {
         if index < CATALOGUE_BITS { Some(Self(index)) } else { None }
     }
 
-    /// The bit's index.
+    /// Returns the bit's index.
     #[must_use]
     pub const fn index(self) -> u16 {
         self.0
@@ -87,7 +87,7 @@ impl PermissionSet {
     /// Grants nothing (P4).
     pub const EMPTY: Self = Self([0; WORDS]);
 
-    /// The set of one.
+    /// Returns the set of one.
     #[must_use]
     pub fn of(bit: Bit) -> Self {
         let mut set = Self::EMPTY;
@@ -100,43 +100,43 @@ impl PermissionSet {
         self.0[usize::from(bit.0) / 64] |= 1 << (bit.0 % 64);
     }
 
-    /// True if it holds `bit`.
+    /// Reports whether it holds `bit`.
     #[must_use]
     pub const fn contains(&self, bit: Bit) -> bool {
         self.0[bit.0 as usize / 64] >> (bit.0 % 64) & 1 == 1
     }
 
-    /// True if it holds nothing.
+    /// Reports whether it holds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::EMPTY
     }
 
-    /// Every permission of either.
+    /// Returns every permission of either.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
-    /// Every permission of both.
+    /// Returns every permission of both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] & other.0[i]))
     }
 
-    /// Every permission of this one that the other lacks.
+    /// Returns every permission of this one that the other lacks.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
     }
 
-    /// True if the other holds all of it.
+    /// Reports whether the other holds all of it.
     #[must_use]
     pub fn is_subset(&self, other: &Self) -> bool {
         self.difference(other).is_empty()
     }
 
-    /// Its bits, in rising order.
+    /// Returns its bits, in rising order.
     pub fn iter(&self) -> impl Iterator<Item = Bit> + '_ {
         (0..(WORDS * 64) as u16).map(Bit).filter(|bit| self.contains(*bit))
     }

@@ -1,6 +1,7 @@
 //! Pages of lists (AIP-158). A page token contains a position and the list it belongs to, and nothing else: it is not
 //! secret and carries no authority, so forging one gains nothing. It reveals nothing either: its position is an item
-//! that was shown, or a row that was examined and that the caller may view (see [`ScannedPage`](crate::app::ports::ScannedPage)).
+//! that was shown, or a row that was examined and that the caller may view (see
+//! [`ScannedPage`](crate::app::ports::ScannedPage)).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 

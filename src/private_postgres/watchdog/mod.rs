@@ -1,9 +1,10 @@
 //! Makes sure that PostgreSQL stops, and a throwaway folder is removed, even if this process is killed with SIGKILL.
 //!
 //! Two small shells outlive us for a moment. The *guard* runs as PostgreSQL's user, is its parent, and stops it when
-//! the pipe from us (the lifeline) closes. The *janitor* runs as our user, waits for the guard to be gone, and then
-//! may remove the folder; it also holds the folder's lock until then, so that the next start cannot come too early.
-//! The kernel closes our ends of the pipes however we end; std opens them close-on-exec, so no other child of ours has them.
+//! the pipe from us (the lifeline) closes. The *janitor* runs as our user, waits for the guard to be gone, and then may
+//! remove the folder; it also holds the folder's lock until then, so that the next start cannot come too early. The
+//! kernel closes our ends of the pipes however we end; std opens them close-on-exec, so no other child of ours has
+//! them.
 
 use std::fs::File;
 use std::io::{PipeWriter, pipe};

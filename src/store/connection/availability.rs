@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that accepts and never says a word, as a frozen one does.
+    /// Returns a server that accepts and never says a word, as a frozen one does.
     async fn frozen() -> (Availability, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();

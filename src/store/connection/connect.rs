@@ -36,8 +36,8 @@ pub async fn establish(
 /// listens never sends, and every revocation would wait for polls meanwhile.
 const KEEPALIVES: [&str; 3] = ["keepalives_idle=10", "keepalives_interval=3", "keepalives_retries=3"];
 
-/// The URL, with the demand for a primary (the last of two parameters of a name counts), and with keepalives unless it
-/// has its own.
+/// Returns the URL, with the demand for a primary (the last of two parameters of a name counts), and with keepalives
+/// unless it has its own.
 pub fn primary_only(url: &str) -> String {
     const PRIMARY: &str = "target_session_attrs=read-write";
     let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");

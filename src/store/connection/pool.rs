@@ -196,7 +196,7 @@ enum ConnectionUse {
     OfItself,
 }
 
-/// Connects, and checks the database's identity if the use demands it.
+/// Opens a connection, and checks the database's identity if the use demands it.
 async fn connect(url: String, timeout: Duration, work: ConnectionUse) -> ConnectionResult<AsyncPgConnection> {
     let connect = async {
         let mut connection = establish(url, timeout, Some(timeout)).await?;

@@ -54,7 +54,7 @@ pub(in crate::store) use run;
 // === impl Connection ===
 
 impl Connection {
-    /// A connection that a pool has just given out.
+    /// Creates a connection that a pool has just given out.
     pub(super) fn new(
         object: Object<AsyncPgConnection>,
         timeout: Duration,
@@ -90,7 +90,7 @@ impl Connection {
         self.state = ConnectionState::Clean;
     }
 
-    /// Commits. An unknown outcome is [`StoreError::OutcomeUnknown`].
+    /// Commits the transaction. An unknown outcome is [`StoreError::OutcomeUnknown`].
     pub async fn commit(mut self) -> StoreResult<()> {
         if self.failed {
             return Err(sqlstate::commit_after_failure());

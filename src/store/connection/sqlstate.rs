@@ -1,7 +1,7 @@
 //! Gives the database's errors a meaning: the one place where a driver's error becomes a [`StoreError`].
 //!
 //! Diesel keeps the SQLSTATE of a few classes as a kind and drops the rest, leaving the message. So
-//! the classes without a kind are told apart by the server's untranslated message; `pool` asks every
+//! the classes without a kind are distinguished by the server's untranslated message; `pool` asks every
 //! session for untranslated ones. What is not recognised is a [`StoreError::Bug`] — or, during COMMIT,
 //! [`StoreError::OutcomeUnknown`]: never a wrong certainty.
 

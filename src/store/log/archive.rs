@@ -134,7 +134,7 @@ async fn connect(url: &str) -> Result<AsyncPgConnection, ArchiveError> {
 // === impl Archiver ===
 
 impl Archiver {
-    /// Connects, and checks that the role may archive.
+    /// Opens a connection, and checks that the role may archive.
     ///
     /// # Errors
     /// [`ArchiveError`].

@@ -1,5 +1,5 @@
-//! The tables that statements name through Diesel's query builder; `migrations/` makes them, and all others are named in
-//! SQL text alone.
+//! The tables that statements name through Diesel's query builder; `migrations/` makes them, and all others are named
+//! in SQL text alone.
 
 diesel::table! {
     permissions (name) {

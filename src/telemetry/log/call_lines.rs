@@ -58,7 +58,7 @@ impl CallLines {
         Self { per_second_max, began, all: SecondWindow::default(), methods, metrics, reported: AtomicU64::new(0) }
     }
 
-    /// Whether a call that begins is to be logged as it ends. Looks at the clock only if there is a bound.
+    /// Reports whether a call that begins is to be logged as it ends. Looks at the clock only if there is a bound.
     pub(crate) fn takes(&self, label: MethodLabel, now: impl FnOnce() -> Instant) -> bool {
         if self.per_second_max == 0 {
             return true;
@@ -67,7 +67,7 @@ impl CallLines {
         self.of(label).ends.take(second, 1) || self.all.take(second, self.per_second_max)
     }
 
-    /// Whether a call that was left out and ended by the server's fault is to be logged after all.
+    /// Reports whether a call that was left out and ended by the server's fault is to be logged after all.
     pub(crate) fn takes_fault(&self, label: MethodLabel, now: Instant) -> bool {
         self.of(label).faults.take(self.second(now), 1)
     }
@@ -77,7 +77,7 @@ impl CallLines {
         self.metrics.log_lines_left_out(LeftOut::Calls, 1);
     }
 
-    /// How many were left out since this was last asked.
+    /// Returns how many were left out since this was last asked.
     pub(super) fn take_left_out(&self) -> u64 {
         let total = self.metrics.log_lines_left_out_count(LeftOut::Calls);
         total - self.reported.swap(total, Ordering::Relaxed).min(total)
@@ -124,7 +124,7 @@ mod tests {
     const OTHER: &str = "a.B/Other";
     const HOT: &str = MethodTable::HOT[0];
 
-    /// All calls arrive at one moment, so that it is one second whatever else the machine does.
+    /// Returns all calls arrive at one moment, so that it is one second whatever else the machine does.
     fn frozen() -> Instant {
         static MOMENT: OnceLock<Instant> = OnceLock::new();
         *MOMENT.get_or_init(clock::now)
@@ -141,7 +141,7 @@ mod tests {
             self.lines.iter().filter(|line| line["message"] == message && names(line)).count()
         }
 
-        /// How many the log says were left out; the metric says the same.
+        /// Returns how many the log says were left out; the metric says the same.
         fn left_out(&self) -> u64 {
             let reports = self.lines.iter().filter(|line| line["message"] == "lines of calls that ended were left out");
             let said = reports.map(|line| line["left_out"].as_u64().unwrap()).sum();
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    /// What is logged of these calls, each with its status.
+    /// Returns what is logged of these calls, each with its status.
     fn logged(filter: &str, per_second_max: u32, calls: impl IntoIterator<Item = (&'static str, Code)>) -> Logged {
         let (captured, metrics) = (Captured::default(), Arc::new(Metrics::new()));
         let options = captured.options(LogFormat::Json, filter);
@@ -187,8 +187,8 @@ mod tests {
         let logged = logged("info", 50, flood(FLOODED).chain(faults).chain([(OTHER, Code::Ok), (OTHER, Code::Ok)]));
         assert_eq!(logged.count("close", OTHER), 1);
         let seconds = before.elapsed().as_secs() as usize + 1;
-        let told = logged.count("a call failed whose line was left out", FLOODED);
-        assert!((1..=seconds + 1).contains(&told), "{told} lines in {seconds} s");
+        let said = logged.count("a call failed whose line was left out", FLOODED);
+        assert!((1..=seconds + 1).contains(&said), "{said} lines in {seconds} s");
         let line = logged.lines.iter().find(|line| line["rpc.response.status_code"] == "INTERNAL");
         assert!(line.is_some(), "its status is said");
         assert_eq!(logged.left_out(), 2 * FLOOD as u64 + 2 - 52);

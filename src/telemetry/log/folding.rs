@@ -89,7 +89,7 @@ impl Folding {
         Self { per_second_max, windows: Mutex::default() }
     }
 
-    /// Whether a line is to be logged now.
+    /// Reports whether a line is to be logged now.
     pub(super) fn passes(&self, event: &Event<'_>, now: Instant) -> bool {
         let level = *event.metadata().level();
         if self.per_second_max == 0 || level > Level::INFO || event.metadata().target() == TARGET {
@@ -257,9 +257,9 @@ mod tests {
         assert_eq!(count(&lines, "seldom"), 4, "what is not repeated is all there");
         let reports: Vec<_> = lines.iter().filter(|line| line["of"] == "the same").collect();
         assert!((1..=seconds).contains(&reports.len()) && reports.iter().all(|line| line["level"] == "WARN"));
-        let told: u64 = reports.iter().map(|line| line["left_out"].as_u64().unwrap()).sum();
-        assert_eq!(told + logged as u64, FLOOD);
-        assert_eq!(metrics.log_lines_left_out_count(LeftOut::Repeated), told);
+        let counted: u64 = reports.iter().map(|line| line["left_out"].as_u64().unwrap()).sum();
+        assert_eq!(counted + logged as u64, FLOOD);
+        assert_eq!(metrics.log_lines_left_out_count(LeftOut::Repeated), counted);
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_asked_for_is_not_folded() {
+    fn what_the_filter_asks_for_is_not_folded() {
         let all = |lines: &[serde_json::Value]| lines.len() == 300;
         let span = || drop(tracing::info_span!("call").entered());
         assert!(all(&folded(5, || (0..300).for_each(|_| tracing::debug!("detail"))).0));

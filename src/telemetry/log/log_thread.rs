@@ -90,7 +90,7 @@ impl LogBuffer {
         }
     }
 
-    /// How many lines were dropped since this was last asked.
+    /// Returns how many lines were dropped since this was last asked.
     pub(super) fn take_dropped(&self) -> u64 {
         mem::take(&mut self.pending().dropped)
     }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_logs_never_waits_and_the_buffer_never_grows_beyond_its_bound() {
+    fn logging_never_waits_and_the_buffer_never_grows_beyond_its_bound() {
         let (buffer, thread, reads, lines, metrics) = piped(4_000);
         let line = [b'x'; 100];
         (0..100_000).for_each(|_| buffer.put(&line, false));
@@ -264,7 +264,7 @@ mod tests {
         assert!((3_001..=4_000).contains(&buffer.pending().bytes.len()));
         let dropped = metrics.log_lines_left_out_count(LeftOut::BufferFull);
         assert_eq!(dropped, buffer.take_dropped());
-        assert!(!thread.flush(), "nobody reads");
+        assert!(!thread.flush(), "no reader");
         drop(reads);
         drop(thread);
         drop(lines);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_is_bounded_though_nobody_reads() {
+    fn a_stop_is_bounded_without_a_reader() {
         let (buffer, thread, _reads, _lines, _metrics) = piped(1_000);
         buffer.put(b"a line\n", false);
         let before = now();

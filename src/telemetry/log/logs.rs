@@ -127,7 +127,7 @@ impl LogOptions {
 // === impl Logs ===
 
 impl Logs {
-    /// The layer that makes lines of events.
+    /// Returns the layer that makes lines of events.
     pub(crate) fn new(options: LogOptions, metrics: &Arc<Metrics>) -> Result<(Self, LogLayer), InitError> {
         let folding = Arc::new(Folding::new(options.repeats_per_second_max));
         let named = EnvFilter::builder().parse(&options.filter)?;
@@ -193,7 +193,7 @@ impl Logs {
     }
 }
 
-/// One line for many, at their level: so it passes where they would have.
+/// Writes one line for many, at their level: so it passes where they would have.
 fn report(left_out: &LeftOutLines) {
     macro_rules! report {
         ($level:expr) => {
@@ -289,8 +289,8 @@ where
     }
 }
 
-/// The most that a filter can ask for. Below INFO, h2 and hyper print header values and the database driver prints
-/// statements: what an operator turns on for our own code must not turn those on.
+/// Returns the most that a filter can ask for. Below INFO, h2 and hyper print header values and the database driver
+/// prints statements: what an operator turns on for our own code must not turn those on.
 fn ceiling() -> Targets {
     Targets::new().with_default(LevelFilter::INFO).with_target("latchkey", LevelFilter::TRACE)
 }
@@ -313,7 +313,7 @@ pub(crate) mod captured {
             LogOptions::captured(format, filter, BoxMakeWriter::new(move || captured.clone()))
         }
 
-        /// What was logged so far.
+        /// Returns what was logged so far.
         pub(crate) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn pretty_lines_hold_no_escapes_when_nobody_looks() {
+    fn pretty_lines_hold_no_escapes_for_a_file() {
         let text = logged(LogFormat::Pretty, "info", || tracing::info!(count = 3, "hello"));
         assert!(text.contains("hello count=3"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");

@@ -180,7 +180,7 @@ impl Memory<'_> {
         self.look_up(token, None::<&Requirement>, buffer)
     }
 
-    /// Returns many answers, in their order. `each` is given an answer's place, and `None` if the database must be
+    /// Answers many questions, in their order. `each` is given an answer's place, and `None` if the database must be
     /// asked for that one.
     pub fn verify_many<A, T>(&self, questions: &[Question<'_, A, T>], mut each: impl FnMut(usize, Option<&Answer<'_>>))
     where

@@ -137,7 +137,7 @@ impl Contents {
         }
     }
 
-    /// Returns the same under other numbers.
+    /// Renames what is shared to the numbers of another interner.
     pub fn rename(&mut self, from: &Interned, to: &Interned) {
         let names = to.adopt(from, &self.names());
         self.0[NAMES..].copy_from_slice(&words_of_names(&names));
@@ -216,7 +216,7 @@ impl Slot {
         self.facts.write(contents.0);
     }
 
-    /// Returns a token that was not here before.
+    /// Fills the slot with a token that was not here before.
     pub fn fill(&self, contents: &Contents, last_use: LastUse, late_reported: i64) {
         self.last_use.store(last_use.0, Ordering::Relaxed);
         self.late_reported.store(late_reported, Ordering::Relaxed);

@@ -89,7 +89,7 @@ impl Permit {
         self.paid_nanos = 0;
     }
 
-    /// Returns the token has ended: nothing is given back, unless few such loads came lately.
+    /// Keeps the payment for a token that has ended, unless few such loads came lately.
     pub fn keep_for_ended(self, clock: &dyn Clock) {
         if !self.admission.ended.pay(clock) {
             self.keep();

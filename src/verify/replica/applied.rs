@@ -28,7 +28,7 @@ impl Default for Applied {
 }
 
 impl Applied {
-    /// Returns the next revision, once the fences of its event are up; or where a join starts, once they stand
+    /// Publishes the next revision, once the fences of its event are up; or where a join starts, once they stand
     /// there.
     pub fn advance(&self, stamp: RevisionStamp) {
         let before = self.stamp.advance(stamp.bits());

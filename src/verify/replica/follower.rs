@@ -224,7 +224,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Returns an operator may have accepted the history; nothing else helps.
+    /// Looks whether an operator has accepted the history; nothing else helps.
     async fn look_again(&mut self, last: Point) -> Result<(), RoundError> {
         match self.read_head().await {
             Ok(reading) if reading.point.epoch() > last.epoch() => self.join_accepted(&reading).await,

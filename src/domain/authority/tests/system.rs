@@ -109,7 +109,7 @@ fn a4_no_role_gives_a_user_a_system_permission() {
 }
 
 #[test]
-fn a4_nobody_is_offered_system_operate() {
+fn a4_no_caller_is_offered_system_operate() {
     let operate = SystemPermission::Operate.bit();
     assert!(!operator().can_confer(None, &catalogue()).contains(operate));
     assert!(operator().can_confer(None, &catalogue()).contains(SystemPermission::Verify.bit()));

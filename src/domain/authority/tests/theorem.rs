@@ -1,4 +1,4 @@
-//! The theorem: no call raises a key's authority beyond what its caller holds, hence nobody reaches
+//! The theorem: no call raises a key's authority beyond what its caller holds, hence no principal reaches
 //! through keys what it never held itself. And the proof that this test would notice.
 
 use proptest::{
@@ -61,7 +61,7 @@ proptest! {
 
     /// One attacker, every token it can get, and everything those can get, whatever the catalogue becomes.
     #[test]
-    fn nobody_reaches_through_keys_what_it_never_held(
+    fn no_principal_reaches_through_keys_what_it_never_held(
         world in some_world(),
         steps in some_steps(),
         who in 0..6usize,
@@ -338,7 +338,7 @@ fn the_oracle_bites() {
 
 #[test]
 fn a_judge_without_the_closure_is_too_strict() {
-    // Without it nothing is gained, for whoever holds a name holds what it implies; but `view` beside
+    // Without it nothing is gained, for a holder of a name holds what it implies; but `view` beside
     // `edit` would count as an addition.
     assert!(too_strict(without_closure));
 }

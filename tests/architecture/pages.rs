@@ -1,11 +1,9 @@
 //! The rules' pages and the code that cites them: every rule that is cited is defined, and every one that is defined is
 //! cited by a test.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
+
+use crate::files::{below, read};
 
 const PAGES: [&str; 2] = ["proto/RULES.md", "src/DESIGN.md"];
 /// The letters that rules are numbered under.
@@ -28,28 +26,8 @@ fn defined(page: &str) -> BTreeSet<String> {
     bold.filter_map(|bold| bold.split_whitespace().next()).filter(|word| is_rule(word)).map(str::to_owned).collect()
 }
 
-/// The files below some folders that end in one of these ways, with their texts.
-fn files(folders: &[&str], endings: &[&str]) -> BTreeMap<PathBuf, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut open: Vec<_> = folders.iter().map(|folder| root.join(folder)).collect();
-    let mut files = BTreeMap::new();
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(&folder).expect("it is in the checkout") {
-            let path = entry.expect("readable").path();
-            if path.is_dir() {
-                open.push(path);
-            } else if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
-                let text = fs::read_to_string(&path).expect("text");
-                files.insert(path, text);
-            }
-        }
-    }
-    files
-}
-
 fn rules() -> BTreeSet<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    PAGES.iter().flat_map(|page| defined(&fs::read_to_string(root.join(page)).expect("it is there"))).collect()
+    PAGES.iter().flat_map(|page| defined(&read(page))).collect()
 }
 
 #[test]
@@ -57,18 +35,18 @@ fn every_rule_that_is_cited_is_defined() {
     let rules = rules();
     assert!(rules.len() > 30, "the pages were read: {rules:?}");
     // Variables are called a1 and k1 too: only what is written as the rules are, or begins a test's name, is a citation.
-    for (path, text) in files(&["src", "proto", "migrations", "deploy"], &[".rs", ".proto", ".md", ".sql", ".toml"]) {
+    for (path, text) in below(&["src", "proto", "migrations", "deploy"], &[".rs", ".proto", ".md", ".sql", ".toml"]) {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric());
         let cited: BTreeSet<_> = words.filter(|word| is_rule(word)).map(str::to_owned).collect();
         let unknown: Vec<_> = cited.difference(&rules).collect();
-        assert!(unknown.is_empty(), "{}: {unknown:?}", path.display());
+        assert!(unknown.is_empty(), "{path}: {unknown:?}");
     }
 }
 
 #[test]
 fn every_rule_that_is_defined_is_named_by_a_test() {
-    let mut tests = files(&["tests"], &[".rs"]);
-    tests.extend(files(&["src"], &["_tests.rs", "theorem.rs", "model.rs"]));
+    let mut tests = below(&["tests", "src"], &[".rs"]);
+    tests.retain(|path, _| path.contains("tests"));
     let named: BTreeSet<_> = tests.values().flat_map(|text| named(text)).collect();
     let untested: Vec<_> = rules().into_iter().filter(|rule| !named.contains(rule)).collect();
     assert!(untested.is_empty(), "no test names {untested:?}");
