@@ -18,13 +18,13 @@
 //! | [`grpc`] | messages in, messages out; every `Status` | SQL, caches |
 //! | [`store`] | PostgreSQL: carries out the ports of `app` and `verify` | gRPC, who may do what |
 //! | [`telemetry`] | logs, traces, metrics | tokens, headers, bodies |
+//! | [`settings`] | reads the configuration: flags, environment, file, defaults | what is done with it |
 //! | [`app`] | the use-cases: lock, judge, change, append | gRPC, SQL |
 //! | [`verify`] | the hot path: cache, fences, lease, follower, misses | gRPC, SQL |
 //! | [`domain`] | the rules, pure | everything above, clocks, I/O |
 //!
-//! Beside them, [`settings`] reads the configuration and [`private_postgres`] starts a real PostgreSQL of one's own,
-//! for `latchkey dev` and for the tests. All layers that log may use `error_chain`, which prints an error with its
-//! causes. `ablation` switches mechanisms off for the benchmark of that name, in builds with the feature `ablation`
+//! Beside them, [`private_postgres`] starts a real PostgreSQL of one's own, for `latchkey dev` and for the tests. All
+//! layers may use `error_chain`, which prints an error with its causes, and [`entropy`], the source of randomness. `ablation` switches mechanisms off for the benchmark of that name, in builds with the feature `ablation`
 //! alone.
 //!
 //! ## The life of a verification
@@ -105,6 +105,8 @@ pub mod app;
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "server")]
+pub mod entropy;
 #[cfg(feature = "server")]
 mod error_chain;
 #[cfg(feature = "server")]

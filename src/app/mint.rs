@@ -1,4 +1,4 @@
-//! Randomness and ids, at the edge, so that a test owns them.
+//! Mints tokens and ids.
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -7,30 +7,18 @@ use super::{
     error::AppError,
     ports::{NewSecret, Tx},
 };
-use crate::domain::{
-    self,
-    id::KeyId,
-    time::Timestamp,
-    token::{Pepper, PlainToken, Prefix},
+use crate::{
+    domain::{
+        self,
+        id::KeyId,
+        time::Timestamp,
+        token::{Pepper, PlainToken, Prefix},
+    },
+    entropy::Entropy,
 };
 
 const NO_COMMON_PEPPER: &str = "no pepper of this server is known to every replica, so no token can be minted: give all \
      servers the same setting `peppers`; a server that was killed counts until its lease has ended";
-
-/// A source of random bytes.
-pub trait Entropy: Send + Sync {
-    /// Fills a buffer with unpredictable bytes.
-    fn fill(&self, buffer: &mut [u8]);
-}
-
-/// The operating system's.
-pub struct OsEntropy;
-
-impl Entropy for OsEntropy {
-    fn fill(&self, buffer: &mut [u8]) {
-        getrandom::fill(buffer).expect("the operating system's random source does not fail once it is seeded");
-    }
-}
 
 /// Mints tokens.
 pub struct Minter {

@@ -37,8 +37,14 @@ impl Prefix {
         if prefix_ok(text.as_bytes()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::field(field, "must be 2-12 characters of a-z 0-9"))
+            Err(Error::field(field, format!("must be 2 to 12 characters of a-z and 0-9 (got {text:?})")))
         }
+    }
+
+    /// Returns the prefix, without the underscore that follows it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -172,14 +172,6 @@ pub enum PrivatePostgresError {
         /// How long it was waited for.
         seconds: u64,
     },
-
-    /// The system's random source failed.
-    #[error("the system's random number generator failed")]
-    Random {
-        /// The system's reason.
-        #[source]
-        source: getrandom::Error,
-    },
 }
 
 /// Builds a `map_err` for file operations that records what was being done to which path.

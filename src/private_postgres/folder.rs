@@ -19,6 +19,7 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::PrivatePostgresError;
 use super::error::at;
+use crate::entropy::random_hex;
 
 /// How long to wait for the janitor of a killed owner to release the folder.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
@@ -149,7 +150,7 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(at("read", &path)(error)),
         }
-        let password = random_hex()?;
+        let password = random_hex().to_string();
         // Written aside and renamed: a kill in between must not leave half a password.
         let aside = self.path.join(format!("{role}.new.password"));
         write_secret(&aside, &password)?;
@@ -173,13 +174,6 @@ pub(super) fn write_secret(path: &Path, secret: &str) -> Result<(), PrivatePostg
 pub(super) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
-}
-
-/// Generates 256 random bits, in hex.
-fn random_hex() -> Result<String, PrivatePostgresError> {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|source| PrivatePostgresError::Random { source })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn is_alive(pid: &str) -> bool {

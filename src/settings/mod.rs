@@ -19,6 +19,4 @@ pub use self::load::{DatabaseSettings, load, load_database, process_environment}
 pub use self::problems::{Problem, Problems};
 pub use self::reader::Effective;
 pub use self::table::Settings;
-pub use self::values::{
-    ConfiguredPepper, DatabaseUrl, LogFilter, LogFormat, LogSettings, PepperSource, Peppers, TokenPrefix,
-};
+pub use self::values::{ConfiguredPepper, DatabaseUrl, LogFilter, LogFormat, LogSettings, PepperSource, Peppers};

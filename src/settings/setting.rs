@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use crate::domain::{Error, token::Prefix};
+
 /// Describes one setting. Parsing, flags, `--help`, `check-config` and the README all read this and nothing else.
 #[derive(Debug)]
 pub struct Setting {
@@ -122,6 +124,19 @@ impl Parse for bool {
 
     fn shown(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Parse for Prefix {
+    fn parse(text: &str, _: &Setting, _: &HashMap<String, String>) -> Result<Self, Vec<String>> {
+        Prefix::parse("token_prefix", text).map_err(|error| match error {
+            Error::Invalid(violations) => violations.into_iter().map(|violation| violation.description).collect(),
+            other => vec![other.to_string()],
+        })
+    }
+
+    fn shown(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 

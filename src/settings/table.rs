@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use super::reader::{Effective, SettingReader};
 use super::setting::Fallback::{Chosen, Required, Value};
 use super::setting::Setting;
-use super::values::{DatabaseUrl, LogFilter, LogFormat, LogSettings, Peppers, TokenPrefix};
+use super::values::{DatabaseUrl, LogFilter, LogFormat, LogSettings, Peppers};
+use crate::domain::token::Prefix;
 
 /// Generates from one table: the struct, the descriptors, and the code that reads one into the other.
 macro_rules! settings {
@@ -97,7 +98,7 @@ settings! {
         "Timeout for connecting to the database and for each statement";
     peppers: Peppers, "LIST", Required,
         "Secrets that key the stored digests: a list of `id=file:/path` or `id=env:VARIABLE`, each holding 64 hex digits. All of them verify; new tokens use the first one that every replica has";
-    token_prefix: TokenPrefix, "PREFIX", Value("lk"),
+    token_prefix: Prefix, "PREFIX", Value("lk"),
         "Prefix of newly minted tokens: 2 to 12 characters of a-z and 0-9";
     cache_keys_max: usize, "KEYS" [1, 100_000_000], Value("1000000"),
         "Maximum number of tokens in the cache, about 250 bytes each, allocated as it fills";

@@ -8,13 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use zeroize::Zeroizing;
-
-use crate::{
-    app::mint::{Entropy, OsEntropy},
-    cli::failure::Failure,
-    domain::id::KeyId,
-};
+use crate::{cli::failure::Failure, domain::id::KeyId, entropy::random_hex};
 
 const PEPPER: &str = "pepper";
 /// The keys that runs minted and that may still be live, one id a line. More than one only after a kill.
@@ -35,10 +29,7 @@ pub(super) fn default() -> Result<PathBuf, Failure> {
 pub(super) fn pepper_setting(data_dir: &Path) -> Result<String, Failure> {
     let path = data_dir.join(PEPPER);
     if !path.try_exists().map_err(|error| at(&path, &error))? {
-        let mut secret = Zeroizing::new([0; 32]);
-        OsEntropy.fill(secret.as_mut());
-        let text = Zeroizing::new(secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-        replace(&path, &text)?;
+        replace(&path, &random_hex())?;
     }
     Ok(format!("dev=file:{}", path.display()))
 }

@@ -10,11 +10,9 @@ use super::{
     role,
 };
 use crate::{
-    app::{
-        App,
-        mint::{Minter, OsEntropy},
-    },
-    domain::token::{Pepper, Prefix},
+    app::{App, mint::Minter},
+    domain::token::Pepper,
+    entropy::OsEntropy,
     server::{error::StartError, observe},
     settings::Settings,
     store::{PostgresStore, StoreOptions, migrate::SchemaStatus, replica::peppers::PepperError},
@@ -90,8 +88,7 @@ pub(super) async fn open_for(
     let primary = Arc::new(store.clone());
     let (verifier, follower) = Verifier::new(primary, Arc::new(BootClock), live.clone(), limits, identity());
     let verifier = Arc::new(verifier);
-    let prefix = Prefix::parse("token_prefix", settings.token_prefix.as_str()).expect("settings check the prefix");
-    let minter = Minter::new(prefix, live, Box::new(OsEntropy));
+    let minter = Minter::new(settings.token_prefix.clone(), live, Box::new(OsEntropy));
     let observer = Arc::new(observe::Mutations(metrics));
     let app = App::new(Arc::new(store.clone()), verifier.clone(), minter, app_limits(settings), observer);
     Ok(OpenedDatabase { app, store, verifier, follower })

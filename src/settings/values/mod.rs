@@ -3,9 +3,7 @@
 mod database_url;
 mod log;
 mod peppers;
-mod token_prefix;
 
 pub use self::database_url::DatabaseUrl;
 pub use self::log::{LogFilter, LogFormat, LogSettings};
 pub use self::peppers::{ConfiguredPepper, PepperSource, Peppers};
-pub use self::token_prefix::TokenPrefix;

@@ -11,10 +11,7 @@ use uuid::Uuid;
 
 use super::{anchor, personal, stamps::Stamps};
 use crate::{
-    app::{
-        mint::{Entropy, OsEntropy, uuid_v7},
-        ports::Append,
-    },
+    app::{mint::uuid_v7, ports::Append},
     domain::{
         id::EventId,
         log::{
@@ -23,6 +20,7 @@ use crate::{
         },
         time::Timestamp,
     },
+    entropy::{Entropy, OsEntropy},
     store::sql::{
         statement::statement,
         values::{Link, Time, refuse_standby, revision},

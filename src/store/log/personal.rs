@@ -8,14 +8,12 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::{
-    app::{
-        mint::{Entropy, OsEntropy},
-        ports::{Erased, PersonalDataOf},
-    },
+    app::ports::{Erased, PersonalDataOf},
     domain::log::{
         event::Event,
         personal::{Detail, Salt},
     },
+    entropy::{Entropy, OsEntropy},
     store::sql::statement::statement,
 };
 

@@ -5,12 +5,15 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 use super::{divergence::Point, state::Replica};
-use crate::verify::{
-    fence::ordered::fence_before_ack,
-    primary::{Acknowledged, Acknowledgement, Registration, Unavailable},
+use crate::{
+    entropy::random_uuid,
+    verify::{
+        fence::ordered::fence_before_ack,
+        primary::{Acknowledged, Acknowledgement, Registration, Unavailable},
+    },
 };
 
 /// Calls to the database must fail well before the lease does.
@@ -67,9 +70,7 @@ pub(crate) enum AckOutcome {
 
 impl Incarnations for RandomIncarnations {
     fn next(&self) -> Uuid {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).expect("the operating system's random source does not fail once it is seeded");
-        Builder::from_random_bytes(random).into_uuid()
+        random_uuid()
     }
 }
 
