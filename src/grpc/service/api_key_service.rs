@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::context::caller;
+use super::context::{caller, changing_caller};
 use crate::{
     app::{
         App, Session,
@@ -44,8 +44,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         check_no_request_id(&request.request_id)?;
         let (account, draft) = all((
             AccountId::parse("account_id", &request.account_id),
@@ -79,8 +78,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<UpdateApiKeyRequest>,
     ) -> Result<Response<UpdateApiKeyResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let validate_only = request.validate_only;
         let (account, (key, edit, guard)) = all((
             AccountId::parse("account_id", &request.account_id),
@@ -96,8 +94,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<RotateApiKeyRequest>,
     ) -> Result<Response<RotateApiKeyResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         check_no_request_id(&request.request_id)?;
         let ((account, key), grace) =
             all((named(&request.account_id, &request.key_id), grace("grace_period", request.grace_period)))?;
@@ -111,8 +108,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<DisableApiKeyRequest>,
     ) -> Result<Response<DisableApiKeyResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);
         let (api_key, propagation) = self.change_state(&caller, named, StateChange::Disable, guard).await?;
@@ -123,8 +119,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<EnableApiKeyRequest>,
     ) -> Result<Response<EnableApiKeyResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);
         let (api_key, propagation) = self.change_state(&caller, named, StateChange::Enable, guard).await?;
@@ -135,8 +130,7 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<DeleteApiKeyRequest>,
     ) -> Result<Response<DeleteApiKeyResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let named = named(&request.account_id, &request.key_id)?;
         let guard = guard(&request.etag, request.validate_only);
         let (api_key, propagation) = self.change_state(&caller, named, StateChange::Delete, guard).await?;

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::context::caller;
+use super::context::{caller, changing_caller};
 use crate::{
     app::{App, error::AppError, types::Guard},
     domain::id::{AccountId, RoleId, TeamId, UserId},
@@ -42,8 +42,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<UpsertAccountRequest>,
     ) -> Result<Response<UpsertAccountResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let message = required("account", request.account)?;
         let guard = guard(&message.etag, request.validate_only);
         let (account, display_name) = account(message).within("account")?;
@@ -74,16 +73,14 @@ impl DirectoryService for Directory {
         &self,
         request: Request<DeleteAccountRequest>,
     ) -> Result<Response<DeleteAccountResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let account = AccountId::parse("account_id", &request.account_id)?;
         let done = self.app.delete_account(&caller, &account, guard(&request.etag, false)).await?;
         Ok(Response::new(DeleteAccountResponse { propagation: propagation(done) }))
     }
 
     async fn upsert_team(&self, request: Request<UpsertTeamRequest>) -> Result<Response<UpsertTeamResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let (account, team) = all((
             AccountId::parse("account_id", &request.account_id),
             required("team", request.team).and_then(|message| team(message).within("team")),
@@ -110,8 +107,7 @@ impl DirectoryService for Directory {
     }
 
     async fn delete_team(&self, request: Request<DeleteTeamRequest>) -> Result<Response<DeleteTeamResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let (account, team) =
             all((AccountId::parse("account_id", &request.account_id), TeamId::parse("team_id", &request.team_id)))?;
         let guard = guard(&request.etag, false);
@@ -120,8 +116,7 @@ impl DirectoryService for Directory {
     }
 
     async fn upsert_role(&self, request: Request<UpsertRoleRequest>) -> Result<Response<UpsertRoleResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let validate_only = request.validate_only;
         let (account, (role, etag)) = all((
             AccountId::parse("account_id", &request.account_id),
@@ -150,8 +145,7 @@ impl DirectoryService for Directory {
     }
 
     async fn delete_role(&self, request: Request<DeleteRoleRequest>) -> Result<Response<DeleteRoleResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let (account, role) =
             all((AccountId::parse("account_id", &request.account_id), RoleId::parse("role_id", &request.role_id)))?;
         let guard = guard(&request.etag, false);
@@ -160,8 +154,7 @@ impl DirectoryService for Directory {
     }
 
     async fn upsert_user(&self, request: Request<UpsertUserRequest>) -> Result<Response<UpsertUserResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let (account, user) = all((
             AccountId::parse("account_id", &request.account_id),
             required("user", request.user).and_then(|message| user(message).within("user")),
@@ -188,8 +181,7 @@ impl DirectoryService for Directory {
     }
 
     async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Result<Response<DeleteUserResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let (account, user) =
             all((AccountId::parse("account_id", &request.account_id), UserId::parse("user_id", &request.user_id)))?;
         let guard = guard(&request.etag, false);
@@ -201,8 +193,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<BatchUpsertTeamsRequest>,
     ) -> Result<Response<BatchUpsertTeamsResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let (account, teams) = all((AccountId::parse("account_id", &request.account_id), teams(request.teams)))?;
         let changed = self.app.upsert_teams(&caller, &account, teams, false).await?;
         let teams = changed.value.into_iter().map(to_team).collect();
@@ -213,8 +204,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<BatchUpsertUsersRequest>,
     ) -> Result<Response<BatchUpsertUsersResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let (account, users) = all((AccountId::parse("account_id", &request.account_id), users(request.users)))?;
         let changed = self.app.upsert_users(&caller, &account, users, false, "users").await?;
         let users = changed.value.into_iter().map(to_user).collect();
@@ -225,8 +215,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<SuspendAccountRequest>,
     ) -> Result<Response<SuspendAccountResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let account = AccountId::parse("account_id", &request.account_id)?;
         let changed = self.app.suspend_account(&caller, &account, true).await?;
         let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.propagation));
@@ -237,8 +226,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<ResumeAccountRequest>,
     ) -> Result<Response<ResumeAccountResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let account = AccountId::parse("account_id", &request.account_id)?;
         let changed = self.app.suspend_account(&caller, &account, false).await?;
         let (account, propagation) = (Some(to_account(changed.value)), propagation(changed.propagation));
@@ -258,8 +246,7 @@ impl DirectoryService for Directory {
         &self,
         request: Request<ApplyCatalogueRequest>,
     ) -> Result<Response<ApplyCatalogueResponse>, Status> {
-        let (caller, request) = caller(request)?;
-        let caller = caller.skipping_wait(request.skip_propagation_wait);
+        let (caller, request) = changing_caller(request, |request| request.skip_propagation_wait)?;
         let message = required("catalogue", request.catalogue)?;
         let guard = guard(&message.etag, request.validate_only);
         let changed = self.app.apply_catalogue(&caller, catalogue(message)?, guard).await?;
