@@ -24,15 +24,15 @@
 //! | [`domain`] | the rules, pure | everything above, clocks, I/O |
 //!
 //! Beside them, [`private_postgres`] starts a real PostgreSQL of one's own, for `latchkey dev` and for the tests. All
-//! layers may use `error_chain`, which prints an error with its causes, and [`entropy`], the source of randomness. `ablation` switches mechanisms off for the benchmark of that name, in builds with the feature `ablation`
-//! alone.
+//! layers may use `error_chain`, which prints an error with its causes, and [`entropy`], the source of randomness.
+//! `ablation` switches mechanisms off for the benchmark of that name, in builds with the feature `ablation` alone.
 //!
 //! ## The life of a verification
 //!
 //! 1. [`grpc`] takes the caller's bearer token from the headers and has it verified like any other, before a byte of
-//!    the message is read; the caller needs `system.verify`, and is looked at again once the message is in hand.
-//! 2. [`verify`] looks at the token's form, hashes it and has the processor send for its entry; it reads lease, clock
-//!    and applied revision, computes the checksum (a typo ends here), and looks the digest up in its cache.
+//!    the message is read; the caller needs `system.verify`, and is checked again once the message is in hand.
+//! 2. [`verify`] looks at the token's form, hashes it and prefetches its entry; it reads lease, clock and applied
+//!    revision, computes the checksum (a typo ends here), and looks the digest up in its cache.
 //! 3. An entry that every fence covering it lets pass is judged by
 //!    [`domain::verification::Standing::outcome`] at the estimate of the database's time. No lock, no
 //!    database, no allocation. If that was all that the request needed, [`grpc`] answers it from the bytes that the
@@ -52,7 +52,7 @@
 //! 4. The change is written, the log's head is taken last, the event is appended with its hash, the
 //!    changed objects are stamped with its revision, and all of it commits at once (V5, V6).
 //! 5. The follower of each replica ([`verify`]) applies the event: it raises the fences that cover it, then
-//!    advances the applied revision, then says so in its row of `replicas`.
+//!    advances the applied revision, then acknowledges it in its row of `replicas`.
 //! 6. The barrier ([`app`]): a mutation waits until every row of `replicas`, read after the commit, has
 //!    applied its revision or can serve no more. Its answer says `complete`, or, when the caller's deadline
 //!    comes first, how many replicas are pending (V1).
@@ -72,7 +72,7 @@
 //! ## The threads
 //!
 //! Calls are served on threads of their own, one for each processor (`serving_threads`), each with a single-threaded
-//! runtime: a connection stays on the one that it was dealt to, and a verification touches nothing that another thread
+//! runtime: a connection stays on the one that it was given to, and a verification touches nothing that another thread
 //! writes to ([`server`]). Reads that may hold a thread for milliseconds, such as lists, are handed by the gate to the
 //! bulk threads, half as many. The follower, the lease, housekeeping, health and the database's other connections are
 //! on the runtime that the program starts with; the export of telemetry has a thread to itself, and so has the writing

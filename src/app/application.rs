@@ -34,15 +34,15 @@ pub struct AppLimits {
     pub shares: ShareLimits,
     /// How many watches may be open.
     pub watches: WatchLimits,
-    /// Rows that one page of a list looks at, at most.
+    /// Rows that one page of a list may examine.
     pub list_scan_rows_max: u32,
     /// Events that one call verifies the chain over, at most.
     pub chain_events_max: u32,
 }
 
-/// Who hears of mutations: metrics, without this layer knowing them.
+/// Observes mutations: a port for metrics, so that this layer need not know those.
 pub trait MutationObserver: Send + Sync {
-    /// Notes that a mutation has ended, after so many retries.
+    /// Records that a mutation has ended, and after how many retries.
     fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration);
 
     /// Sets how many notes of operators' reads have found no room since the start.
@@ -90,7 +90,7 @@ impl App {
         }))
     }
 
-    /// Returns the verification of this replica.
+    /// Returns this replica's verifier.
     #[must_use]
     pub fn verifier(&self) -> &Verifier {
         &self.0.verifier

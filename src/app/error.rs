@@ -43,7 +43,7 @@ pub enum AppError {
     /// The rules say no.
     #[error(transparent)]
     Rule(#[from] domain::Error),
-    /// No bearer token, or one that is not VALID now; the outcome tells why, for its holder.
+    /// No bearer token, or one that is not VALID now; the outcome says why, to its holder.
     #[error("the bearer token is not a live token")]
     BadCredentials(Outcome),
     /// The user acted for is unknown or deactivated (A6).

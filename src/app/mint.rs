@@ -34,8 +34,8 @@ impl Minter {
         Self { prefix, peppers, entropy }
     }
 
-    /// Returns a new token and what is stored of it, under a pepper that every replica has: one that lacked it would
-    /// answer UNKNOWN (V2).
+    /// Mints a token, and returns it with what is stored of it, under a pepper that every replica has: one that
+    /// lacked it would answer UNKNOWN (V2).
     pub(super) async fn token(&self, tx: &mut dyn Tx) -> Result<(PlainToken, NewSecret), AppError> {
         let chosen = tx.minting_pepper().await?;
         let pepper = chosen.and_then(|id| self.peppers.iter().find(|pepper| pepper.id() == id));
@@ -55,7 +55,7 @@ impl Minter {
     }
 }
 
-/// Returns a UUIDv7 of a moment: also what the store gives events.
+/// Returns a UUIDv7 of a moment. The store gives events such ids, too.
 #[must_use]
 pub fn uuid_v7(now: Timestamp, random: &[u8; 10]) -> Uuid {
     let millis = u64::try_from(now.as_micros() / 1_000).unwrap_or(0);

@@ -2,7 +2,7 @@
 //! it out. Knows neither gRPC nor SQL.
 //!
 //! A mutation is a value that implements `mutation::Mutation`: it names its locks, judges its caller
-//! at its own revision (M9), changes, and says what to append to the log. `session` turns tokens and
+//! at its own revision (M9), changes, and says what to append to the log. `caller` turns tokens and
 //! users into callers; `ports` is what the store must offer.
 
 pub mod api_keys;

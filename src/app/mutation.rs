@@ -35,14 +35,14 @@ pub(super) trait Mutation: Send + Sync + 'static {
     /// Its name in spans and metrics.
     const NAME: &'static str;
 
-    /// Returns who asks for it: what is paid, locked and waited for follows from it.
+    /// Returns its requester, who decides whose share it takes, what it locks and what it waits for.
     fn requester(&self) -> &Requester;
 
     /// Returns the account that it changes, which is locked for it alone.
     fn account(&self) -> Option<&AccountId>;
 
-    /// Returns whose connections it runs on. [`Lane::Narrowing`] is for what can only take authority away, as is known
-    /// before it runs: it passes whatever waits to give some.
+    /// Returns the lane whose connections it runs on. [`Lane::Narrowing`] is for a mutation that is known, before it
+    /// runs, to only take authority away: it overtakes those that wait to grant some.
     fn lane(&self) -> Lane {
         match self.requester() {
             Requester::Upkeep => Lane::Upkeep,

@@ -171,7 +171,7 @@ impl<T, Cursor> Listed<T, Cursor> {
         Self { items, next }
     }
 
-    /// Returns the same of what a bounded look found.
+    /// Does as [`Self::of`] with what a bounded scan found; if that stopped short, the next page starts where it did.
     pub(super) fn found(found: ScannedPage<T, Cursor>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
         let Self { items, next } = Self::of(found.items, limit, cursor);
         Self { items, next: next.or(found.looked_through) }

@@ -19,7 +19,7 @@ use crate::{
 /// How long a verification waits at most for its `min_revision`.
 const MIN_REVISION_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How often an idle stream looks whether its caller's time is over.
+/// How often an idle stream checks whether its caller's authority has ended by time alone.
 const DEADLINE_CHECK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What memory says to a caller who may verify tokens: see [`Memory`]. What it cannot answer is for the other ways in,
@@ -36,14 +36,14 @@ impl<'a> FromMemory<'a> {
         self.verifier.known_bit(name)
     }
 
-    /// Returns the answers.
+    /// Returns the memory that answers.
     #[must_use]
     pub fn memory(&self) -> &Memory<'a> {
         &self.memory
     }
 }
 
-/// Returns the one permission that verifying needs.
+/// Reports whether these permissions include the one that verifying needs.
 fn allows_verifying(account_permissions: &PermissionSet) -> bool {
     account_permissions.contains(SystemPermission::Verify.bit())
 }
@@ -55,7 +55,7 @@ impl App {
         self.verifier().cache_reader()
     }
 
-    /// Returns what memory says to a bearer who may verify; `None` if that is not known from memory, or not so.
+    /// Returns the memory to answer a bearer from; `None` unless memory knows that the bearer may verify.
     #[must_use]
     pub fn verify_from_memory<'a>(&'a self, reader: CacheReader<'a>, bearer: &[u8]) -> Option<FromMemory<'a>> {
         let verifier = self.verifier();
@@ -67,8 +67,8 @@ impl App {
         may.then_some(FromMemory { verifier, memory })
     }
 
-    /// Reports whether memory knows a bearer as one who may verify: then its message may be read. It is looked at
-    /// again for the message, and counted then.
+    /// Reports whether memory knows a bearer as one who may verify: then its message may be read. The bearer is looked
+    /// up again once the message is there, and only that look-up is counted.
     #[must_use]
     pub fn is_known_verifier(&self, bearer: &[u8]) -> bool {
         let reader = self.cache_reader();
@@ -81,8 +81,8 @@ impl App {
         })
     }
 
-    /// Returns the same as [`Self::verify_from_memory`] for a caller who was authenticated, and whose message is in
-    /// hand: it is looked at again, by its entry. Counts as a use of its token.
+    /// Does as [`Self::verify_from_memory`] for a caller who was authenticated, and whose message is in hand: the
+    /// caller is checked again, by its entry. Counts as a use of its token.
     #[must_use]
     pub fn session_from_memory<'a>(&'a self, reader: CacheReader<'a>, session: &Session) -> Option<FromMemory<'a>> {
         let verifier = self.verifier();
@@ -92,8 +92,7 @@ impl App {
         may.then_some(FromMemory { verifier, memory })
     }
 
-    /// Reports whether the caller may verify tokens, now: asked for every request and every message of a
-    /// stream.
+    /// Checks that the caller may verify tokens now: for every request and every message of a stream.
     ///
     /// # Errors
     /// The caller's token is no longer VALID, or lacks `system.verify`.
@@ -106,8 +105,8 @@ impl App {
         }
     }
 
-    /// Completes once the caller's authority to verify has ended: for open streams. Not knowing is no
-    /// end: each message finds that out for itself.
+    /// Completes once the caller's authority to verify has ended: for open streams. An outage does not
+    /// end it: each message finds that out for itself.
     pub async fn session_ended(&self, session: &Session) {
         let mut changes = self.verifier().applied_changes();
         loop {

@@ -83,7 +83,7 @@ pub struct Account {
     pub api_key_count: u32,
     /// Deleted keys that are still on record.
     pub deleted_api_key_count: u32,
-    /// Deleted teams that keys or users still have to be rid of: their ids are not free yet (A5).
+    /// Deleted teams that still have to be taken from keys or users: their ids are not free yet (A5).
     pub purging_team_ids: BTreeSet<TeamId>,
     /// It is deleted, and what was in it is still to be removed.
     pub is_purging: bool,

@@ -133,7 +133,7 @@ const VIOLATIONS_MAX: usize = 20;
 pub struct Violated(Vec<FieldViolation>);
 
 impl Violated {
-    /// Notes one.
+    /// Adds a violation, unless there are `VIOLATIONS_MAX` already.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         if self.0.len() < VIOLATIONS_MAX {
             self.0.push(FieldViolation { field: field.into(), description: description.into() });

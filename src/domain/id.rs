@@ -132,7 +132,7 @@ macro_rules! external_id {
                 Ok(Self(text.into()))
             }
 
-            /// Creates an id that the store holds, hence was parsed once.
+            /// Returns an id that the store holds; it was parsed before it was stored.
             #[must_use]
             pub fn from_stored(text: &str) -> Self {
                 Self(text.into())

@@ -1,6 +1,6 @@
 //! The rules, pure: no clock, no database, no network, no async.
 //!
-//! Everything that `rules.md` numbers (P, K, A, M, T) and that can be decided from values alone is
+//! Everything that `proto/RULES.md` numbers (P, K, A, M, T) and that can be decided from values alone is
 //! decided here, once. The layers above fetch the values and carry out the decisions.
 
 pub mod api_key;

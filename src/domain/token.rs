@@ -97,16 +97,16 @@ impl fmt::Debug for PlainToken {
     }
 }
 
-/// What someone presented, if it has a token's form. Its checksum was not looked at yet.
+/// A presented text of a token's form, whose checksum has not been checked yet.
 #[derive(Clone, Copy)]
 pub struct FormedToken<'a>(&'a [u8]);
 
-/// A token that someone presented, well-formed and with the right checksum. Not yet known to exist.
+/// A presented token, well-formed and with the right checksum. Not yet known to exist.
 #[derive(Clone, Copy)]
 pub struct ParsedToken<'a>(&'a [u8]);
 
 impl<'a> FormedToken<'a> {
-    /// Looks at everything but the checksum; `None` means MALFORMED. Any valid prefix will do (T1).
+    /// Checks everything but the checksum; `None` means MALFORMED. Any valid prefix will do (T1).
     #[inline]
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
@@ -114,12 +114,12 @@ impl<'a> FormedToken<'a> {
         if !prefix_ok(&bytes[..prefix_len.min(PREFIX_BYTES_MAX + 1)]) || bytes[prefix_len] != b'_' {
             return None;
         }
-        // No way out in the middle: so the compiler looks at many characters at once.
+        // No early exit, so that the compiler can compare many characters at once.
         let rest = &bytes[prefix_len + 1..];
         rest.iter().fold(true, |good, byte| good & byte.is_ascii_alphanumeric()).then_some(Self(bytes))
     }
 
-    /// Looks at the checksum too; `None` means MALFORMED.
+    /// Checks the checksum too; `None` means MALFORMED.
     #[inline]
     #[must_use]
     pub fn checked(self) -> Option<ParsedToken<'a>> {
@@ -127,8 +127,8 @@ impl<'a> FormedToken<'a> {
         (decode_base62_u32(checksum)? == crc32fast::hash(body)).then_some(ParsedToken(self.0))
     }
 
-    /// Returns the digest that it has if it is a token: to be on the way to its entry while the checksum is computed.
-    /// What is found there is no answer before that ([`Self::checked`]).
+    /// Returns the digest that it has if it is a token, so that its entry can be prefetched while the checksum is
+    /// computed. What is found there must not be answered before the checksum was checked ([`Self::checked`]).
     #[inline]
     #[must_use]
     pub fn hash(&self, pepper: &Pepper) -> HashedToken {
@@ -172,7 +172,7 @@ impl fmt::Debug for ParsedToken<'_> {
 pub struct HashedToken([u8; 32]);
 
 impl HashedToken {
-    /// Creates a digest that the store holds.
+    /// Returns a digest from the bytes that the store holds.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -84,11 +84,11 @@ pub struct Requirement<A = AccountId, T = Vec<TeamId>> {
 
 /// Teams that own a resource: in a list, or as a request names them.
 pub trait OwningTeams {
-    /// Reports whether one of them is such, by the bytes of its id.
+    /// Reports whether `is` holds for any of them, given the bytes of its id.
     fn any(&self, is: impl FnMut(&[u8]) -> bool) -> bool;
 }
 
-/// Whether a token is live, apart from what it holds.
+/// What decides whether a token is live, apart from what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The key's state.
@@ -158,7 +158,7 @@ impl<A: Borrow<str>, T: OwningTeams> Requirement<A, T> {
 }
 
 impl TokenFacts {
-    /// Reports whether the token is live, apart from what it holds.
+    /// Returns what decides whether the token is live, apart from what it holds.
     #[must_use]
     pub fn standing(&self) -> Standing {
         let Self { state, account_suspended, expire_time, token_end_time, .. } = *self;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::verify::clock::{BootClock, Clock as _};
 
-/// An outage is over when no call has failed because of it for so long.
+/// An outage is over when no call has failed because of it for this long.
 const OUTAGE_GAP_MICROS: i64 = 10_000_000;
 
 /// Logs that calls fail because the store is unavailable: once when that begins, and again only after it was over for a

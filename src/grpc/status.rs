@@ -65,14 +65,14 @@ impl Refusal {
         Self { violations, ..Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message) }
     }
 
-    /// Returns the call's metadata has no `authorization: Bearer …`.
+    /// Says that the call's metadata has no `authorization: Bearer …`.
     #[must_use]
     pub fn no_credentials() -> Self {
         let message = "credentials are required: send the metadata entry `authorization: Bearer <token>`";
         Self::new(Code::Unauthenticated, ErrorReason::BadCredentials, message)
     }
 
-    /// Returns the authority that a stream was opened with has ended.
+    /// Says that the authority that a stream was opened with has ended.
     #[must_use]
     pub fn session_ended() -> Self {
         let message = "the caller's authority ended or changed: open a new stream";
@@ -93,7 +93,7 @@ impl Refusal {
         Self::new(Code::ResourceExhausted, ErrorReason::Overloaded, message).retryable()
     }
 
-    /// Returns the server drains.
+    /// Says that the server is draining.
     #[must_use]
     pub fn draining() -> Self {
         let message = "the server is draining: open the stream again, and resume where this one ended";
@@ -124,14 +124,14 @@ impl Refusal {
         Self::new(Code::Unimplemented, ErrorReason::NotImplemented, "there is no such service or method")
     }
 
-    /// Returns the request is compressed.
+    /// Says that the request is compressed.
     #[must_use]
     pub fn no_such_encoding() -> Self {
         let message = "the metadata entry `grpc-encoding` must be absent or `identity`: this server accepts no compressed messages";
         Self::new(Code::Unimplemented, ErrorReason::NotImplemented, message)
     }
 
-    /// Returns the headers of the call are too large.
+    /// Says that the headers of the call are too large.
     #[must_use]
     pub fn headers_too_large(bytes_max: usize) -> Self {
         let message = format!("the headers of the call are larger than {bytes_max} bytes in all: send less metadata");
@@ -147,7 +147,7 @@ impl Refusal {
         refusal.with("quota", "message_bytes").with("limit", bytes_max)
     }
 
-    /// Says that a message is not complete in time.
+    /// Says that a message was not complete in time.
     #[must_use]
     pub fn message_unfinished(patience: Duration) -> Self {
         let message =
@@ -167,7 +167,7 @@ impl Refusal {
         Self::bad_framing("the message cannot be decoded: it is not a message of this method's type")
     }
 
-    /// Returns the caller's deadline has passed.
+    /// Says that the caller's deadline has passed.
     #[must_use]
     pub fn deadline_exceeded() -> Self {
         let message = "the deadline in `grpc-timeout` has passed: a change may or may not have been made";
@@ -214,7 +214,7 @@ impl Refusal {
         }
     }
 
-    /// Returns true if the caller's authority has ended, as opposed to a refusal of this request.
+    /// Reports whether the caller's authority has ended, as opposed to a refusal of this request.
     #[must_use]
     pub fn ends_authority(&self) -> bool {
         matches!(self.code, Code::Unauthenticated | Code::PermissionDenied)

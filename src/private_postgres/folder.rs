@@ -94,7 +94,7 @@ impl Folder {
         text.lines().next()?.trim().parse().ok()
     }
 
-    /// Returns whether the postmaster reports that it takes connections (line 8 of `postmaster.pid`).
+    /// Reports whether the postmaster reports that it takes connections (line 8 of `postmaster.pid`).
     pub(super) fn postmaster_ready(&self) -> bool {
         let text = std::fs::read_to_string(self.cluster().join("postmaster.pid")).unwrap_or_default();
         // A killed postmaster leaves its file behind, and in it that it was ready.

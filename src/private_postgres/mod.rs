@@ -80,7 +80,7 @@ impl PrivatePostgres {
         self.watchdog.stop(STOP_WAIT).await
     }
 
-    /// Returns whether PostgreSQL exited by itself (it crashed or was killed). Never blocks.
+    /// Reports whether PostgreSQL exited by itself (it crashed or was killed). Never blocks.
     pub fn ended(&mut self) -> bool {
         self.watchdog.postgres_ended()
     }

@@ -112,7 +112,7 @@ impl DatabaseSettings {
         Some(Self { database_url: database_url?, log })
     }
 
-    /// Returns how to log.
+    /// Returns the settings of the log.
     pub fn log(&self) -> LogSettings {
         self.log.clone()
     }

@@ -221,7 +221,7 @@ fn processors() -> &'static str {
 // === impl Settings ===
 
 impl Settings {
-    /// Returns how to log.
+    /// Returns the settings of the log.
     pub fn log(&self) -> LogSettings {
         LogSettings {
             format: self.log_format,

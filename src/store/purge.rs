@@ -1,8 +1,8 @@
 //! Purges what was marked deleted, however much it is, in transactions of a bounded number of rows.
 //!
 //! An account's row holds both marks: `purging` with state `deleted`, and `purging_team_ids`. Every reader takes what
-//! they cover for gone, so that nothing here takes authority from anybody. What is left is found by an index each time:
-//! a purge goes on wherever it was broken off, on any replica.
+//! they cover for gone, so that nothing here takes authority away. What is left is found by an index each time:
+//! an interrupted purge resumes where it was, on any replica.
 
 use std::collections::BTreeSet;
 
@@ -79,7 +79,7 @@ const ACCOUNTS_SQL: &str = "SELECT account_id AS id FROM accounts \
 /// The oldest of the deleted keys that are due, by an index of just the deleted ones.
 const DUE_SQL: &str = "SELECT account_id, key_id FROM api_keys WHERE delete_time < $1 ORDER BY delete_time LIMIT $2";
 
-/// Of keys that are due still, the first, and more as long as what hangs on them is at most `$4` rows.
+/// Of keys that are still due, the first, and more as long as at most `$4` rows belong to them.
 const CHOOSE_SQL: &str = "SELECT key_id FROM (SELECT k.key_id, row_number() OVER (ORDER BY k.key_id) AS n, \
       sum((SELECT count(*) FROM (SELECT FROM api_key_secrets s WHERE s.key_id = k.key_id LIMIT $4) x) \
        + (SELECT count(*) FROM (SELECT FROM api_key_teams t WHERE t.key_id = k.key_id LIMIT $4) x)) \
@@ -239,12 +239,12 @@ async fn roles_of_users(
     Ok(users.into_iter().collect())
 }
 
-/// Returns the statement that takes a team from keys, `$4`, or any of the account.
+/// Returns the statement that takes a team (`$4`), or any team of the account, from keys.
 fn key_teams_sql(of_team: bool) -> String {
     KEY_TEAMS_SQL.replace("{OF_TEAM}", if of_team { " AND team_id = $4" } else { "" })
 }
 
-/// Returns the statement that takes roles on a team, `$3`, from users, or all of the account.
+/// Returns the statement that takes roles on a team (`$3`), or all roles of the account, from users.
 fn user_roles_sql(of_team: bool) -> String {
     USER_ROLES_SQL.replace("{OF_TEAM}", if of_team { " AND team_id = $3" } else { "" })
 }
@@ -292,7 +292,7 @@ pub async fn due(conn: &mut AsyncPgConnection, before: Timestamp, limit: u32) ->
 }
 
 /// Erases those of some keys that are still due, with everything that belongs to them: at least one if there is one,
-/// and only so many that their rows are at most `rows_max`.
+/// and no more than have `rows_max` rows in all.
 pub async fn erase(
     conn: &mut AsyncPgConnection,
     account: &AccountId,

@@ -148,7 +148,7 @@ impl Metrics {
         self.dropped[kind as usize].set(total);
     }
 
-    /// Records the end of a mutation, after so many retries.
+    /// Records the end of a mutation, and after how many retries.
     pub fn mutation(&self, name: &'static str, succeeded: bool, retries: u32, duration: Duration) {
         self.mutation_retries.add(u64::from(retries));
         if let Some(instruments) = self.instruments.get() {
@@ -203,7 +203,7 @@ impl Metrics {
         self.instruments.get().map(|instruments| instruments.rpc.bind(&attributes))
     }
 
-    /// Returns true if durations are exported.
+    /// Reports whether durations are exported.
     pub(super) fn is_exported(&self) -> bool {
         self.instruments.get().is_some()
     }

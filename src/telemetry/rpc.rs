@@ -204,7 +204,7 @@ impl Extractor for TraceParent<'_> {
     }
 }
 
-/// Returns the statuses that mean that the server failed, as opposed to the client (semantic conventions for gRPC
+/// Reports whether a status means that the server failed, as opposed to the client (semantic conventions for gRPC
 /// servers).
 fn is_server_fault(code: Code) -> bool {
     match code {

@@ -1,8 +1,8 @@
 //! Decides which RPCs are traced before their spans are made, since a span costs as much as a verification.
 //!
-//! The decision is the configured sampler's (`OTEL_TRACES_SAMPLER`), asked as soon as the RPC's parent is known. What
-//! it drops has another target, which the exporter never looks at; so that no span is made
-//! at all unless the log records it. Every trace of ours begins with an RPC: other spans are exported below one that
+//! The decision is the configured sampler's (`OTEL_TRACES_SAMPLER`), asked as soon as the RPC's parent is known. The
+//! RPCs that it drops get another target, which the exporter ignores, so that no span is made at all unless the log
+//! records it. Every trace of ours begins with an RPC: other spans are exported below one that
 //! is, or they would begin traces of their own wherever an RPC was dropped.
 
 use std::fmt;
@@ -24,7 +24,7 @@ use super::targets;
 /// The target of every span and event of this crate, by its beginning.
 const OURS: &str = "latchkey";
 
-/// Returns true if traces are exported and an RPC with this parent, its caller's span, is not sampled.
+/// Reports whether traces are exported and an RPC with this parent, its caller's span, is not sampled.
 pub(super) fn drops(parent: Option<&TraceContext>) -> bool {
     dispatcher::get_default(|subscriber| {
         subscriber.downcast_ref().is_some_and(|sampling: &EarlySampling| !sampling.takes(parent))
@@ -44,7 +44,7 @@ impl EarlySampling {
         Self(Config::default().sampler.into())
     }
 
-    /// Decides about an RPC. Its trace's id is drawn anew if it is a root: what a ratio looks at is evenly spread.
+    /// Decides about an RPC. A root gets a new random trace id, so that what a ratio compares is evenly spread.
     fn takes(&self, parent: Option<&TraceContext>) -> bool {
         let trace_id = match parent {
             Some(parent) => parent.span().span_context().trace_id(),
@@ -54,7 +54,7 @@ impl EarlySampling {
         result.decision != SamplingDecision::Drop
     }
 
-    /// Returns true if this may be exported: spans of ours from INFO up, and RPCs'. The exporter's own gRPC calls have
+    /// Reports whether this may be exported: spans of ours from INFO up, and RPCs'. The exporter's own gRPC calls have
     /// spans too, of tonic, hyper and h2: exporting those would be export without end.
     fn wants(metadata: &Metadata<'_>) -> bool {
         let module = metadata.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::domain::verification::Outcome;
 
 const OUTCOMES: usize = Outcome::ALL.len();
-/// Threads count apart as far as this goes: cores that write to one line wait for each other.
+/// Up to this many threads count separately: cores that write to one cache line wait for each other.
 const STRIPES: usize = 16;
 
 /// Answers by outcome, in the order of [`Outcome::ALL`].
@@ -29,7 +29,7 @@ pub struct Counters {
     pub stale: AtomicU64,
     /// Verifications turned away because too many misses were in flight.
     pub overloaded: AtomicU64,
-    /// Marks of use dropped because too many waited (K9); a use after the next writing marks again.
+    /// Marks of use dropped because too many waited (K9); the next use after those are written is marked again.
     pub usage_drops: AtomicU64,
     /// Presentations of ended tokens dropped because too many waited (K8).
     pub late_drops: AtomicU64,
@@ -39,7 +39,7 @@ pub struct Counters {
     pub ended_loads: AtomicU64,
 }
 
-/// Answers from memory, by outcome: one addition an answer is all that a hit pays.
+/// Answers from memory, by outcome: counting a hit costs one addition.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe([AtomicU64; OUTCOMES]);
@@ -49,7 +49,7 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an answer that no database was asked for.
+    /// Counts an answer for which the database was not asked.
     #[inline]
     pub(super) fn answered_from_memory(&self, outcome: Outcome) {
         Self::bump(&self.stripe().0[outcome as usize]);

@@ -148,7 +148,7 @@ impl Database {
         self.log.last().map_or(GENESIS, |entry| entry.hash)
     }
 
-    /// Appends an event of a key; `None` is one that this build cannot read.
+    /// Appends an event of a key; `None` appends one that this build cannot read.
     pub fn append(&mut self, kind: Option<EventKind>, id: u128) -> i64 {
         let revision = Revision { number: self.head().number + 1, ..self.head() };
         let event = kind.map(|kind| {
@@ -401,7 +401,7 @@ impl World {
         Self { clock, primary, verifier: Arc::new(verifier), follower }
     }
 
-    /// Creates a world whose replica may answer so much longer than its lease.
+    /// Creates a world whose replica may answer for `stale_max` longer than its lease.
     pub fn stale(stale_max: Duration) -> Self {
         Self::with(vec![pepper(1)], VerifyLimits { lease: LEASE, stale_max, ..VerifyLimits::default() })
     }

@@ -1,4 +1,4 @@
-//! Every bound of the hot path, by name. Where they come from is the configuration's business.
+//! Every bound of the hot path, by name. It does not know how they are configured.
 
 use std::time::Duration;
 
@@ -39,6 +39,6 @@ pub struct VerifyLimits {
     pub late_tokens_max: usize,
     /// Presentations of ended tokens that are recorded in an hour (K8).
     pub late_events_per_hour_max: u32,
-    /// The same of one account's tokens.
+    /// The most of those that may be of one account's tokens (K8).
     pub late_events_per_account_hour_max: u32,
 }

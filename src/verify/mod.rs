@@ -5,17 +5,16 @@
 //!
 //! # The life of a verification
 //!
-//! 1. What has a token's form is hashed, and its entry is prefetched: nothing of it is read yet, but among millions it
-//!    is far away ([`CacheReader`]). A request of one token does so before the next step, which then need not be waited
-//!    for; one of many does after it, some tokens at a time.
+//! 1. What has a token's form is hashed, and its entry is prefetched: nothing of it is read yet, but among millions of
+//!    entries it is hardly ever in the processor's caches ([`CacheReader`]). A request of one token does so before the
+//!    next step, which takes place meanwhile; a request of many does so after it, some tokens at a time.
 //! 2. The lease is loaded, then the clock is read, then the applied revision: per request and per stream
 //!    message, after its bytes have arrived. Without a token's form or the right checksum it is MALFORMED (T1).
 //! 3. Its digest, under each pepper, is looked up in the [`cache`]. A candidate that every [`fence`] covering it lets
 //!    pass is judged at the [`deadline`](replica::deadline)'s estimate of database time, and that is the answer
 //!    ([`Memory`]). No lock, no database, no allocation.
-//! 4. Else the `negative` digests, under their own fence, and the `ended` tokens under
-//!    theirs.
-//! 5. Else, and always without a lease, the database decides: one query for all who ask (`flight`), whose result is
+//! 4. Else the `negative` digests are looked up, under their own fence, and the `ended` tokens under theirs.
+//! 5. Else, and always without a lease, the database decides: one query for all that ask (`flight`), whose result is
 //!    judged again by each request that waited (`miss`, [`verifier`](answer::verifier)). A flood of tokens that are not
 //!    on record, or have ended, is turned away before it (`admission`).
 //! 6. A VALID answer marks the use (K9), a ROTATED one the late presentation (K8): [`usage`].
@@ -33,8 +32,7 @@
 //!   [`follower`](replica::follower) and [`membership`](replica::membership).
 //! - **V2**, a fault may deny or fail, never allow: an error is neither remembered nor taken for absence in
 //!   `miss`; a history that is not the one followed ends all answers in [`follower`](replica::follower),
-//!   distinguished in `divergence`; what cannot be read
-//!   raises everything in [`covers`](fence::covers).
+//!   detected in `divergence`; an event that cannot be read raises every fence in [`covers`](fence::covers).
 //! - **V3**, deadlines are never late, and early by at most one round trip: [`deadline`](replica::deadline).
 //! - **V4**, no token verifies that was not minted: only a digest that the database had on record becomes an
 //!   [`entry`](cache::entry); nothing else is looked up.

@@ -24,7 +24,7 @@ pub(super) enum Bug {
     TrustEveryFlight,
 }
 
-/// How far apart the halves of a mistake are: what a busy machine does now and then.
+/// How far apart the two steps of a mistake are: a busy machine does that now and then.
 pub(super) const GAP: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Reports whether the process was configured to make this mistake.

@@ -28,8 +28,8 @@ use crate::domain::{
 #[error("the store is unavailable")]
 pub struct Unavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// The database is another one than the log on it was written in: it was restored, copied or promoted, and it is
-/// unknown what was lost.
+/// The database is not the one that its log was written in: it was restored, copied or promoted, and it is unknown
+/// what was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the database is another one than its log was written in (recorded: {recorded}, actual: {actual}; system, timeline \
@@ -104,10 +104,10 @@ pub struct Registration {
     pub name: String,
 }
 
-/// That a replica's fences are up to a revision.
+/// Says that a replica has raised its fences up to a revision.
 #[derive(Clone, Copy, Debug)]
 pub struct Acknowledgement {
-    /// Who says so.
+    /// The replica's incarnation.
     pub incarnation: Uuid,
     /// The last event that it applied; number 0 is the empty log.
     pub applied: Revision,
@@ -131,7 +131,7 @@ pub enum Acknowledged {
 // === impl Sent ===
 
 impl<'a> Sent<'a> {
-    /// Creates an unmarked one: it counts as sent now, which makes deadlines early, never late.
+    /// Creates one that nothing has marked yet: it counts as sent now, which makes deadlines early, never late.
     #[must_use]
     pub fn new(clock: &'a dyn Clock) -> Self {
         Self { clock, boot_micros: AtomicI64::new(clock.boot_micros()) }
@@ -173,14 +173,14 @@ pub trait Primary: Send + Sync {
     /// its renewal number 1.
     async fn register(&self, registration: &Registration) -> Result<(), Unavailable>;
 
-    /// Ids of peppers that live tokens need and that this process does not have. A mutation that mints after
-    /// the reply has seen every replica that was registered before the call.
+    /// Reads the ids of peppers that live tokens need and that this process does not have. A mutation that mints
+    /// after the reply has seen every replica that was registered before the call.
     async fn missing_peppers(&self) -> Result<Vec<String>, Unavailable>;
 
     /// Acknowledges a revision, and renews the lease if asked to. A renewal is durable before it is
     /// answered; an acknowledgement alone need not be.
     async fn acknowledge(&self, acknowledgement: &Acknowledgement) -> Result<Acknowledged, Unavailable>;
 
-    /// Takes a replica's row away, which must have given up its lease before.
+    /// Deletes the row of a replica, which must have given up its lease before.
     async fn deregister(&self, incarnation: Uuid) -> Result<(), Unavailable>;
 }

@@ -2,7 +2,7 @@
 //!
 //! Bounded queues that never block and never fail a verification: what does not fit is dropped, counted,
 //! and marked again by a later request. Late presentations are bounded by the hour too, in all and by account: each
-//! becomes an event. Who drains them, and what is written where, is not known here.
+//! becomes an event. It does not know what drains the queues, nor where their contents are written.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ pub const USED_MARKS_MAX: usize = 65_536;
 /// Presentations of ended tokens that may wait to be recorded (K8).
 pub const LATE_TOKENS_MAX: usize = 1_024;
 
-/// That a token answered VALID (K9).
+/// Notes that a token answered VALID (K9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Used {
     /// The token.
@@ -36,7 +36,7 @@ pub struct Used {
     pub last_used: Timestamp,
 }
 
-/// That a token was presented after its end (K8). The log takes one a token and hour; a process that
+/// Notes that a token was presented after its end (K8). The log takes one a token and hour; a process that
 /// has forgotten its last report may report again, so the recorder checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateToken {
@@ -50,7 +50,7 @@ pub struct LateToken {
     pub time: Timestamp,
 }
 
-/// A presented token, with what keeps its marks apart.
+/// A presented token, with the state that says which of its marks were queued already.
 pub(crate) trait Presented {
     fn digest(&self) -> HashedToken;
     fn key_id(&self) -> KeyId;
@@ -72,8 +72,8 @@ pub(crate) struct Marks {
     round: AtomicI64,
 }
 
-/// The late presentations that were recorded in an hour of database time: so many, and of one account fewer. A tenant
-/// can end any number of tokens, and each event is kept for years.
+/// Counts the late presentations that were recorded in an hour of database time. They are bounded in all, and more
+/// tightly for each account: a tenant can end any number of tokens, and each event is kept for years.
 struct LateHour {
     began: Timestamp,
     recorded: u32,
@@ -133,7 +133,7 @@ impl Marks {
     }
 
     /// Takes all marks of use, one a token, sorted by digest so that batches lock rows in one order.
-    /// `latest` knows when a token was last used, if it was used again after it was queued.
+    /// `latest` returns when a token was last used, which may be after it was queued.
     pub fn drain_used(&self, latest: impl Fn(&HashedToken) -> Option<Timestamp>) -> Vec<Used> {
         // First: what is claimed from here on is of the next round.
         self.round.fetch_add(1, Ordering::Relaxed);
@@ -160,7 +160,7 @@ impl Marks {
 // === impl LateHour ===
 
 impl LateHour {
-    /// Reports whether one more of an account's is recorded.
+    /// Counts one more late presentation of an account's tokens, and reports whether it is to be recorded.
     fn takes(&mut self, account: &AccountId, now: Timestamp) -> bool {
         if now.as_micros().saturating_sub(self.began.as_micros()) >= LATE_INTERVAL.as_micros() {
             (self.began, self.recorded) = (now, 0);

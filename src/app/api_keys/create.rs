@@ -113,7 +113,7 @@ impl Mutation for CreateApiKey {
         check_grants(tx, &actor, &self.account, &content.grants, &Grants::default()).await?;
         check_future(self.draft.expiry, actor.now)?;
         if actor.caller.is_some() {
-            // The way back in is open to an operator even when the account is full.
+            // Not for an operator with the database's credentials: bootstrap must work even when the account is full.
             self.app.check_account_quotas(&account)?;
         }
         let teams = content.grants.team_scope.iter().flat_map(|scope| scope.team_ids());
@@ -155,7 +155,7 @@ fn new_key(
     }
 }
 
-/// Returns an account that exists.
+/// Returns an account, having checked that it exists and is not deleted.
 async fn check_account(reader: &mut dyn Tx, account: &AccountId) -> Result<Account, AppError> {
     match reader.account(account).await? {
         Some(found) if found.state != AccountState::Deleted => Ok(found),
@@ -163,7 +163,7 @@ async fn check_account(reader: &mut dyn Tx, account: &AccountId) -> Result<Accou
     }
 }
 
-/// Returns the moment that an expiry means at `now`.
+/// Returns the moment at which a key expires whose expiry is set at `now`.
 pub(super) fn expire_time(expiry: Expiry, now: Timestamp) -> Option<Timestamp> {
     match expiry {
         Expiry::Never => None,

@@ -19,7 +19,7 @@ pub(super) fn event(kind: EventKind, actor: &Actor, before: Option<&ApiKey>, aft
     Append { draft: draft(kind, actor, after, changes(before, after)), stamps }
 }
 
-/// Returns an event that leaves the key's own fields alone.
+/// Drafts an event about a key with these changes; the caller says what it stamps.
 pub(super) fn draft(kind: EventKind, actor: &Actor, key: &ApiKey, changes: Vec<Change>) -> EventDraft {
     EventDraft {
         kind,

@@ -37,8 +37,8 @@ async fn load_visible(
     Ok(key)
 }
 
-/// Reports whether a caller reads keys of an account at all: what is asked of an operator as if it did not operate
-/// (A3).
+/// Checks that a caller may read keys of an account at all. An operator is also judged by this as if it did not
+/// operate (A3).
 fn may_read(caller: &Caller, account: &AccountId, catalogue: &Catalogue) -> Result<(), RuleError> {
     caller.reach(account)?;
     caller.managed(catalogue).require_any()

@@ -26,15 +26,15 @@ impl App {
     pub async fn get_api_key(&self, session: &Session, account: &AccountId, key: KeyId) -> Result<ApiKey, AppError> {
         let (mut reader, actor) = self.open(session).await?;
         let found = load_visible(reader.as_mut(), &actor, account, key).await;
-        // That there is none is an answer too.
+        // An answer that there is no such key is also a read.
         self.trace_key_read(&actor, account, "get_api_key");
         Ok(found?.shown_at(actor.now))
     }
 
     /// Lists the keys that the caller may view, newest first; filters apply after visibility (M3).
     ///
-    /// A page looks at a share of rows, whatever passes the filter. What it looks at are keys of the account if the
-    /// caller may view them all, else keys on the teams that it manages: so where it ends tells of no other key (M8).
+    /// A page examines a share of rows, whatever passes the filter: keys of the account if the caller may view them
+    /// all, else keys on the teams that it manages. So the place where it ends reveals no other key (M8).
     ///
     /// # Errors
     /// PERMISSION_DENIED without any managing authority, or for a team that is not managed.

@@ -34,8 +34,8 @@ impl App {
         self.authenticate_in(Lane::Callers, bearer, on_behalf_of).await
     }
 
-    /// Returns the same, looking the user up in a given lane: a call that can only take authority away waits behind no
-    /// other kind.
+    /// Does as [`Self::authenticate`], but looks the user up in a given lane: a call that can only take authority away
+    /// waits behind no other kind.
     ///
     /// # Errors
     /// As [`Self::authenticate`].
@@ -87,13 +87,14 @@ impl App {
         self.current_entry(session).await.map(drop)
     }
 
-    /// Returns the same, but no use of the token (K9): for what a caller is given without asking.
+    /// Does as [`Self::current_entry`], but counts no use of the token while its entry stands (K9): for what a caller
+    /// is sent without asking.
     pub(crate) async fn standing_entry(&self, session: &Session) -> Result<Arc<Entry>, AppError> {
         let entry = session.entry.load_full();
         if self.verifier().stands(&entry) { Ok(entry) } else { self.current_entry(session).await }
     }
 
-    /// Reports whether the caller's entry stands as it was last read. No use of the token (K9).
+    /// Reports whether the caller's entry stands as it was last read. Counts no use of the token (K9).
     pub(crate) fn entry_stands(&self, session: &Session) -> bool {
         self.verifier().stands(&session.entry.load())
     }
@@ -105,7 +106,7 @@ impl App {
         Ok((reader, actor))
     }
 
-    /// Returns the same for one of the caller's watches, whose turn it is.
+    /// Does as [`Self::open`] for one of the caller's watches, whose turn it is.
     pub(crate) async fn open_watch(
         &self,
         session: &Session,

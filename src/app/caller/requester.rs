@@ -80,7 +80,7 @@ impl Requester {
         }
     }
 
-    /// Returns whose share the work is taken from.
+    /// Returns the payer: whose share the work is taken from.
     pub fn payer(&self) -> Payer {
         match self {
             Self::Local | Self::Upkeep => Payer::local(),
@@ -149,7 +149,8 @@ pub(super) fn check_impersonation(facts: &TokenFacts) -> Result<(), RuleError> {
     }
 }
 
-/// Returns a key as caller. What it holds by name is needed by judges of key-management calls only.
+/// Returns a key as a caller, and as a principal. `named`, what it holds by name, is needed by the judges of
+/// key-management calls only.
 pub(crate) fn key_caller(facts: &TokenFacts, named: Named) -> (Caller, Principal) {
     let TokenFacts { key_id, expire_time, token_end_time, .. } = *facts;
     let identity = Identity::Key { key_id, expire_time, token_end_time };
@@ -176,7 +177,7 @@ async fn user_caller(
     Ok((caller, principal))
 }
 
-/// Returns a user that may act (A2, A6).
+/// Finds a user, and checks that it may act (A2, A6).
 pub(super) async fn live_user(reader: &mut dyn Reader, user: &OnBehalfOf) -> Result<UserPrincipal, AppError> {
     let found = reader.user_principal(&user.account_id, &user.user_id).await?.ok_or(AppError::BadUser)?;
     match (found.account_state, found.state) {

@@ -65,25 +65,25 @@ impl Session {
         self.on_behalf_of.is_none() && self.entry.load().facts().account_permissions.contains(permission.bit())
     }
 
-    /// Returns the same, with what the request says of waiting for the other replicas.
+    /// Returns the session with what the request says of waiting for the other replicas.
     #[must_use]
     pub fn waiting(self, wait: Wait) -> Self {
         Self { wait, ..self }
     }
 
-    /// Returns the same, not waiting for the other replicas if asked so.
+    /// Returns the session; with `skip`, it does not wait for the other replicas.
     #[must_use]
     pub fn skipping_wait(mut self, skip: bool) -> Self {
         self.wait.skip = skip;
         self
     }
 
-    /// Returns its token as last read.
+    /// Returns the entry of its token, as last read.
     pub(crate) fn entry(&self) -> arc_swap::Guard<Arc<Entry>> {
         self.entry.load()
     }
 
-    /// Returns whose share its work is taken from: the user's, if the caller acts for one.
+    /// Returns the payer of its work: the user, if the caller acts for one.
     pub(crate) fn payer(&self) -> Payer {
         match &self.on_behalf_of {
             Some(user) => Payer::user(user),

@@ -62,8 +62,9 @@ impl App {
         Ok(self.apply(Requester::Session(session.clone()), spec, guard).await?.0)
     }
 
-    /// Returns the same for an operator with the database's own credentials: `latchkey catalogue apply`. Tells, too,
-    /// whether it differs from the one before, and waits without a deadline.
+    /// Does as [`Self::apply_catalogue`] for an operator with the database's own credentials, who runs
+    /// `latchkey catalogue apply`. Also returns whether the catalogue differs from the one before. Waits without a
+    /// deadline.
     ///
     /// # Errors
     /// As [`Self::apply_catalogue`].

@@ -96,7 +96,7 @@ impl App {
     }
 }
 
-/// Returns what a role's difference is in the log.
+/// Returns the changes of a role, as the log has them.
 pub(super) fn changes(before: Option<&Role>, after: Option<&Role>) -> [Option<Change>; 4] {
     let name = |role: Option<&Role>| role.map(|role| role.display_name.clone()).unwrap_or_default();
     let kind = |role: Option<&Role>| role.map_or("", |role| role.kind.as_str());

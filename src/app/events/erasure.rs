@@ -24,7 +24,7 @@ struct Erase(PersonalDataOf);
 
 impl App {
     /// Erases what people typed of an object, or of a whole account, in as many transactions as it takes; each is an
-    /// event. Broken off, it goes on when it is repeated; if nothing is left, it changes nothing.
+    /// event. Interrupted, it resumes when it is repeated; if nothing is left, it changes nothing.
     ///
     /// # Errors
     /// Only the store's.

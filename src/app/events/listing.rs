@@ -106,7 +106,7 @@ pub(super) fn check_may_read(actor: &Actor, session: &Session, account: Option<&
     })
 }
 
-/// Reports whether a caller may read an account's events, or all of them.
+/// Checks that a caller may read an account's events, or, without an account, all events.
 pub(super) fn judge_reading(
     caller: &Caller,
     catalogue: &Catalogue,
@@ -133,7 +133,7 @@ struct ChainWalk {
 }
 
 impl ChainWalk {
-    /// Creates a walk from an event on; from the first that is there, if those before it were archived.
+    /// Starts a walk at an event, or at the first one that is there if those before it were archived.
     async fn start(reader: &mut dyn Reader, start: i64) -> Result<Self, AppError> {
         let anchor = reader.anchor().await?;
         if start <= anchor.number + 1 {
@@ -165,7 +165,7 @@ impl ChainWalk {
         self.ended || self.report.verified_events >= events_max || self.bytes >= CHAIN_BYTES_MAX
     }
 
-    /// Returns the next events, with the head if there are no more.
+    /// Reads the next events, and the head if there are no more.
     async fn read(
         &mut self,
         reader: &mut dyn Reader,

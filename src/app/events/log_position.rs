@@ -41,7 +41,7 @@ impl LogPosition {
         Self { revision, hash: Some(hash) }
     }
 
-    /// Returns its last event, 0.0 before the first.
+    /// Returns the revision of the last event before it; 0.0 before the first.
     pub fn revision(&self) -> Revision {
         self.revision
     }

@@ -1,7 +1,7 @@
-//! WatchEvents: the log from a place on, live.
+//! WatchEvents: the log from a position on, live.
 //!
 //! Each read is one snapshot: the watcher's authority is judged in it, then whether the log still has the
-//! place to go on from, and only then come the events after it. So a watcher misses nothing without a word,
+//! place to go on from, and only then come the events after it. So a watcher misses nothing unnoticed,
 //! whatever happened to the log's history. [`WatchAuthorization`] says, between two reads, whether it may go on.
 
 use std::{
@@ -36,17 +36,17 @@ use crate::{
 
 /// Events read at a time, and so how many of a watcher wait in memory at most.
 const CHUNK: u32 = 32;
-/// A watcher at the head of the log reads, and looks at its authorization, at most once in so long, however
+/// A watcher at the head of the log reads, and checks its authorization, at most once in this time, however
 /// fast the log grows. One with a backlog reads as its client takes it.
 const READ_PAUSE: Duration = Duration::from_millis(50);
-/// How long a watcher hears nothing at most: half of what it is promised.
+/// The longest time that a watcher receives nothing: half of what it is promised.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How often a watch by an operator leaves a trace (A3): a trace for each read would tell no more.
+/// How often a watch by an operator leaves a trace (A3): a trace for each read would add nothing.
 const TRACE_PERIOD: Duration = Duration::from_secs(60);
-/// How often it is looked whether a watcher's time is over.
+/// How often it is checked whether a watcher's authority has ended by time alone.
 const AUTHORIZATION_CHECK_PERIOD: Duration = Duration::from_millis(500);
 
-/// What a watcher hears.
+/// What a watcher receives.
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// The next event; `None` in a heartbeat.
@@ -130,8 +130,8 @@ impl App {
 // === impl WatchAuthorization ===
 
 impl WatchAuthorization {
-    /// Reports whether the caller may be given what was read for it (V1): from memory, unless a user is acted for,
-    /// whom the store judges again after every change.
+    /// Checks that the caller may be given what was read for it (V1): from memory, unless it acts for a user, who is
+    /// judged again in the store after every change.
     ///
     /// # Errors
     /// The caller may watch no longer, or that cannot be known.
@@ -163,8 +163,8 @@ impl WatchAuthorization {
         verifier.in_service() && verifier.applied().is_some_and(|applied| applied <= *self.judged())
     }
 
-    /// Completes with the reason once the caller may watch no longer. Not knowing does not end it: a task that has
-    /// something to give finds that out for itself.
+    /// Completes with the reason once the caller may watch no longer. An outage does not end it: a task that has
+    /// something to send finds that out for itself.
     pub async fn ended(&self) -> AppError {
         let mut changes = self.app.verifier().applied_changes();
         loop {
@@ -176,11 +176,11 @@ impl WatchAuthorization {
                 Err(ended) => return ended,
             }
             if self.session.on_behalf_of().is_some() {
-                // Each look is the store's: reads follow the changes, and this only the time.
+                // Each check asks the store. Reads notice what changes with the log; this need only notice time.
                 tokio::time::sleep(AUTHORIZATION_CHECK_PERIOD).await;
             } else {
                 let _ = timeout(AUTHORIZATION_CHECK_PERIOD, changes.changed()).await;
-                // One look for all that happens in a busy moment: what is given meanwhile asks for itself.
+                // One check for all that happens in a busy moment: whatever is sent meanwhile is checked by itself.
                 tokio::time::sleep(READ_PAUSE).await;
             }
         }

@@ -47,7 +47,7 @@ struct WatchesShared {
 #[derive(Default)]
 struct OpenCounts {
     all: usize,
-    /// Those that are no audit's.
+    /// The watches that are not audits.
     tenants: usize,
     accounts: HashMap<AccountId, usize>,
     callers: HashMap<(AccountId, CallerId), usize>,
@@ -58,7 +58,7 @@ impl Watches {
         Self(Arc::new(WatchesShared { limits, open: Mutex::default() }))
     }
 
-    /// Takes a place. Who audits every account is bounded by the places that there are in all.
+    /// Takes a place for a watch. A watch that audits every account is bounded only by the number of places in all.
     ///
     /// # Errors
     /// [`AppError::ShareExceeded`] naming the bound.

@@ -2,9 +2,9 @@
 //!
 //! A turn is waited for in the caller's own future, before a task is spawned or a connection is asked for. So work
 //! whose caller went away, or whose deadline passed, leaves the queue and never begins. Accounts take turns, and within
-//! an account its callers, each in order of arrival; an account and a caller have at most so many turns at once, and
-//! so many calls waiting. Account `system`, where services' own keys live, has no bound of its own, only its callers
-//! have.
+//! an account its callers, each in order of arrival; the turns that an account and a caller have at once are bounded,
+//! and so are their waiting calls. Account `system`, where services' own keys live, has no bound of its own, only its
+//! callers have.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -121,12 +121,12 @@ impl Payer {
         Self { account: AccountId::system(), caller: CallerId::Local }
     }
 
-    /// Creates a key of an account.
+    /// Returns a key of an account as payer.
     pub fn key(account: AccountId, key: KeyId) -> Self {
         Self { account, caller: CallerId::Key(key) }
     }
 
-    /// Creates a user that a service acts for.
+    /// Returns a user, for whom a service acts, as payer.
     pub fn user(user: &OnBehalfOf) -> Self {
         Self { account: user.account_id.clone(), caller: CallerId::User(user.user_id.clone()) }
     }
@@ -152,7 +152,7 @@ impl FairQueue {
         self.wait(payer, true)?.granted().await
     }
 
-    /// Returns the same for work that is bounded in another way: however many calls wait, it waits too.
+    /// Does as [`Self::enter`] for work that is bounded in another way: it waits, too, however many calls wait already.
     pub async fn enter_anyway(&self, payer: &Payer) -> Result<QueuePermit, AppError> {
         self.wait(payer, false)?.granted().await
     }
@@ -168,11 +168,11 @@ impl FairQueue {
         Ok(QueuedCall { turns: self, payer, number, granted })
     }
 
-    /// Gives away the turns that are free to those who may have them.
+    /// Grants the free turns to the calls that may have them.
     fn grant(&self, queue: &mut QueueState) {
         while let Some((payer, sender)) = queue.next(&self.0.bounds) {
             let sent = sender.send(QueuePermit { turns: self.clone(), payer });
-            // Who leaves the queue takes its call out of it first, under the lock that is held here.
+            // A call that leaves the queue is removed from it first, under the lock that is held here.
             assert!(sent.is_ok(), "a call that waits listens");
         }
     }
@@ -288,7 +288,7 @@ impl QueueState {
         self.forget(payer);
     }
 
-    /// Forgets who neither has a turn nor waits.
+    /// Forgets an account or a caller that neither has a turn nor waits.
     fn forget(&mut self, payer: &Payer) {
         let Some(account) = self.accounts.get_mut(&payer.account) else { return };
         let idle = |caller: &CallerQueue| caller.running == 0 && caller.waiting.is_empty();

@@ -19,7 +19,7 @@ use crate::{
 
 /// Watches of one account or caller that read at once: many may be open, and all of them read when the log grows.
 const WATCH_READS_PER_ACCOUNT_MAX: usize = 1;
-/// How long sharers of a row wait for a call that wants it alone. Those who have it are done by then; if other
+/// How long sharers of a row wait for a call that wants it alone. Those that have it are done by then; if other
 /// replicas' sharers keep it taken, waiting longer here gains nothing.
 const SHIELDED_MAX: Duration = Duration::from_millis(250);
 
@@ -115,7 +115,7 @@ impl Shares {
             Lane::Mutations => Some(&self.mutations),
             Lane::Reads => Some(&self.reads),
             Lane::Watches => Some(&self.watches),
-            // One thing after the other, by this process itself.
+            // Upkeep takes no turns: this process does it one step after the other.
             Lane::Upkeep => None,
         }
     }
@@ -137,7 +137,7 @@ impl Shares {
 // === impl Shielded ===
 
 impl Shielded {
-    /// Waits in order of arrival: a sharer that comes after one who wants the row alone waits for it, for a while.
+    /// Waits in order of arrival: a sharer that comes after a call that wants the row alone waits for it, for a while.
     async fn pass(&self, shared: bool, alone: bool) -> Option<Pass> {
         if alone {
             Some(Pass::Alone { _guard: self.0.clone().write_owned().await })

@@ -64,7 +64,7 @@ pub trait Reader: Send {
     ) -> StoreResult<ScannedPage<ApiKey, KeyId>>;
     /// Counts the keys, deleted ones excluded, whose team scope names a team, up to `most`.
     async fn api_keys_on_team(&mut self, account: &AccountId, team: &TeamId, most: u32) -> StoreResult<u32>;
-    /// Tokens of a key that are on record, ended ones included: how many, at most `most`.
+    /// Counts the tokens of a key that are on record, ended ones included, up to `most`.
     async fn tokens_of_api_key(&mut self, key: KeyId, most: u32) -> StoreResult<u32>;
     /// Accounts with something that [`Tx::purge`](super::Tx::purge) removes, the first in order of id.
     async fn purging_accounts(&mut self, limit: u32) -> StoreResult<Vec<AccountId>>;
@@ -129,21 +129,21 @@ pub struct Page<Cursor> {
 }
 
 impl<Cursor: Clone> Page<Cursor> {
-    /// Returns what the store is asked for: one more item shows whether another page follows.
+    /// Returns the page to ask the store for: one more item shows whether another page follows.
     pub(in crate::app) fn with_one_more(&self) -> Self {
         Self { limit: self.limit + 1, after: self.after.clone() }
     }
 }
 
-/// What a bounded look at the rows of a list found.
+/// What a bounded scan of the rows of a list found.
 ///
-/// A look has a share of rows: however few of them pass the filter, it ends there and says how far it came, so that
+/// A scan has a share of rows: however few of them pass the filter, it ends there and says how far it came, so that
 /// the next one goes on behind it.
 #[derive(Clone, Debug)]
 pub struct ScannedPage<T, Cursor> {
     /// In the list's order, at most as many as were asked for.
     pub items: Vec<T>,
-    /// The last row looked at, if the look ended for any other reason than the list's end or enough items. The caller
+    /// The last row examined, if the scan ended for any other reason than the list's end or enough items. The caller
     /// may see that row, or it may see all that there is (M8).
     pub looked_through: Option<Cursor>,
 }

@@ -35,7 +35,7 @@ pub trait Store: Replicas {
     /// Writes a batch of usage marks, sorted by digest; never touches a row that authority locks (K9).
     async fn record_usage(&self, batch: &[UsageMark]) -> StoreResult<()>;
 
-    /// Forgets digests of tokens that ended before `before` (T3), at most `limit`; how many it did. Those of deleted
+    /// Forgets digests of tokens that ended before `before` (T3), at most `limit`; returns how many. Those of deleted
     /// keys go with their keys ([`Tx::erase_api_keys`]).
     async fn forget_ended_tokens(&self, before: Timestamp, limit: u32) -> StoreResult<u32>;
 }

@@ -52,7 +52,7 @@ pub trait Tx: Reader {
     /// Creates or replaces an account's row, but never its key count.
     async fn put_account(&mut self, account: &Account) -> StoreResult<()>;
     /// Marks an account deleted, its keys too (and takes their team scopes), and removes its users,
-    /// roles and teams; the ids of keys that were not deleted before, in order.
+    /// roles and teams. Returns the ids of the keys that were not deleted before, in order.
     async fn delete_account(&mut self, account: &AccountId, now: Timestamp) -> StoreResult<Vec<KeyId>>;
     /// Returns how many rows [`Self::delete_account`], or of one team [`Self::delete_team`], would touch: exact up to
     /// `most`.
@@ -63,7 +63,7 @@ pub trait Tx: Reader {
     /// Marks a team deleted, in one step whatever names it: to every reader it is gone. The rest is left to
     /// [`Self::purge`].
     async fn begin_team_purge(&mut self, account: &AccountId, team: &TeamId) -> StoreResult<()>;
-    /// Removes at most so many rows of what a marked team, or a marked account, still has.
+    /// Removes at most `limit` rows of what a marked team, or a marked account, still has.
     async fn purge(
         &mut self,
         account: &AccountId,
@@ -71,8 +71,8 @@ pub trait Tx: Reader {
         now: Timestamp,
         limit: u32,
     ) -> StoreResult<Purged>;
-    /// Erases those of some keys that were deleted before a moment, with everything of theirs: at least one, as long as
-    /// there is one, and no more than hang on `rows_max` rows. Which ones it did.
+    /// Erases those of some keys that were deleted before a moment, with everything of theirs: at least one, if
+    /// there is one, and no more than have `rows_max` rows. Returns the ids of the erased keys.
     async fn erase_api_keys(
         &mut self,
         account: &AccountId,
@@ -98,11 +98,11 @@ pub trait Tx: Reader {
     /// Erases what people typed from at most `limit` events, and from as many rows of what is deleted.
     async fn erase_personal_data(&mut self, of: &PersonalDataOf, limit: u32) -> StoreResult<Erased>;
 
-    /// Takes the head and starts the next epoch, which the events that are then appended are the first
-    /// of; the head as it was.
+    /// Takes the head and starts the next epoch; the events that are appended then are its first. Returns
+    /// the head as it was.
     async fn start_epoch(&mut self) -> StoreResult<Revision>;
     /// Takes the head, appends the events in order, stamps their objects: the last step before
-    /// commit. The revisions, one an event.
+    /// commit. Returns the revisions, one for each event.
     async fn append(&mut self, appends: Vec<Append>) -> StoreResult<Vec<Revision>>;
     /// Commits the transaction.
     async fn commit(self: Box<Self>) -> StoreResult<()>;

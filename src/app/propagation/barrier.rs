@@ -57,8 +57,8 @@ impl App {
         Propagation { complete: false, revision, pending_replicas: pending.unwrap_or(1) }
     }
 
-    /// Returns the same for the head of the log as it is after the call, for a call that finds nothing left to change:
-    /// one poll, shared by all who ask for it at a time, and not a transaction each.
+    /// Does as [`Self::propagate`] for the head of the log as it is after the call, for a call that finds nothing left
+    /// to change: by one poll, shared by all that wait for it, and not by a transaction each.
     ///
     /// # Errors
     /// The store does not answer in time: then what is to be waited for is not known.

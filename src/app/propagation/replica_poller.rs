@@ -1,8 +1,8 @@
 //! Polls of the rows of `replicas`, shared by all that wait for them, and the eviction of rows whose replica
 //! can serve no more.
 //!
-//! One poll runs at a time, however many wait. It is worth something only to those who asked before it was
-//! sent: their commit is in it. A row whose `renewal_no` this process has seen unchanged for longer than
+//! One poll runs at a time, however many wait. It is of use only to callers that asked before it was
+//! sent: it has seen their commits. A row whose `renewal_no` this process has seen unchanged for longer than
 //! that replica can serve is evicted, beside the polls; that deletion waits for a renewal in flight and finds
 //! nothing if the renewal won. Only durations of this process's own monotonic clock are compared, never the
 //! database's timestamps.
@@ -31,7 +31,7 @@ use crate::{
 /// The pause after an eviction that failed.
 const EVICTION_PAUSE: Duration = Duration::from_secs(1);
 
-/// This process's looks. Cheap to clone.
+/// Polls the replicas' rows for this process. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ReplicaPoller(Arc<PollerShared>);
 
@@ -102,14 +102,13 @@ impl ReplicaPoller {
         }
         let load = |leader: Option<Leader<(), ReplicaPoll>>| {
             if let Some(leader) = leader {
-                // Before the statement is sent: who asks from now on wants a later one.
+                // Before the statement is sent: callers that ask from now on want a later one.
                 let number = self.0.begun.fetch_add(1, SeqCst) + 1;
                 let shared = self.0.clone();
                 tokio::spawn(async move { leader.complete(shared.poll(number).await) });
             }
         };
-        // The number tells as much as freshness and more: a poll may have been begun before this call, but after
-        // `ticket`.
+        // The number says more than freshness does: a poll may have begun before this call, but after `ticket`.
         let settled = self.0.flights.settle((), true, load, |poll, _fresh| answers(poll)).await;
         settled.unwrap_or(ReplicaPoll { number: ticket.0, found: None })
     }
@@ -187,7 +186,7 @@ impl PollerShared {
 // === impl Renewals ===
 
 impl Renewals {
-    /// Notes what was read at `now`, after the statement's reply; the rows that can serve no more.
+    /// Notes what was read at `now`, after the statement's reply, and returns the rows that can serve no more.
     fn lapsed(&mut self, rows: &[ReplicaRow], now: Instant) -> Vec<ReplicaRow> {
         let registered: HashSet<Uuid> = rows.iter().map(|row| row.incarnation).collect();
         self.0.retain(|incarnation, _| registered.contains(incarnation));
@@ -203,8 +202,8 @@ impl Renewals {
     }
 }
 
-/// Returns how long a replica can serve after its last renewal: its lease, what it may serve without one, and
-/// what its clock may run slower than this one.
+/// Returns how long a replica can serve after its last renewal: its lease, how much longer it may serve without one,
+/// and how much slower than this one its clock may run.
 fn serves_at_most(row: &ReplicaRow) -> Duration {
     let span = row.lease + row.stale_max;
     span + drift_margin(span)

@@ -26,7 +26,7 @@ impl Wait {
         self.deadline.map(|deadline| deadline.checked_sub(ANSWER_MARGIN).unwrap_or(deadline))
     }
 
-    /// Returns the moment so long from now, or when the call is to be answered if that is sooner.
+    /// Returns the moment `span` from now, or the moment at which the call is to be answered if that is sooner.
     pub(crate) fn at_most(self, span: Duration) -> Instant {
         let end = Instant::now() + span;
         self.answer_by().map_or(end, |answer_by| answer_by.min(end))

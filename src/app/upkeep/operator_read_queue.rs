@@ -18,8 +18,8 @@ use crate::domain::{
 
 /// Notes that wait to be written at most; more are dropped and counted.
 const WAITING_MAX: usize = 1_000;
-/// How long a note of the same key and account is not left again. The hour is the database's to judge: other replicas
-/// leave notes too.
+/// How long no second note of the same key and account is left. The hour is judged by the database, because other
+/// replicas leave notes too.
 const NOTED_SPAN: Duration = Duration::from_secs(60);
 /// How many notes are remembered for that.
 const NOTED_MAX: usize = 10_000;
@@ -64,7 +64,7 @@ impl OperatorReadQueue {
             return;
         }
         if notes.noted.len() >= NOTED_MAX {
-            // What is left again is a note too many, which the database finds to be one.
+            // Notes may then be left twice, which the database detects.
             notes.noted.clear();
         }
         notes.noted.insert(of, now);

@@ -80,7 +80,7 @@ impl Mutation for RecordOperatorRead {
         None
     }
 
-    /// Returns the account itself does not change; it must only not be created or erased meanwhile.
+    /// Returns a shared lock of the account: it does not change, and only must not be created or erased meanwhile.
     fn locks(&self) -> Locks {
         Locks { shared: [self.0.account.clone()].into(), ..Locks::default() }
     }

@@ -1,7 +1,7 @@
 //! What is removed later: what a large deletion withdrew at once (A5), and keys that were deleted long ago (K6, T3).
 //!
 //! Each step is a mutation of its own, with an event that names what it removed: short, so that others wait little, and
-//! judged by what is left under the account's lock, so that it goes on after a crash, on whichever replica.
+//! judged by what is left under the account's lock, so that it resumes after a crash, on any replica.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::{
 
 /// From how many rows on a deletion only marks what is deleted, and the rest is purged.
 pub(crate) const DELETED_AT_ONCE_MAX: u32 = 1_000;
-/// How many large deletions of teams an account may have under way: each reader of its keys looks at the list.
+/// How many large deletions of teams an account may have under way: each reader of its keys reads the list.
 pub(crate) const PURGING_TEAMS_MAX: usize = 64;
 /// How many rows a step removes.
 const PURGE_BATCH: u32 = 1_000;
@@ -33,7 +33,7 @@ const PURGE_BATCH: u32 = 1_000;
 const PURGE_ACCOUNTS: u32 = 100;
 /// How many deleted keys a round looks at.
 const ERASE_BATCH: u32 = 200;
-/// How many rows may hang on what one step erases.
+/// How many rows may belong to what one step erases.
 const ERASED_ROWS_MAX: u32 = 2_000;
 /// Between two steps: at least as long as the step took, so that the log is free for others at least half of the time.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
@@ -53,7 +53,7 @@ struct EraseApiKeys {
     before: Timestamp,
 }
 
-/// Returns what the log says of a deletion that leaves the rest to a purge.
+/// Returns the change by which the log says that a deletion leaves the rest to a purge.
 pub(crate) fn begun(field: &str) -> Option<Change> {
     value_change(field, "", DELETING)
 }

@@ -121,7 +121,7 @@ async fn archive(archiver: &mut Archiver, args: &ArchiveArgs) -> Result<(), Fail
 fn last_archivable(extent: &Extent, kept: u32) -> (i64, String) {
     let kept_from = extent.head - i64::from(kept);
     match extent.least_applied {
-        // The last one that it applied is what it is known by.
+        // One less: the event that a replica applied last must stay, because its acknowledgements name it.
         Some(applied) if applied - 1 < kept_from => {
             (applied - 1, format!("a replica has applied no more than event {applied}"))
         }

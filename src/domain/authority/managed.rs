@@ -56,7 +56,7 @@ impl Managed {
         }
     }
 
-    /// Reports whether a key as it is, or as it will be, is the caller's to manage (M1, M2).
+    /// Checks that a key, as it is or as it will be, is the caller's to manage (M1, M2).
     ///
     /// # Errors
     /// [`Error::PermissionMissing`] naming `api_keys.manage` and where it is missing.

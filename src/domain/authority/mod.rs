@@ -94,8 +94,8 @@ impl Caller {
         self.account_id.is_system() && self.held.account.contains(permission.bit())
     }
 
-    /// Returns the same caller as if it did not hold `system.operate`, nor what comes with it: what is refused to that
-    /// one is let through by break-glass alone (A3).
+    /// Returns the caller as if it did not hold `system.operate`, nor what comes with it: what is refused to that
+    /// caller is let through by break-glass alone (A3).
     #[must_use]
     pub fn without_operate(&self, catalogue: &Catalogue) -> Self {
         let Named::Key(grants) = &self.named else { return self.clone() };

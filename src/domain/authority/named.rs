@@ -85,8 +85,8 @@ pub fn first_not_named<'a>(
 }
 
 impl RolePermissions {
-    /// Reports whether a role holds a name, dormant or not. "Everything" has what the catalogue retired, for it comes
-    /// back to it with the catalogue. Never a `system.` name (A4).
+    /// Reports whether a role holds a name, dormant or not. "Everything" includes retired
+    /// permissions, for it holds them again once a catalogue brings them back. Never a `system.` name (A4).
     fn names(&self, name: &str, catalogue: &Catalogue) -> bool {
         let named = match self {
             Self::Everything => catalogue.known_bit(name).is_some(),

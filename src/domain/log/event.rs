@@ -136,9 +136,8 @@ impl EventKind {
     }
 
     /// Reports whether a replica can have remembered anything that such an event changes: if not, the next request for
-    /// it
-    /// asks the database, and need not wait until any replica has applied the event. No caller can have presented a new
-    /// key's token before it was minted.
+    /// it asks the database, and need not wait until any replica has applied the event. No caller can have presented a
+    /// new key's token before it was minted.
     #[must_use]
     pub const fn can_be_remembered(self) -> bool {
         !matches!(self, Self::ApiKeyCreated)

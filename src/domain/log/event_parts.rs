@@ -12,7 +12,7 @@ pub const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// What a key's id takes, with its quotes and comma.
 const KEY_ID_BYTES: usize = 40;
-/// What a change takes beside what it says, a commitment among it.
+/// What a change takes beside its values, its commitment included.
 const CHANGE_BYTES: usize = 256;
 /// What the worst character takes, escaped.
 const ESCAPED_BYTES: usize = 6;
@@ -54,7 +54,7 @@ impl EventDraft {
 // === impl Parts ===
 
 impl Parts {
-    /// Opens the next part if so many bytes do not fit; whether it did.
+    /// Opens the next part if this many bytes do not fit; reports whether it did.
     fn make_room(&mut self, bytes: usize) -> bool {
         let is_full = self.bytes > 0 && self.bytes + bytes > self.bytes_max;
         if is_full {
@@ -71,7 +71,7 @@ impl Parts {
         is_full
     }
 
-    /// Adds a change, its lists broken off where they do not fit.
+    /// Adds a change, and splits its lists where they do not fit.
     fn add_change(&mut self, change: Change) {
         let Change { field, before, after, added, removed, .. } = change;
         let head = Change { field: field.clone(), before, after, ..Change::default() };

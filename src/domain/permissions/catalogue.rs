@@ -47,7 +47,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Returns the catalogue of permissions that [`plan`] accepted.
+    /// Creates the catalogue of permissions that [`plan`] accepted.
     #[must_use]
     pub fn new(revision: Revision, mut permissions: Vec<Permission>) -> Self {
         permissions.sort_by_key(|permission| permission.bit);

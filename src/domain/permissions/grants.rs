@@ -33,7 +33,7 @@ pub struct Grants {
 }
 
 impl TeamScope {
-    /// Creates a team scope of both lists.
+    /// Parses a team scope from its two lists.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming what is wrong below `field`: an empty list, a malformed or repeated
@@ -95,7 +95,7 @@ impl Grants {
 
     /// Refuses what an edit adds but that cannot be granted: names that are unknown, retired, not
     /// team-scopable (P1, P5), or of account `system` elsewhere (A4). Such a name confers nothing now, so
-    /// confinement lets it pass; it would awake with a later catalogue. What `before` had may stay
+    /// confinement lets it pass; it would come into force with a later catalogue. What `before` had may stay
     /// where it is. A new key has no grants before. This is validation against state: after authority (M8).
     ///
     /// # Errors

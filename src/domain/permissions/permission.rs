@@ -87,7 +87,7 @@ impl PermissionSet {
     /// Grants nothing (P4).
     pub const EMPTY: Self = Self([0; WORDS]);
 
-    /// Returns the set of one.
+    /// Returns the set of one permission.
     #[must_use]
     pub fn of(bit: Bit) -> Self {
         let mut set = Self::EMPTY;
@@ -112,13 +112,13 @@ impl PermissionSet {
         *self == Self::EMPTY
     }
 
-    /// Returns every permission of either.
+    /// Returns every permission that is in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
-    /// Returns every permission of both.
+    /// Returns every permission that is in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] & other.0[i]))

@@ -105,7 +105,7 @@ fn to_answer(
     answer
 }
 
-/// Returns `None` unless both lists are non-empty (K2); retiring permissions can empty one.
+/// Converts a team scope; `None` unless both lists are non-empty (K2): retiring permissions can empty one.
 fn to_team_scope(facts: &TokenFacts, catalogue: &Catalogue) -> Option<proto::TeamScope> {
     let permissions = catalogue.names(&facts.team_permissions);
     let team_ids: Vec<_> = facts.team_ids.iter().map(ToString::to_string).collect();

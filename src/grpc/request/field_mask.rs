@@ -101,7 +101,7 @@ impl Mask {
         Ok(Self(set))
     }
 
-    /// Returns true if the edit replaces the field.
+    /// Reports whether the edit replaces the field.
     #[must_use]
     pub fn has(&self, path: ApiKeyPath) -> bool {
         self.0.contains(&path)

@@ -72,7 +72,7 @@ impl TokenService for Tokens {
         Ok(Response::new(to_identity(identity)))
     }
 
-    /// Returns the bearer's token is the one to revoke. It may have ended already, so the use-case authenticates it.
+    /// Revokes the bearer's own token. It may have ended already, so the use-case authenticates it.
     async fn revoke_token(
         &self,
         request: Request<RevokeTokenRequest>,

@@ -95,7 +95,7 @@ impl Watchdog {
         Ok(())
     }
 
-    /// Returns whether PostgreSQL, and so its guard, has exited by itself. Never blocks.
+    /// Reports whether PostgreSQL, and so its guard, has exited by itself. Never blocks.
     pub(super) fn postgres_ended(&mut self) -> bool {
         self.guard.as_mut().is_none_or(ended)
     }

@@ -112,7 +112,7 @@ impl Activity {
         OpenCall(self.clone())
     }
 
-    /// Returns whether the client has completed the handshake.
+    /// Reports whether the client has completed the handshake.
     pub(super) fn has_greeted(&self) -> bool {
         self.greeted.load(Relaxed)
     }
@@ -167,7 +167,7 @@ impl Activity {
         }
     }
 
-    /// Returns whether a large response has made no progress for `limit`. They are checked one by one: a client may
+    /// Reports whether a large response has made no progress for `limit`. They are checked one by one: a client may
     /// read some and not others.
     fn is_unread(&self, limit: Duration, now: Instant) -> bool {
         let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);

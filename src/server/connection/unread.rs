@@ -93,7 +93,7 @@ impl ByteBudget {
         Arc::new(Self { max, used: AtomicUsize::new(0), waiting: AtomicUsize::new(0), freed: Notify::new() })
     }
 
-    /// Creates the budget of one peer.
+    /// Creates the budget of one peer: a part of this one.
     pub(crate) fn for_a_peer(&self) -> Arc<Self> {
         Self::new(self.max / PEER_SHARE)
     }
@@ -161,7 +161,7 @@ impl UnreadBudgets {
         reserved
     }
 
-    /// Returns whether the connection has used up its budget.
+    /// Reports whether the connection has used up its budget.
     pub(super) fn is_over(&self) -> bool {
         self.0[0].is_over()
     }
@@ -185,7 +185,7 @@ impl UnreadBudgets {
 struct WaitingCall<'a>(&'a ByteBudget);
 
 impl<'a> WaitingCall<'a> {
-    /// Returns `None` if as many calls of the peer wait as may.
+    /// Counts a call that waits; `None` if as many calls of the peer wait already as may.
     fn new(peer: &'a ByteBudget) -> Option<Self> {
         let fits = |waiting: usize| (waiting < PEER_WAITING_CALLS_MAX).then_some(waiting + 1);
         peer.waiting.fetch_update(Relaxed, Relaxed, fits).is_ok().then_some(Self(peer))

@@ -18,7 +18,7 @@ fn replica_name(pid: u32) -> String {
     format!("{host}/{pid}").chars().take(REPLICA_NAME_CHARS_MAX).collect()
 }
 
-/// Returns whether a replica's name is that of an ended process of this machine.
+/// Reports whether a replica's name is that of an ended process of this machine.
 pub(super) fn is_dead(name: &str) -> bool {
     let pid = name.rsplit_once('/').and_then(|(_, pid)| pid.parse().ok());
     let process = pid.filter(|pid| name == replica_name(*pid)).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));

@@ -119,7 +119,7 @@ impl ConnectionBalancer {
     /// every connection that is the only one at its time.
     pub(crate) fn next(&mut self, threads: &[ServingThread]) -> usize {
         let in_turn = (0..threads.len()).map(|step| (self.turn + step) % threads.len());
-        let fewest = in_turn.min_by_key(|index| threads[*index].open()).expect("there is at least one thread_handle");
+        let fewest = in_turn.min_by_key(|index| threads[*index].open()).expect("there is at least one thread");
         self.turn = fewest + 1;
         fewest
     }

@@ -88,7 +88,7 @@ struct HpackReader<'a> {
 }
 
 impl HpackReader<'_> {
-    /// Reads an integer with a prefix of so many bits (RFC 7541, 5.1).
+    /// Reads an integer with a prefix of this many bits (RFC 7541, 5.1).
     fn integer(&mut self, prefix_bits: u32) -> Option<usize> {
         let mask = (1usize << prefix_bits) - 1;
         let mut value = usize::from(self.next()?) & mask;
@@ -130,7 +130,7 @@ fn is_fine(value: &[u8], encoded: bool) -> bool {
     huffman::decode(value, VALUE_BYTES_MAX).is_none_or(|value| is_authority(&value))
 }
 
-/// Returns whether h2 accepts a value; most are recognised without a full parse.
+/// Reports whether h2 accepts a value; most are recognised without a full parse.
 fn is_authority(value: &[u8]) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let host = value.iter().position(|byte| !plain(byte)).unwrap_or(value.len());

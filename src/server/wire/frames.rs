@@ -31,16 +31,16 @@ pub(crate) struct FrameParser {
 
 /// How the header block that begins here continues.
 enum HeaderBlock {
-    /// It is complete, with so many bytes.
+    /// It is complete, with this many bytes.
     Whole(usize),
     /// Its end has not arrived.
     Partial,
-    /// It is too large or malformed; its first frame has so many bytes.
+    /// It is too large or malformed; its first frame has this many bytes.
     GivenUp(usize),
 }
 
 impl FrameParser {
-    /// Returns whether the client has sent its preface and its SETTINGS.
+    /// Reports whether the client has sent its preface and its SETTINGS.
     pub fn greeted(&self) -> bool {
         self.begun && self.payload == 0
     }

@@ -137,7 +137,7 @@ mod tests {
         Instant::now()
     }
 
-    /// How many of a frame are taken, so many a second.
+    /// Returns how many frames of a kind are taken when `per_second` come each second.
     fn taken(frame: Frame, per_second: u32, seconds: u32) -> u32 {
         let start = start();
         let mut meter = FrameMeter::new(start);

@@ -27,8 +27,8 @@ use crate::app::{error::StoreError, ports::StoreResult};
 /// How long a statement may go without an answer before the database is suspected. Less than any time limit, so that
 /// what gives up first has raised the suspicion.
 pub const SUSPECTED_AFTER: Duration = Duration::from_millis(250);
-/// How long one attempt of the probe may take while the database is away: one that is back is noticed at most so much
-/// later.
+/// How long one attempt of the probe may take while the database is away: one that is back is noticed at most this
+/// much later.
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 /// Until then an attempt may take this part of the time limit of statements: an operator who sets a high limit, for a
 /// slow database or a busy machine, gets a patient probe too.
@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns a server that accepts and never says a word, as a frozen one does.
+    /// Starts a server that accepts and never answers, as a frozen one does, and returns it with its availability.
     async fn frozen() -> (Availability, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();

@@ -71,7 +71,7 @@ const FOLLOWER_SIZE_MAX: usize = 3;
 // === impl Pools ===
 
 impl Pools {
-    /// Builds pools of at most so many connections each; a connection is made when it is needed.
+    /// Builds pools of at most as many connections each as `sizes` says; a connection is made when it is needed.
     pub fn new(url: &str, sizes: LaneSizes, timeout: Duration, runtime: Handle, bulk: Handle) -> StoreResult<Self> {
         let availability = Availability::new(primary_only(url), timeout, runtime.clone());
         let pool = |size_max: usize, work: ConnectionUse, runtime: &Handle| {
@@ -140,12 +140,12 @@ impl Pools {
         self.get(&self.follower).await
     }
 
-    /// Returns whether the database is known to be down.
+    /// Returns the availability of the database: whether it is known to be away.
     pub fn availability(&self) -> &Availability {
         &self.availability
     }
 
-    /// Returns whether the database is the one that its log was written in.
+    /// Returns the known identity: whether the database is the one that its log was written in.
     pub fn identity(&self) -> &KnownIdentity {
         &self.identity
     }

@@ -54,7 +54,7 @@ pub(in crate::store) use run;
 // === impl Connection ===
 
 impl Connection {
-    /// Creates a connection that a pool has just given out.
+    /// Wraps a connection that a pool has just given out.
     pub(super) fn new(
         object: Object<AsyncPgConnection>,
         timeout: Duration,

@@ -1,7 +1,7 @@
 //! Gives the database's errors a meaning: the one place where a driver's error becomes a [`StoreError`].
 //!
 //! Diesel keeps the SQLSTATE of a few classes as a kind and drops the rest, leaving the message. So
-//! the classes without a kind are distinguished by the server's untranslated message; `pool` asks every
+//! the classes without a kind are distinguished by the server's untranslated message; `connect` asks every
 //! session for untranslated ones. What is not recognised is a [`StoreError::Bug`] — or, during COMMIT,
 //! [`StoreError::OutcomeUnknown`]: never a wrong certainty.
 
@@ -89,7 +89,7 @@ pub fn commit_error(source: DieselError) -> StoreError {
     }
 }
 
-/// Returns true if the server, or this process, raised the error: a lock timeout, a statement that the server
+/// Reports whether the server, or this process, raised the error: a lock timeout, a statement that the server
 /// cancelled, a constraint. Any other failure may be an outage.
 pub fn is_answer(error: &StoreError) -> bool {
     let source = match error {
@@ -99,7 +99,7 @@ pub fn is_answer(error: &StoreError) -> bool {
     source.downcast_ref().is_some_and(is_word_of_server)
 }
 
-/// Returns true if the server itself refused a connection.
+/// Reports whether the server itself refused a connection.
 pub fn connecting_is_answer(error: &ConnectionError) -> bool {
     match error {
         ConnectionError::CouldntSetupConfiguration(error) => is_word_of_server(error),
@@ -107,7 +107,7 @@ pub fn connecting_is_answer(error: &ConnectionError) -> bool {
     }
 }
 
-/// Returns true if a driver's error was sent by a server that is neither starting nor shutting down.
+/// Reports whether a driver's error was sent by a server that is neither starting nor shutting down.
 pub fn is_word_of_server(error: &DieselError) -> bool {
     match error {
         DieselError::DatabaseError(Kind::UnableToSendCommand | Kind::ClosedConnection, _) => false,

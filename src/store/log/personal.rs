@@ -21,13 +21,13 @@ const INSERT_SQL: &str = "INSERT INTO event_details (number, account_id, target_
      SELECT * FROM unnest($1, $2, $3, $4, $5)";
 const READ_SQL: &str = "SELECT number, details FROM event_details WHERE number = ANY($1)";
 
-/// The details of the events of an account, at most so many.
+/// The details of the events of an account, within a limit.
 const ERASE_ALL_SQL: &str = "DELETE FROM event_details WHERE number = ANY(ARRAY( \
      SELECT number FROM event_details WHERE account_id = $1 LIMIT $2))";
-/// The details of the events about one thing, at most so many.
+/// The details of the events about one object, within a limit.
 const ERASE_SQL: &str = "DELETE FROM event_details WHERE number = ANY(ARRAY( \
      SELECT number FROM event_details WHERE account_id = $1 AND target_type = $3 AND target_id = $4 LIMIT $2))";
-/// Deleted keys of an account that have text left, at most so many.
+/// Deleted keys of an account that have text left, within a limit.
 const ERASE_KEYS_SQL: &str = "UPDATE api_keys SET name = 'erased', comment = '', metadata = '{}' \
      WHERE key_id = ANY(ARRAY(SELECT key_id FROM api_keys WHERE account_id = $1 AND state = 'deleted' \
      AND (name <> 'erased' OR comment <> '' OR metadata <> '{}') LIMIT $2))";

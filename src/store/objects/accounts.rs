@@ -101,7 +101,7 @@ impl AccountRow {
 }
 
 /// Marks an account deleted and removes its users (their roles go by cascade), roles and teams; its
-/// keys name no team any more, and so many of them have become deleted ones.
+/// keys name no team any more, and `deleted_keys` of them have become deleted ones.
 pub async fn delete(
     conn: &mut AsyncPgConnection,
     account: &AccountId,

@@ -39,7 +39,7 @@ pub enum Rows {
     Account,
     /// The keys that name one team: `$2`.
     Team,
-    /// The keys that name any of the teams in `$2`, so many of each.
+    /// The keys that name any of the teams in `$2`, a share of each.
     Teams {
         /// How many rows of each team.
         share: u32,

@@ -48,7 +48,7 @@ pub async fn list(conn: &mut AsyncPgConnection, account: &AccountId, page: &Page
     rows.into_iter().map(RoleRow::into_role).collect()
 }
 
-/// Returns true if a user has the role, as its base role or beside it.
+/// Reports whether a user has the role, as its base role or beside it.
 pub async fn in_use(conn: &mut AsyncPgConnection, account: &AccountId, role: &RoleId) -> QueryResult<bool> {
     let (account, role) = (account.as_str(), role.as_str());
     let base = users::table.filter(users::account_id.eq(account)).filter(users::base_role_id.eq(role));

@@ -42,8 +42,8 @@ use crate::{
 ///
 /// A key no longer has a team that is being purged.
 ///
-/// Its time is the statement's, or that of the last event if the clock was set back behind it. And it reads whose
-/// snapshot it is: behind a pooler, a connection that was made to the primary may lead to a standby by now.
+/// Its time is the statement's, or that of the last event if the clock was set back behind it. And it reads whether a
+/// standby answers: behind a pooler, a connection that was made to the primary may lead to a standby by now.
 const FILL_SQL: &str = "SELECT h.epoch, h.number, c.revision_epoch, c.revision_number, \
      s.digest, s.end_time, k.key_id, k.account_id, k.account_permissions, k.team_permissions, k.expire_time, \
      k.state, a.state AS account_state, \
@@ -56,7 +56,7 @@ const FILL_SQL: &str = "SELECT h.epoch, h.number, c.revision_epoch, c.revision_n
      JOIN api_keys k ON k.key_id = s.key_id JOIN accounts a ON a.account_id = k.account_id) \
      ON s.digest IN ({DIGESTS})";
 
-/// Returns the statement that reads a token by so many digests, from `$2` on: few texts, there are few peppers.
+/// Returns the statement that reads a token by `digests` digests, from `$2` on: few texts, for there are few peppers.
 ///
 /// Not `= ANY` of an array. The planner takes an array that it does not see for ten values, finds a plan for the one
 /// that it is made to be cheaper, and so plans every run anew, which takes ten times as long as the run.

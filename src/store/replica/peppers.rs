@@ -19,13 +19,13 @@ use crate::{
 /// shares: new sharers pass a waiter. On these rows no new sharer comes in once the replica that asks is registered.
 const LOCK_OTHERS_SQL: &str = "SELECT FROM peppers WHERE pepper_id <> ALL($1) ORDER BY pepper_id FOR UPDATE";
 
-/// Peppers not configured go out of use if no token is live under them. Of each one's tokens that is the one that ends
-/// last, or never, which is one step into an index.
+/// Peppers not configured go out of use if no token is live under them. Of each pepper's tokens only the
+/// one that ends last, or never, is read: one step into an index.
 const CLEAR_SQL: &str = "UPDATE peppers p SET in_use = false WHERE p.in_use AND p.pepper_id <> ALL($1) \
      AND NOT EXISTS (SELECT FROM (SELECT s.end_time FROM api_key_secrets s WHERE s.pepper_id = p.pepper_id \
       ORDER BY s.end_time DESC NULLS FIRST LIMIT 1) last WHERE last.end_time IS NULL OR last.end_time > clock_timestamp())";
 
-/// Whether there are any others, of the primary.
+/// Whether there are any others; asked of the primary.
 const KNOWS_OTHERS_SQL: &str = "SELECT EXISTS (SELECT FROM peppers WHERE pepper_id <> ALL($1)) AS others, \
      current_setting('in_hot_standby') = 'on' AS standby";
 
@@ -102,7 +102,7 @@ pub fn check(configured: &[Pepper], stored: &BTreeMap<String, Vec<u8>>) -> Resul
     }
 }
 
-/// Returns true if the database knows a pepper that is not configured, in use or not.
+/// Reports whether the database knows a pepper that is not configured, in use or not.
 pub async fn knows_others(conn: &mut AsyncPgConnection, configured: &[String]) -> QueryResult<bool> {
     let row: OthersRow =
         statement(KNOWS_OTHERS_SQL).bind::<Array<Text>, _>(configured.to_vec()).get_result(conn).await?;

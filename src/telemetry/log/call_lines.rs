@@ -95,7 +95,7 @@ impl CallLines {
 // === impl SecondWindow ===
 
 impl SecondWindow {
-    /// Takes one of so many in a second. A second that is over, by the clock of another thread, counts as the latest.
+    /// Takes one of this many in a second. A second that is over, by the clock of another thread, counts as the latest.
     fn take(&self, second: u32, max: u32) -> bool {
         let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |packed| {
             let (latest, count) = ((packed >> 32) as u32, packed as u32);
@@ -124,7 +124,7 @@ mod tests {
     const OTHER: &str = "a.B/Other";
     const HOT: &str = MethodTable::HOT[0];
 
-    /// Returns all calls arrive at one moment, so that it is one second whatever else the machine does.
+    /// Returns the one moment at which all calls arrive, so that it is one second whatever else the machine does.
     fn frozen() -> Instant {
         static MOMENT: OnceLock<Instant> = OnceLock::new();
         *MOMENT.get_or_init(clock::now)

@@ -23,11 +23,11 @@ use tracing::{
 pub(crate) const TARGET: &str = "latchkey::telemetry::folded";
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// A place with many messages may log so many times as much as one message.
+/// A place with many messages may log this many times as much as one message.
 const MESSAGES_PER_SITE: u32 = 4;
 /// Bounds the places and messages that are distinguished; further ones count for their place alone, or for the rest.
 const KEYS_MAX: usize = 1_024;
-/// So much of a message is quoted where it says how often it was left out.
+/// At most this much of a message is quoted in the line that says how often it was left out.
 const QUOTE_BYTES_MAX: usize = 200;
 
 /// Remembers what was logged lately, and what was left out.
@@ -100,7 +100,7 @@ impl Folding {
         let site = Site(event.metadata().callsite(), fingerprint.origin.0.finish());
         let message = Key::Message(site.clone(), fingerprint.message.0.finish());
         let per_site_max = self.per_second_max.saturating_mul(MESSAGES_PER_SITE);
-        // What is no fault may come in greater numbers: a migration is one line, and there are several.
+        // More lines at INFO may pass, which are no faults: each migration logs one, and there are several.
         let per_message_max = if level == Level::INFO { per_site_max } else { self.per_second_max };
 
         let mut windows = self.windows();

@@ -26,7 +26,7 @@ pub(super) const REPORT_PERIOD: Duration = Duration::from_secs(1);
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How soon a pipe that takes nothing for now is tried again.
 const RETRY_PERIOD: Duration = Duration::from_millis(20);
-/// Of the buffer, one part in so many is kept for warnings and errors: access lines alone must not crowd them out.
+/// One part in this many of the buffer is kept for warnings and errors: access lines must not crowd them out.
 const URGENT_SHARE: usize = 4;
 
 /// The end of the buffer that lines are put into.
@@ -188,7 +188,7 @@ impl LogThread {
         Ok(Self(buffer))
     }
 
-    /// Waits until everything is written, but no longer than [`FLUSH_TIMEOUT`]; whether it is.
+    /// Waits until everything is written, but no longer than [`FLUSH_TIMEOUT`]; reports whether it is.
     pub(crate) fn flush(&self) -> bool {
         let shared = &self.0.0;
         let busy = |pending: &mut Pending| pending.writing || !pending.bytes.is_empty();

@@ -77,12 +77,12 @@ pub(crate) struct Logs {
     calls: Arc<CallLines>,
 }
 
-/// Returns whether a call that begins is to be logged as it ends, by the process's log.
+/// Reports whether a call that begins is to be logged as it ends, by the process's log.
 pub(crate) fn takes_call(label: MethodLabel, now: fn() -> Instant) -> bool {
     log_filter_says(|filter| filter.calls.takes(label, now))
 }
 
-/// Returns whether a call that was left out and ended by the server's fault is to be logged after all.
+/// Reports whether a call that was left out and ended by the server's fault is to be logged after all.
 pub(crate) fn takes_fault(label: MethodLabel) -> bool {
     log_filter_says(|filter| filter.calls.takes_fault(label, now()))
 }
@@ -173,8 +173,8 @@ impl Logs {
         Ok(Some(LogThread::start(buffer.clone(), io::stderr(), report)?))
     }
 
-    /// Logs how many lines were left out since this was last done; of what repeats itself, that which does so no more,
-    /// or all.
+    /// Logs how many lines were left out since this was last done: of repeated lines, those that no longer repeat, or,
+    /// with `all`, every one.
     pub(crate) fn report_to(&self, subscriber: &Dispatch, all: bool) {
         let dropped = self.buffer.as_ref().map_or(0, LogBuffer::take_dropped);
         let folded = self.folding.take_left_out(now(), all);

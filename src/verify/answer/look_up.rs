@@ -1,11 +1,12 @@
-//! Answers from memory: what a hot verification is, for one token and for many.
+//! Answers from memory, for one token and for many: the fast path of a verification.
 //!
 //! No lock, no database, no allocation. The order of its steps is V1's: the token's bytes have arrived, then the lease
 //! is loaded, then the clock read, then the applied revision, then the entry, and last the fences.
 //!
-//! An entry among millions is far away. So it is prefetched as soon as the digest says where it is, which reads nothing
-//! of it. For one token that comes first, and lease, clock and revision are loaded meanwhile ([`CacheReader`]); of many
-//! tokens, a group is prefetched together, and answered when the first has arrived.
+//! Among millions, an entry is hardly ever in the processor's caches. So it is prefetched as soon as the digest says
+//! where it is, which reads nothing of it. For one token that comes first, and lease, clock and revision are loaded
+//! meanwhile ([`CacheReader`]); of many tokens, a group is prefetched together, and answered when the first of it has
+//! arrived.
 
 use std::borrow::Borrow;
 
@@ -72,14 +73,14 @@ const MALFORMED_LOOKUP: PendingLookup<'static> =
     PendingLookup { formed: None, digest: HashedToken::from_bytes([0; 32]) };
 
 impl Verifier {
-    /// Returns what memory holds.
+    /// Returns a reader of the cache as it is now.
     #[inline]
     #[must_use]
     pub fn cache_reader(&self) -> CacheReader<'_> {
         CacheReader { verifier: self, tables: self.loader.cache.tables() }
     }
 
-    /// Returns what memory says now. `None` if nothing may be answered from it: then the database decides.
+    /// Returns memory as of now. `None` if nothing may be answered from it: then the database decides.
     #[inline]
     #[must_use]
     pub fn memory(&self) -> Option<Memory<'_>> {
@@ -128,8 +129,8 @@ impl<'a> CacheReader<'a> {
         pending
     }
 
-    /// Hashes the tokens of some questions and only then prefetches their entries: so not one of the hints that say
-    /// where those are is waited for alone.
+    /// Hashes the tokens of some questions and only then prefetches their entries: so the hints that say where those
+    /// are get fetched together, instead of each being waited for alone.
     #[inline(never)]
     fn prefetch_all<'t, A, T>(
         &self,
@@ -148,7 +149,7 @@ impl<'a> CacheReader<'a> {
         formed.map_or(MALFORMED_LOOKUP, |token| PendingLookup { formed, digest: token.hash(&self.verifier.peppers[0]) })
     }
 
-    /// Returns what memory says now: of tokens that have arrived. `None` if nothing may be answered from it.
+    /// Fixes the moment that answers hold for: the tokens have arrived. `None` if nothing may be answered from memory.
     #[inline]
     #[must_use]
     pub fn now(self) -> Option<Memory<'a>> {
@@ -202,7 +203,7 @@ impl Memory<'_> {
         self.verifier().counters().many_from_memory(&counts);
     }
 
-    /// Returns a token that was verified before, by its digest.
+    /// Answers again about a token that was verified before, by its digest.
     pub(super) fn verify_again<'m>(&'m self, digest: &HashedToken, buffer: &'m mut LookupBuffer) -> Option<Answer<'m>> {
         let slot = self.reader.tables.find(digest, buffer).filter(|_| self.serves(buffer))?;
         let answer = self.judged(slot.cached(buffer), None::<&Requirement>);
@@ -237,7 +238,8 @@ impl Memory<'_> {
         }
     }
 
-    /// Returns a token that is not served under the first pepper: under another, or known to be unknown.
+    /// Answers about a token that is not served under the first pepper: it is on record under
+    /// another, or is known to be unknown.
     #[cold]
     fn answer_under_other_peppers<'m>(
         &'m self,
@@ -272,7 +274,7 @@ impl Memory<'_> {
         serves
     }
 
-    /// Returns a cached token that the fences let pass.
+    /// Judges a cached token that the fences let pass.
     #[inline]
     fn judged<'m>(
         &'m self,

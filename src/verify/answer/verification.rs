@@ -40,7 +40,7 @@ pub struct Verification {
     pub(crate) entry: Option<Arc<Entry>>,
 }
 
-/// The same from memory, as long as that is looked at.
+/// The answer to a verification from memory, which it borrows; [`Answer::to_verification`] copies it.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     pub(crate) outcome: Outcome,
@@ -113,7 +113,7 @@ impl<'a> Answer<'a> {
         self.cached.as_ref()
     }
 
-    /// Returns the same to keep.
+    /// Returns a copy to keep.
     #[must_use]
     pub fn to_verification(&self) -> Verification {
         let entry = self.cached.map(|cached| Arc::new(cached.to_entry()));
@@ -130,7 +130,7 @@ impl<'a> Answer<'a> {
 }
 
 impl Basis {
-    /// Returns the same for an answer that was read at a revision: the later one counts.
+    /// Returns the basis of an answer that was read at a revision: the later of the two counts.
     pub fn at_least(self, revision: RevisionStamp) -> Self {
         Self { revision: self.revision.max(revision), ..self }
     }

@@ -1,4 +1,4 @@
-//! The verifier: what every request asks. It composes the other files and holds the answer rule (V1):
+//! The verifier, which every request asks. It composes the other files and holds the answer rule (V1):
 //!
 //! *an answer leaves only if (the lease is valid and its revision is at or above the fences now) or its
 //! query was sent, to the primary, after the request arrived.*
@@ -55,7 +55,7 @@ pub struct Verifier {
 // === impl Verifier ===
 
 impl Verifier {
-    /// Returns a verifier and the follower that must be run for it to remember anything.
+    /// Creates a verifier, and the follower that must be run for it to remember anything.
     ///
     /// The first pepper is the one that mints; tokens verify under all of them (T2).
     ///
@@ -84,7 +84,7 @@ impl Verifier {
         let reader = self.cache_reader();
         let pending = reader.prefetch(token);
         let Some(memory) = reader.now() else {
-            // What is no token needs no memory.
+            // Text without a token's form needs no memory.
             return ParsedToken::parse(token).is_none().then(|| self.counted(self.malformed()));
         };
         if let Some(answer) = memory.answer(&pending, requirement, &mut LookupBuffer::default()) {
@@ -94,8 +94,8 @@ impl Verifier {
         self.peppers.iter().find_map(|pepper| self.ended(&parsed.hash(pepper)))
     }
 
-    /// Answers about a token that is known to have ended. What may be answered is settled as for any other: lease,
-    /// clock and applied revision first, then the entry, then the fences.
+    /// Answers about a token that is known to have ended. Whether that may be answered is decided as for any other
+    /// token: lease, clock and applied revision first, then the entry, then the fences.
     fn ended(&self, digest: &HashedToken) -> Option<Verification> {
         let basis = self.basis()?;
         let entry = self.loader.ended.get(digest)?;
@@ -106,7 +106,7 @@ impl Verifier {
         let Basis { revision, now, stale } = basis.at_least(entry.revision());
         let outcome = entry.facts().outcome(now, None);
         if outcome == Outcome::Valid {
-            // It had ended at a later time than is believed now, and what it holds is not kept here.
+            // It had ended by a database time that is later than the estimate now. What it holds is not kept here.
             return None;
         }
         self.mark(&*entry, outcome, now);
@@ -188,7 +188,7 @@ impl Verifier {
         if self.await_applied(revision, Instant::now() + wait).await { Ok(()) } else { Err(NotApplied { revision }) }
     }
 
-    /// Returns the same, until a deadline; false if that comes first.
+    /// Does as [`Self::await_revision`], until a deadline; false if that comes first.
     pub async fn await_applied(&self, revision: Revision, deadline: Instant) -> bool {
         if self.applied().is_some_and(|applied| applied >= revision) {
             return true;
@@ -311,7 +311,7 @@ impl Verifier {
         requirement: Option<&Requirement>,
     ) -> Result<Verification, VerifyError> {
         let settle = |loaded: &Loaded| {
-            // A query of after the arrival answers for its own snapshot, and claims no more than that.
+            // A query sent after the request arrived answers for its own snapshot, and claims no more than that.
             let fresh = || Some(Basis { revision: loaded.revision, now: self.database_time()?, stale: false });
             self.served(loaded).or_else(|| if loaded.fresh { fresh() } else { None })
         };
@@ -344,11 +344,11 @@ impl Verifier {
         (loaded.followed && serves).then(|| basis.at_least(loaded.revision))
     }
 
-    /// Returns what the database said of a token, judged.
+    /// Judges what the database said of a token.
     fn read(&self, entry: Arc<Entry>, basis: Basis, requirement: Option<&Requirement>) -> Verification {
         let Basis { revision, now, stale } = basis;
         let outcome = entry.facts().outcome(now, requirement);
-        // In the cache, if it is there: what is marked of this entry is gone with it.
+        // Marks the copy that is kept, if there is one: marks on this entry would be lost with it.
         match self.loader.cache.tables().get(entry.digest(), &mut LookupBuffer::default()) {
             Some(cached) => self.mark(&cached, outcome, now),
             None => self.mark(&*self.loader.ended.get(entry.digest()).unwrap_or(entry.clone()), outcome, now),

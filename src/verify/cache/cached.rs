@@ -19,11 +19,11 @@ use crate::{
     verify::{fence::buckets::Buckets, usage::Presented},
 };
 
-/// Holds what a look-up finds, and is used again for the next.
+/// Holds what a look-up finds; the next look-up may use it again.
 #[derive(Default)]
 pub struct LookupBuffer(Contents);
 
-/// Where a token stands.
+/// The place of a token in a table.
 #[derive(Clone, Copy)]
 pub(crate) struct SlotRef<'a> {
     place: usize,
@@ -96,7 +96,7 @@ impl<'a> Cached<'a> {
         self.table.interned.account(self.contents.names().account)
     }
 
-    /// Reports whether the token is live, apart from what it holds.
+    /// Returns what decides whether the token is live, apart from what it holds.
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.contents.standing()
@@ -132,7 +132,7 @@ impl<'a> Cached<'a> {
         requirement.met_by(self.account_id().as_str(), account, team, in_scope)
     }
 
-    /// Returns the same as an entry of its own.
+    /// Copies it into an entry of its own.
     #[must_use]
     pub fn to_entry(&self) -> Entry {
         let Standing { state, account_suspended, expire_time, token_end_time } = self.standing();

@@ -23,12 +23,12 @@ use super::{
 };
 use crate::domain::{time::Timestamp, token::HashedToken, verification::Outcome};
 
-/// A table of its own for each of so many parts of the digests: so that growing one delays no writer for long.
+/// The digests are divided among at most this many tables, so that growing one delays no writer for long.
 const TABLES_MAX: usize = 64;
-/// A part is not worth a table below so many entries.
+/// A table is not worth having for fewer entries than this.
 const TABLE_ENTRIES_MIN: usize = 1_024;
 
-/// So many entries are moved to other names with each that is written.
+/// With each entry that is written, at least this many others are moved to fresh names while the cache moves.
 const MOVED_AT_ONCE: usize = 4_096;
 
 /// Tokens on record, by digest.
@@ -37,7 +37,7 @@ pub struct EntryCache {
     /// Each keeps its table's other writers out.
     writers: Box<[Mutex<ShardWriter>]>,
     naming: Naming,
-    /// The table to look at next, of those that may have to move to other names.
+    /// The next table to check, of those that may have to move to fresh names.
     next_to_move: AtomicUsize,
     count: AtomicUsize,
     entries_max: usize,
@@ -115,7 +115,8 @@ impl EntryCache {
         self.tables().get(digest, &mut LookupBuffer::default()).is_some_and(is_good)
     }
 
-    /// Remembers an entry in place of what was known of its token, if anything was; whether it was.
+    /// Remembers an entry in place of what was known of its token, unless that is newer; reports whether anything was
+    /// known.
     pub(crate) fn replace(&self, entry: &Entry) -> bool {
         let key = DigestKey::new(entry.digest());
         let shard = self.tables().place_of(&key);
@@ -164,7 +165,7 @@ impl EntryCache {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns a shard's table, moved to fresh names if the cache moves on.
+    /// Returns a shard's table, having moved it to fresh names if the cache is moving.
     fn renamed(&self, shard: usize, writer: &mut ShardWriter) -> Arc<Table> {
         let (table, names) = (self.tables().table(shard).clone(), self.naming.names(self.len()));
         if Arc::ptr_eq(&table.interned, &names) {
@@ -180,8 +181,8 @@ impl EntryCache {
         renamed
     }
 
-    /// Moves more tables with each that is written to: else those that nothing is written to would keep the old names
-    /// for good. As many as are small, or one that is large, so that no writer is delayed for long.
+    /// Moves more tables with each that is written to: otherwise those that nothing is written to would keep the old
+    /// names for good. Several if they are small, or one that is large, so that no writer is delayed for long.
     fn move_others(&self) {
         let (mut moved, mut looked_at) = (0, 0);
         while moved < MOVED_AT_ONCE && looked_at < self.writers.len() && self.naming.is_moving() {
@@ -195,7 +196,7 @@ impl EntryCache {
         }
     }
 
-    /// Returns how many bytes its entries share, and what was shared before.
+    /// Returns how many bytes the shared parts of its entries take; while it moves, under the old and the fresh names.
     #[must_use]
     pub fn shared_bytes(&self) -> usize {
         let tables = self.tables();

@@ -2,18 +2,18 @@
 //!
 //! A hint's salt gives every entry of its bucket a place of its own: it is chosen anew, and the entries move, when two
 //! of them would have the same one. So a look-up knows the one slot that it wants from an eighth of a byte a slot,
-//! which stays near the processor when the slots are far away in memory, and goes there once. Hints order nothing: what
-//! stands in a slot is the slot's to say.
+//! which stays near the processor when the slots are far away in memory, and goes there once. Hints decide nothing:
+//! only the slot itself says what stands in it.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// So many slots share a hint.
+/// The number of slots that share a hint.
 pub(super) const BUCKET: usize = 16;
-/// With more entries a bucket hardly has a salt for all: one salt in 1,300 parts thirteen, one in 6,900 fourteen.
+/// With more entries a bucket hardly has a salt for all: one salt in 1,300 separates thirteen, one in 6,900 fourteen.
 const ENTRIES_MAX: u32 = 13;
 const SALTS: u16 = 1 << SALT_BITS;
 const SALT_BITS: u32 = 12;
-/// A count that has come this far is not kept any longer, and stays.
+/// A count that has reached this is no longer exact, and stays as it is.
 const PASSED_MAX: u16 = (1 << (16 - SALT_BITS)) - 1;
 /// 2^64 over the golden ratio, and a prime near to it: spread every bit of a word into the top ones.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -52,20 +52,20 @@ impl BucketHint {
         self.0 >> SALT_BITS
     }
 
-    /// Returns the place in the bucket that is an entry's.
+    /// Returns an entry's place in the bucket.
     #[inline]
     pub fn place(self, spread: u64) -> usize {
         let salted = spread ^ u64::from(self.salt()).wrapping_mul(SPREAD);
         (salted.wrapping_mul(SPREAD_AGAIN) >> (64 - BUCKET.ilog2())) as usize
     }
 
-    /// Reports whether what is not in the bucket may be in the next one.
+    /// Reports whether an entry that is not in the bucket may be in the next one.
     #[inline]
     pub fn goes_on(self) -> bool {
         self.passed() > 0
     }
 
-    /// Returns the same bucket with a salt that gives each of these a place of its own, if there is one.
+    /// Returns the hint with a salt that gives each of these entries a place of its own, if there is one.
     pub fn that_parts(self, spreads: &[u64]) -> Option<Self> {
         let hints = (0..SALTS).map(|salt| Self::new(salt, self.passed()));
         hints.into_iter().find(|hint| {
@@ -102,12 +102,12 @@ impl OccupiedSlots {
         self.0.count_ones() >= ENTRIES_MAX
     }
 
-    /// Returns those that are free.
+    /// Returns the slots that are not among these.
     pub fn complement(self) -> Self {
         Self(!self.0)
     }
 
-    /// Returns the places from one on, round to it again.
+    /// Returns the places from `first` on, going round to those before it.
     #[inline]
     pub fn places_from(self, first: usize) -> impl Iterator<Item = usize> {
         let mut rest = self.0.rotate_right(first as u32);
@@ -138,7 +138,7 @@ impl Index {
         self.hints.len()
     }
 
-    /// Returns every bucket once, from one on.
+    /// Returns every bucket once, from this one on, going round to those before it.
     #[inline]
     pub fn round_from(&self, bucket: usize) -> impl Iterator<Item = usize> + use<> {
         (bucket..self.buckets()).chain(0..bucket)
@@ -168,7 +168,7 @@ impl Index {
         self.set_hint(bucket, BucketHint::new(hint.salt(), PASSED_MAX.min(hint.passed() + 1)));
     }
 
-    /// Notes that an entry that went on is no more.
+    /// Notes that an entry that had gone on was removed.
     pub fn pass_no_more(&self, bucket: usize) {
         let hint = self.hint(bucket);
         if hint.passed() < PASSED_MAX {

@@ -1,8 +1,8 @@
 //! What many cached tokens share, kept once: accounts, teams, sets of permissions. Entries name it by number.
 //!
-//! InternedNumbers are only ever added, so that readers need no lock and what they were given stays. When too much is
-//! no longer named by any entry, the cache starts another of these and moves over ([`super::naming`]). How much is kept
-//! is counted in bytes: a list of a thousand teams is one thing, and takes as much as a thousand others.
+//! Numbers are only ever added, so that readers need no lock and what they were given stays. When too much is no
+//! longer named by any entry, the cache starts a new [`Interned`] and moves over ([`super::naming`]). How much is kept
+//! is counted in bytes, not in items: a list of a thousand teams is one item, and takes as much as a thousand others.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,11 +22,11 @@ use crate::domain::{
     verification::TokenFacts,
 };
 
-/// So many teams stand in the entry itself; a longer scope is kept as one list.
+/// At most this many teams are named in the entry itself; a longer scope is kept as one list.
 pub(super) const TEAMS_INLINE: usize = 3;
-/// In the place of a count: the first number is that of a list.
+/// In place of a count: says that the first number is that of a list.
 const LISTED: u8 = u8::MAX;
-/// Beside its own bytes, each thing takes a place in an arena, of which up to half are free, and one in a table.
+/// Beside its own bytes, each item takes a place in an arena, of which up to half are free, and one in a table.
 const PLACE_BYTES: usize = 128;
 /// What an allocation of its own takes beside its contents: two counts, and what rounding up loses.
 const ALLOCATION_BYTES: usize = 24;
@@ -74,11 +74,11 @@ pub struct NamedSet {
     level: Level,
     catalogue: Arc<Catalogue>,
     written: OnceLock<Box<[u8]>>,
-    /// Of all that is kept with it.
+    /// The bytes of everything that is kept with it.
     bytes: Arc<AtomicUsize>,
 }
 
-/// Everything shared.
+/// Everything that cached tokens share, by number.
 #[derive(Default)]
 pub(crate) struct Interned {
     accounts: Arena<AccountId>,
@@ -100,7 +100,7 @@ struct InternedNumbers {
     accounts: HashMap<AccountId, u32>,
     teams: HashMap<TeamId, u32>,
     team_lists: HashMap<Arc<[TeamId]>, u32>,
-    /// The address stands for the catalogue: the set keeps it.
+    /// The catalogue's address stands for it: no other gets that address, because the set keeps the catalogue.
     sets: HashMap<(Level, PermissionSet, usize), u32>,
     catalogues: HashSet<usize>,
 }
@@ -126,7 +126,7 @@ impl NamedSet {
         &self.catalogue
     }
 
-    /// Returns what a layer above writes of it into answers: written once, and kept as long as the set.
+    /// Returns the bytes that a layer above writes into answers for this set: written once, and kept as long as it.
     pub fn written(&self, write: impl FnOnce(&Self) -> Box<[u8]>) -> &[u8] {
         self.written.get_or_init(|| {
             let written = write(self);
@@ -174,7 +174,7 @@ impl<'a> Iterator for TeamIds<'a> {
 // === impl Interned ===
 
 impl Interned {
-    /// Returns how many bytes all that is kept takes, or little less.
+    /// Returns how many bytes everything kept takes, or slightly fewer.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -227,7 +227,7 @@ impl Interned {
         Names { account, account_permissions, team_permissions, teams }
     }
 
-    /// Keeps what an entry shares in another of these.
+    /// Keeps what an entry shares, taken from another `Interned`, which named it by `names`.
     pub fn adopt(&self, other: &Self, names: &Names) -> Names {
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut set = |number| {
@@ -313,7 +313,7 @@ impl Weighed for Arc<[TeamId]> {
 }
 
 impl Weighed for Catalogue {
-    /// Names stand in it twice, and each permission has its closure.
+    /// Estimates its bytes: names stand in it twice, and each permission has its closure.
     fn bytes(&self) -> usize {
         let of_permission = |permission: &Permission| {
             let spec = &permission.spec;
@@ -324,7 +324,7 @@ impl Weighed for Catalogue {
     }
 }
 
-/// Things by number, in chunks that never move.
+/// Items by number, in chunks that never move.
 struct Arena<T> {
     /// Each holds twice as many as the one before.
     chunks: [OnceLock<Box<[OnceLock<T>]>>; CHUNKS],

@@ -10,7 +10,7 @@ pub(crate) const LATE_INTERVAL: Span = Span::from_secs(60 * 60);
 const USE_RESOLUTION_MILLIS: i64 = 250;
 pub(crate) const NEVER: i64 = i64::MIN;
 /// A token's last use in one word: database time in milliseconds above the lowest bits of the round that it was queued
-/// in, so that uses are recorded once a round ([`crate::verify::usage`]). In the order of time.
+/// in, so that uses are recorded once a round ([`crate::verify::usage`]). Ordered by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LastUse(pub(super) i64);
 
@@ -20,7 +20,7 @@ impl LastUse {
     pub const NEVER: Self = Self(0);
     const ROUND_BITS: u32 = 16;
 
-    /// Returns a word for it: never used.
+    /// Creates the word of a token that was never used.
     pub fn word() -> AtomicI64 {
         AtomicI64::new(Self::NEVER.0)
     }
@@ -29,12 +29,12 @@ impl LastUse {
         Self((now.as_micros() / 1_000) << Self::ROUND_BITS | Self::round_bits(round))
     }
 
-    /// Creates a use before this round.
+    /// Returns a use at `now` that was queued in the round before this one, so that the next use is queued.
     pub fn before(now: Timestamp, round: i64) -> Self {
         Self::new(now, round - 1)
     }
 
-    /// Returns a round's bits; never zero, which is no round's.
+    /// Returns a round's bits: never zero, which belongs to no round.
     fn round_bits(round: i64) -> i64 {
         1 + round.rem_euclid((1 << Self::ROUND_BITS) - 1)
     }
@@ -53,7 +53,7 @@ impl LastUse {
     pub fn claim(word: &AtomicI64, now: Timestamp, round: i64) -> bool {
         let (last, next) = (Self(word.load(Ordering::Relaxed)), Self::new(now, round));
         if last.bits_of_round() != next.bits_of_round() {
-            // Of several at once, one is the first.
+            // Of several threads at once, one is the first.
             return Self(word.swap(next.0, Ordering::Relaxed)).bits_of_round() != next.bits_of_round();
         }
         // Not each time: a hot token's line is not to be written to by every core on every request.

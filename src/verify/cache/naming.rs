@@ -1,4 +1,4 @@
-//! By which names the cache's entries go, and when it moves to fresh ones.
+//! By which numbers (names) the cache's entries refer to what they share, and when the cache moves to fresh ones.
 //!
 //! What entries share is only ever added to ([`super::interned`]), so what no entry names any more takes memory until
 //! the cache moves: each table is copied under fresh names, and the old ones go with the last of them. That is due when
@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::interned::Interned;
 
-/// What is kept may more than double by so much, and by so much for each entry, before the cache moves. A move costs in
-/// proportion to the entries, so what brings it about has to cost that too.
+/// Before the cache moves, what is kept may exceed twice what was kept after the last move by this much, and by this
+/// much for each entry. A move costs in proportion to the entries, so what causes it has to cost that too.
 const SPARE_BYTES: usize = 4 << 20;
 const SPARE_BYTES_PER_ENTRY: usize = 64;
 
@@ -25,18 +25,18 @@ struct NamingState {
     names: Arc<Interned>,
     /// How many tables have not moved yet. Until all have, there is no other move: no more than two are kept at once.
     behind: usize,
-    /// What was kept when all had.
+    /// How many bytes were kept when all tables had moved.
     settled_bytes: usize,
 }
 
 impl Naming {
-    /// Creates the first names for so many tables, which shall keep no more than `bytes_max` together.
+    /// Creates the first names for this many tables, which together keep at most `bytes_max`.
     pub fn new(tables: usize, bytes_max: usize) -> Self {
         let state = NamingState { names: Arc::default(), behind: 0, settled_bytes: 0 };
         Self { state: Mutex::new(state), tables, bytes_max }
     }
 
-    /// Returns the names to go by, with so many entries in the cache.
+    /// Returns the names to use, and starts fresh ones if too much is kept for this many entries in the cache.
     pub fn names(&self, entries: usize) -> Arc<Interned> {
         let mut state = self.state();
         if state.behind == 0 && state.names.bytes() > self.limit(entries, state.settled_bytes) {

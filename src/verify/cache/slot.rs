@@ -24,11 +24,11 @@ use crate::{
     verify::fence::{buckets::Buckets, ordered::Versioned},
 };
 
-/// In the place of a deadline that there is none of.
+/// In place of a deadline: there is none.
 const NO_END: i64 = i64::MAX;
 const WORDS: usize = 13;
 const DIGEST_WORDS: usize = 4;
-/// From here on, the last words are what is shared, by number.
+/// The words from here on are the numbers of what the entry shares with others.
 const NAMES: usize = 10;
 /// The word that distinguishes a bucket's entries. Not the one by which their bucket is found.
 const SPREAD: usize = 1;
@@ -52,7 +52,7 @@ pub(crate) struct Contents([i64; WORDS]);
 // === impl Contents ===
 
 impl Contents {
-    /// Returns the words of an entry, what it shares by number.
+    /// Returns the words of an entry; what it shares with others is in them by number.
     pub fn of(entry: &Entry, names: &Names) -> Self {
         let facts = entry.facts();
         let digest = words_of(entry.digest());

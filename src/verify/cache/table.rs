@@ -16,31 +16,31 @@ use crate::ablation::{Mechanism, without};
 
 /// A table that is fuller grows: more of its entries would stand in a later bucket than their own.
 const FULL_PER_MILLE: usize = 640;
-/// By a sixteenth, so that the slack never takes more than that.
+/// A table grows by a sixteenth, so that its slack never takes more than that.
 const GROWTH_DIVISOR: usize = 16;
 const BUCKETS_MIN: usize = 2;
 /// Slots in a piece of memory: 64 KiB.
 const PIECE: usize = 512;
-/// Of so many tokens the one that was used least lately goes.
+/// The least recently used of this many tokens is evicted.
 const VICTIMS: usize = 8;
 
 /// A table, and what its entries name by number.
 pub(crate) struct Table {
     index: Index,
     slots: Slots,
-    /// So many of a hash's first bits are the same for all its entries: they chose the table.
+    /// How many of a hash's first bits are the same for all its entries: the table was chosen by them.
     shard_bits: u32,
     pub interned: Arc<Interned>,
 }
 
-/// Slots by their places. In pieces of one size, so that what a table leaves behind when it has grown fits the next
-/// that grows: tables of every size would leave gaps of every size.
+/// Slots by their places, in pieces of one size, so that the next table that grows can use the memory that another
+/// one freed: tables of every size would leave gaps of every size.
 struct Slots {
     pieces: Box<[Box<[Slot]>]>,
     len: usize,
 }
 
-/// An entry on its way to a place.
+/// An entry that is being moved to another place.
 struct MovedEntry {
     contents: Contents,
     last_use: LastUse,
@@ -79,7 +79,7 @@ impl Table {
         ((u128::from(hash << self.shard_bits) * self.index.buckets() as u128) >> 64) as usize
     }
 
-    /// Reports whether so many entries are too many for it.
+    /// Reports whether this many entries are too many for it.
     pub fn is_full_with(&self, entries: usize) -> bool {
         entries * 1_000 > self.slots.len * FULL_PER_MILLE
     }
@@ -90,9 +90,9 @@ impl Table {
         self.copied(buckets + (buckets / GROWTH_DIVISOR).max(1))
     }
 
-    /// Returns the same entries, naming what they share by the numbers of another, and how many they are: what they
-    /// share must not take more bytes than its allowance there. Those with lists of teams come last, the latest used of
-    /// them first, and go without a place when there is no more room.
+    /// Creates a table of the same entries, which name what they share by another's numbers, and returns how many they
+    /// are: what they share may take no more bytes there than `allowance`. Those with lists of teams come last, the
+    /// latest used of them first, and are left out when there is no more room.
     pub fn renamed(&self, interned: Arc<Interned>, allowance: usize) -> (Self, usize) {
         let bytes_max = interned.bytes() + allowance;
         let other = Self::of(self.index.buckets(), self.shard_bits, interned);
@@ -118,7 +118,7 @@ impl Table {
         other
     }
 
-    /// Returns all that stand in it. The writer's: nothing changes meanwhile.
+    /// Returns all entries. For the writer alone: nothing changes meanwhile.
     fn all(&self) -> impl Iterator<Item = MovedEntry> {
         (0..self.index.buckets()).flat_map(|bucket| self.entries(bucket))
     }
@@ -181,7 +181,7 @@ impl Table {
         self.slots.at(place)
     }
 
-    /// Adds a token that is not in it. The writer's; there is room.
+    /// Adds a token that is not in it. For the writer alone, which has made sure that there is room.
     pub fn put(&self, contents: &Contents, last_use: LastUse, late_reported: i64) {
         for bucket in self.index.round_from(self.home(contents.hash())) {
             if let Some(place) = self.make_room(bucket, contents.spread()) {
@@ -194,7 +194,7 @@ impl Table {
         unreachable!("a table is never full");
     }
 
-    /// Returns a free place for one more entry, the others of the bucket moved if need be.
+    /// Frees a place for one more entry, moving the others of the bucket if need be; `None` if it takes no more.
     fn make_room(&self, bucket: usize, spread: u64) -> Option<usize> {
         let (hint, taken) = (self.index.hint(bucket), self.index.taken(bucket));
         if taken.is_full() {
@@ -223,7 +223,7 @@ impl Table {
         Some(self.place_in(bucket, parting, spread))
     }
 
-    /// Returns what stands in a bucket. The writer's: nothing changes meanwhile.
+    /// Returns the entries of a bucket. For the writer alone: nothing changes meanwhile.
     fn entries(&self, bucket: usize) -> impl Iterator<Item = MovedEntry> {
         let slots = self.index.taken(bucket).places().map(move |place| self.slot(bucket * BUCKET + place));
         slots.filter_map(|slot| {
@@ -233,7 +233,7 @@ impl Table {
         })
     }
 
-    /// Removes the token that was used least lately, of some that stand together from a place on. The writer's.
+    /// Removes the least recently used of the next `VICTIMS` tokens from a place on. For the writer alone.
     /// Returns the place to go on from next time; `None` if there is nothing to remove.
     pub fn evict(&self, from: usize) -> Option<usize> {
         let len = self.slots.len;

@@ -28,7 +28,7 @@ pub(crate) struct CurrentTables {
     changing: Mutex<()>,
 }
 
-/// Tables that stay as long as they are held.
+/// The tables of one moment, which are kept as long as the guard is held.
 pub struct TablesGuard(Guard<Arc<Tables>>);
 
 // === impl Tables ===
@@ -55,7 +55,7 @@ impl Tables {
         Some(slot.cached(buffer))
     }
 
-    /// Returns where a candidate stands, whose contents are then in the buffer.
+    /// Returns the place of a candidate, whose contents are then in the buffer.
     #[inline]
     pub(crate) fn find(&self, digest: &HashedToken, buffer: &mut LookupBuffer) -> Option<SlotRef<'_>> {
         let key = DigestKey::new(digest);

@@ -1,3 +1,3 @@
-//! What [`super::ordered`] is made of. The interleaving models put others in this module's place.
+//! The primitives that [`super::ordered`] is built on. The interleaving models replace this module by another.
 
 pub use std::sync::atomic::{AtomicI64, Ordering, fence};

@@ -18,25 +18,25 @@ pub struct Covers {
 }
 
 impl Covers {
-    /// Returns all that is cached, absences too.
+    /// Covers all that is cached, absences too.
     #[must_use]
     pub fn all() -> Self {
         Self { everything: true, ..Self::default() }
     }
 
-    /// Creates a key, with all its tokens.
+    /// Covers a key, with all its tokens.
     #[must_use]
     pub fn key(key_id: KeyId) -> Self {
         Self { keys: vec![KeyBucket::of(key_id)], ..Self::default() }
     }
 
-    /// Returns every key of an account.
+    /// Covers every key of an account.
     #[must_use]
     pub fn account(account_id: &AccountId) -> Self {
         Self { accounts: vec![AccountBucket::of(account_id)], ..Self::default() }
     }
 
-    /// Returns what an event raises; `None` is an event that this build cannot read.
+    /// Returns the fences that an event raises; `None` stands for an event that this build cannot read.
     #[must_use]
     pub fn of(event: Option<&Event>) -> Self {
         let known = event.and_then(|event| Some((event, event.known_kind()?)));
@@ -44,7 +44,7 @@ impl Covers {
         covers.unwrap_or_else(Self::all)
     }
 
-    /// Returns what a known kind raises; `None` if the event does not name what its kind is about.
+    /// Returns the fences that a known kind raises; `None` if the event does not name what its kind is about.
     fn of_known(event: &Event, kind: EventKind) -> Option<Self> {
         let mut covers = match kind {
             // Edits of one key. Nothing can have been cached of a key before it was created, but to tell
@@ -114,7 +114,7 @@ impl Covers {
         &self.accounts
     }
 
-    /// Reports whether everything falls.
+    /// Reports whether everything is covered.
     #[must_use]
     pub fn everything(&self) -> bool {
         self.everything

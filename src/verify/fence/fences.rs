@@ -8,7 +8,7 @@
 //! Revisions are compared as stamps, epoch first: what was read in an epoch that is over is below every
 //! fence of the next one's start.
 //!
-//! Fences rise only from committed events. Which event raises which fence is [`super::covers`]'s.
+//! Fences rise only from committed events. [`super::covers`] says which event raises which fence.
 
 use super::{
     buckets::{ACCOUNT_BUCKETS, Buckets, KEY_BUCKETS},

@@ -27,7 +27,7 @@ impl FenceMark {
         self.0.fetch_max(to, Ordering::Release);
     }
 
-    /// Loads it, relaxed: the caller has loaded the stamps before, and sees what was raised before those.
+    /// Loads it, relaxed: the caller has loaded the stamps before, and sees every raise that came before theirs.
     #[inline]
     pub fn load_after_stamps(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
@@ -62,7 +62,7 @@ pub struct Versioned<const WORDS: usize> {
 }
 
 impl<const WORDS: usize> Versioned<WORDS> {
-    /// Returns all zero.
+    /// Creates words that are all zero.
     pub fn zeroed() -> Self {
         Self { version: AtomicI64::new(0), words: std::array::from_fn(|_| AtomicI64::new(0)) }
     }
@@ -80,11 +80,11 @@ impl<const WORDS: usize> Versioned<WORDS> {
         self.version.store(version + 2, Ordering::Release);
     }
 
-    /// Returns all words as one writer left them; false in the middle of a change, and then what was read is to be
-    /// forgotten.
+    /// Copies all words as one writer left them; returns false in the middle of a change, and then the copy is to be
+    /// discarded.
     ///
-    /// Into a place of the caller's: to copy words that were just written, two at a time, would have to wait until the
-    /// processor is done with everything before, and with what that waits for.
+    /// Into a place of the caller's: returned by value, the words would be copied again, two at a time, just after they
+    /// were written, and that copy would have to wait until the processor is done with everything before.
     #[inline]
     pub fn read(&self, into: &mut [i64; WORDS]) -> bool {
         let version = self.version.load(Ordering::Acquire);

@@ -1,4 +1,4 @@
-//! LoadAdmission: so that a flood of well-formed tokens that are good for nothing costs the database little.
+//! Admission of loads: a flood of well-formed tokens that are good for nothing costs the database little.
 //!
 //! A load of a token that memory does not know as a good one pays from a bucket that fills at a steady rate, and is
 //! given that back if it finds a good token. So good tokens cost nothing, however many are asked for after a restart;
@@ -18,14 +18,14 @@ use crate::verify::{clock::Clock, limits::VerifyLimits};
 
 const NANOS_A_SECOND: i64 = 1_000_000_000;
 const NANOS_A_MICRO: i64 = 1_000;
-/// As many free loads of ended tokens as flow in within so long may come at once.
+/// A burst may have as many free loads of ended tokens as flow in within this time.
 const ENDED_BURST_SECONDS: usize = 4;
 
-/// What loads are admitted by.
+/// Admits loads, by two buckets.
 pub(crate) struct LoadAdmission {
-    /// What loads pay into, unless they find a good token.
+    /// Loads pay from this, unless they find a good token.
     loads: LoadBucket,
-    /// What those that find an ended one pay into instead, while it lasts.
+    /// Loads that find an ended token pay from this instead, while it lasts.
     ended: LoadBucket,
 }
 
@@ -72,7 +72,7 @@ impl LoadBucket {
         Self { full_at_nanos: AtomicI64::new(0), price_nanos, capacity_nanos }
     }
 
-    /// Reports whether there was enough in it.
+    /// Takes the price of one load; reports whether there was enough in the bucket.
     fn pay(&self, clock: &dyn Clock) -> bool {
         let now = clock.boot_micros().saturating_mul(NANOS_A_MICRO);
         let empty = now.saturating_add(self.capacity_nanos);

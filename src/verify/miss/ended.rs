@@ -24,7 +24,7 @@ use crate::{
 /// Ended tokens, by digest.
 pub struct EndedTokens {
     entries: Cache<HashedToken, Arc<Entry>, UnitWeighter, BuildDigestHasher>,
-    /// Of nothing: an old one must not be kept for a token that holds nothing.
+    /// An empty catalogue: an old one must not be kept alive for a token of which no permissions are kept.
     catalogue: Arc<Catalogue>,
 }
 

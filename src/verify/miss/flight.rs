@@ -5,8 +5,8 @@
 //! joins another has joined one that started after the caller asked.
 //!
 //! Three things are loaded this way: tokens ([`super::loader`]), the catalogue ([`super::refresh`]) and the rows of
-//! `replicas` (`app::propagation::looks`). The models in `tests/interleavings` compile this file over loom's types,
-//! hence its unit tests are a module beside it.
+//! `replicas` (`app::propagation::replica_poller`). The models in `tests/interleavings` compile this file over loom's
+//! types, hence its unit tests are a module beside it.
 
 use std::{
     collections::{HashMap, hash_map},

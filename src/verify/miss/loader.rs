@@ -34,7 +34,7 @@ pub(crate) struct Loaded {
     pub revision: RevisionStamp,
     /// The token on record; `None` if there is none.
     pub entry: Option<Arc<Entry>>,
-    /// True if that was good for nothing.
+    /// True if that token was good for nothing.
     pub ended: bool,
     /// True if it was read in the history that the follower follows, so that fences can judge it.
     pub followed: bool,
@@ -49,10 +49,10 @@ pub(crate) enum LoadError {
     Overloaded,
 }
 
-/// What a flight brings: a snapshot, or why there is none.
+/// The result of a flight: a snapshot, or why there is none.
 type LoadResult = Result<Loaded, LoadError>;
 
-/// The way to the database.
+/// Loads tokens from the database, one load of a token at a time.
 pub(crate) struct Misses {
     loader: Arc<Loader>,
     flights: Arc<Flights<HashedToken, LoadResult>>,
@@ -179,7 +179,7 @@ impl Loader {
             }
         };
         if fill.token.is_none() && fill.lacks_pepper {
-            // No outage, and no absence either. The follower, which gets no lease for it, says so.
+            // No outage, and no absence either. The follower, which gets no lease because of it, logs that.
             return None;
         }
         if self.failing.swap(false, Ordering::Relaxed) {
@@ -187,7 +187,7 @@ impl Loader {
         }
         let stamp = fill.revision.stamp();
         let Some(stamp) = stamp.filter(|stamp| continues(before, *stamp) && self.replica.follows(*stamp)) else {
-            // History went back, or on in another epoch. The follower finds out how, and says so.
+            // History went back, or on in another epoch. The follower finds out which, and logs it.
             self.replica.wake.notify_one();
             return None;
         };
@@ -204,8 +204,8 @@ impl Loader {
         Ok(fill)
     }
 
-    /// Anchors the estimate of the database's time, while there is no lease: with one, the follower does, and a reading
-    /// more could only make deadlines earlier.
+    /// Anchors the estimate of the database's time, while there is no lease: with one, the follower does, and
+    /// one more reading could only make deadlines earlier.
     fn note_time(&self, sent: &Sent<'_>, fill: &Fill) {
         let replica = &self.replica;
         let lease = replica.lease.end();

@@ -1,5 +1,5 @@
-//! LogTail the catalogue again for a request, once for all who ask at that moment: a client that names a
-//! permission which does not exist costs one statement at a time, however often it calls.
+//! Reads the catalogue again for a request, once for all that ask at that moment: a client that names a permission
+//! which does not exist costs one statement at a time, however often it calls.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::verify::{primary::Unavailable, replica::state::Replica};
 /// `None` if the catalogue was read, or else why it was not.
 type RefreshFailure = Option<Arc<dyn std::error::Error + Send + Sync>>;
 
-/// The readings of it, one at a time.
+/// Readings of the catalogue, one at a time.
 pub(crate) struct Refreshes(Arc<Flights<(), RefreshFailure>>);
 
 impl Default for Refreshes {

@@ -1,4 +1,4 @@
-//! What [`super::flight`] is made of. The interleaving models put others in this module's place.
+//! The primitives that [`super::flight`] is built on. The interleaving models replace this module by another.
 
 pub use std::sync::{Mutex, MutexGuard};
 

@@ -42,7 +42,7 @@ impl DatabaseClock {
     /// Returns the database's time at a moment of the boot clock; `None` before the first anchor.
     #[must_use]
     pub fn at(&self, boot_micros: i64) -> Option<Timestamp> {
-        // Acquire: who sees a lowered offset also sees the floor that was stored before it.
+        // Acquire: a reader that sees a lowered offset also sees the floor that was stored before it.
         let offset = self.offset.load(Ordering::Acquire);
         if offset == NEVER {
             return None;

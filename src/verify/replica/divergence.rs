@@ -67,7 +67,7 @@ pub enum Divergence {
 }
 
 impl Point {
-    /// Returns the end of the log.
+    /// Returns the point at which the log ends.
     pub fn of(head: &Head) -> Result<Self, Divergence> {
         let at = head.revision.stamp().ok_or(Divergence::Beyond { head: head.revision })?;
         Ok(Self { at, hash: head.hash })

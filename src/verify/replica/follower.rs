@@ -72,7 +72,7 @@ pub struct Follower {
     /// head was first read.
     last: Option<Point>,
     failures: u32,
-    /// Of which other database was said last that it is not the one.
+    /// The wrong database that was logged last, so that each is logged once.
     elsewhere: Option<OtherDatabase>,
 }
 
@@ -89,7 +89,7 @@ impl Follower {
         Self { replica, membership, joined: false, last: None, failures: 0, elsewhere: None }
     }
 
-    /// Follows the log until `stop`, and gives up the lease then, and the row. Errors end nothing: while
+    /// Follows the log until `stop`, and then gives up the lease and the row. Errors do not end it: while
     /// they last, the lease lapses by itself.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
         let wake = self.replica.wake.clone();
@@ -97,7 +97,7 @@ impl Follower {
             loop {
                 let result = self.round().await;
                 match self.pause_after(result) {
-                    // It is not woken from a back-off: a database in trouble is not asked more often.
+                    // Nothing wakes it from a back-off: a database in trouble is not asked more often.
                     Pause::BackOff(pause) => tokio::time::sleep(pause).await,
                     Pause::Poll(pause) => _ = tokio::time::timeout(pause, wake.notified()).await,
                 }
@@ -122,13 +122,13 @@ impl Follower {
         };
         let refused = match &result {
             Err(RoundError::Diverged(_)) => FollowerState::Diverged,
-            // What had diverged before has not come back with the database.
+            // A history that had diverged has still diverged when the right database is back.
             Err(RoundError::OtherDatabase(_)) if self.replica.state() != FollowerState::Diverged => {
                 FollowerState::OtherDatabase
             }
             _ => return result,
         };
-        // The state first: who then finds no lease does not ask the database either.
+        // The state first: a request that then finds no lease does not ask the database either.
         self.replica.set_state(refused);
         self.joined = false;
         self.membership.leave().await;
@@ -145,14 +145,14 @@ impl Follower {
         self.joined = false;
         self.membership.leave().await;
         if self.replica.state() == FollowerState::OtherDatabase {
-            // As long as it is that one, no row is made in it.
+            // No row is made in the wrong database.
             self.read_head().await?;
         }
-        // First without a row: who lacks a pepper would only be waited for.
+        // First without a row: mutations would wait in vain for a replica that lacks a pepper.
         self.check_peppers().await?;
         let joined = self.join_registered().await;
         if joined.is_err() {
-            // No mutation is to wait for a row that stands for nothing.
+            // No mutation is to wait for the row of a replica that has not joined.
             self.membership.leave().await;
         }
         joined
@@ -160,7 +160,7 @@ impl Follower {
 
     async fn join_registered(&mut self) -> Result<(), RoundError> {
         let sent = self.membership.register().await?;
-        // Who mints from now on sees this replica's peppers; what was minted before it registered, it must know.
+        // What mints from now on sees this replica's peppers; it must have those of tokens minted before it registered.
         self.check_peppers().await?;
         let reading = self.read_head().await?;
         if let Some(last) = self.last {
@@ -213,7 +213,7 @@ impl Follower {
     async fn renewed(&mut self, last: Point, sent: i64) -> Result<(), RoundError> {
         let lease = &self.replica.lease;
         if !lease.valid(self.replica.clock.boot_micros()) {
-            // What was done before that reply came is known only from a head that is read after it.
+            // Only a head that is read after that reply shows what was committed before it.
             let reading = self.read_head().await?;
             if !last.leads_to(&reading.point)? {
                 return self.join_accepted(&reading).await;
@@ -224,12 +224,12 @@ impl Follower {
         Ok(())
     }
 
-    /// Looks whether an operator has accepted the history; nothing else helps.
+    /// Checks whether an operator has accepted the history; nothing else helps.
     async fn look_again(&mut self, last: Point) -> Result<(), RoundError> {
         match self.read_head().await {
             Ok(reading) if reading.point.epoch() > last.epoch() => self.join_accepted(&reading).await,
             Err(error @ (RoundError::Unavailable(_) | RoundError::OtherDatabase(_))) => Err(error),
-            // In what way it differs was said when it was found.
+            // How it differs was logged when it was found.
             Ok(_) | Err(RoundError::Diverged(_)) => Err(Divergence::Before.into()),
         }
     }
@@ -296,7 +296,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Returns what to do after a round. Says each change of fortune once.
+    /// Returns how long to pause after a round. Logs each change between success and failure once.
     fn pause_after(&mut self, result: Result<(), RoundError>) -> Pause {
         match result {
             Ok(()) => {
@@ -365,7 +365,7 @@ fn back_off(failures: u32) -> Duration {
     BACK_OFF_MIN.saturating_mul(1 << doublings).min(BACK_OFF_MAX)
 }
 
-/// Returns an event that this build cannot read may have changed the catalogue too.
+/// Reports whether an event may have changed the catalogue; one that this build cannot read may have.
 fn changes_catalogue(event: Option<&Event>) -> bool {
     event.and_then(Event::known_kind).is_none_or(|kind| kind == EventKind::CatalogueApplied)
 }

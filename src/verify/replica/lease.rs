@@ -1,8 +1,8 @@
 //! The lease: until when this process may answer from what it remembers (V1).
 //!
 //! Its end is a moment of the boot clock, counted from *before* the renewal was sent, less a margin for
-//! clocks that do not run alike. Without it the database decides on every request. A replica that is
-//! allowed to answers for so much longer from what it remembers, saying that the answer may be stale; it
+//! clocks that do not run alike. Without it the database decides on every request. A replica with a
+//! `stale_max` answers from what it remembers for that much longer, and marks those answers as stale; it
 //! published that time when it registered, and revocations wait for it too. When to renew is the
 //! follower's business; this file only holds the moment.
 
@@ -13,7 +13,7 @@ use crate::verify::{
     planted::{Bug, planted},
 };
 
-/// Clock rates agree to one in so many.
+/// Clock rates agree to one part in this many.
 const DRIFT_PARTS: u32 = 100;
 /// The margin for drift is never less, however short the lease.
 const DRIFT_MARGIN_MIN: Duration = Duration::from_millis(10);
@@ -47,7 +47,8 @@ pub enum LeaseState {
     Lapsed,
 }
 
-/// Returns what clocks may differ by over a span: who holds a lease leaves it, and who waits for one to end adds it.
+/// Returns what clocks may differ by over a span: the holder of a lease subtracts it, and whatever waits for the lease
+/// to end adds it.
 #[must_use]
 pub fn drift_margin(span: Duration) -> Duration {
     (span / DRIFT_PARTS).max(DRIFT_MARGIN_MIN)
@@ -72,11 +73,11 @@ impl Lease {
 
     /// Renews it by a renewal that was sent at this moment of the boot clock.
     pub fn renew(&self, sent_boot_micros: i64) {
-        // Who sees the new end sees every fence that was raised before.
+        // A reader that sees the new end sees every fence that was raised before.
         self.end_boot_micros.advance(sent_boot_micros + self.span_micros);
     }
 
-    /// Ends it now, and what would follow it.
+    /// Ends it now, and the span of stale answers that would follow it.
     pub fn clear(&self) {
         self.end_boot_micros.advance(LAPSED);
     }

@@ -23,7 +23,7 @@ const RENEWALS_PER_LEASE: u32 = 4;
 /// A process that stops does not wait longer than this for its row to go.
 const LEAVE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 
-/// Who this process is among the replicas.
+/// The identity of this process among the replicas.
 pub struct ReplicaIdentity {
     /// For people: at most 200 characters.
     pub name: String,
@@ -55,7 +55,7 @@ struct RegisteredRow {
     renewed_boot_micros: i64,
 }
 
-/// What came of an acknowledgement.
+/// The outcome of an acknowledgement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AckOutcome {
     /// It is on record.
@@ -79,7 +79,7 @@ impl Membership {
         Self { replica, identity, pepper_ids, row: None }
     }
 
-    /// Registers a new incarnation; the moment of the boot clock from which its lease counts. Every
+    /// Registers a new incarnation, and returns the moment of the boot clock from which its lease counts. Every
     /// mutation that commits after the reply waits for it, and the log must be read after the reply.
     pub async fn register(&mut self) -> Result<i64, Unavailable> {
         let limits = &self.replica.limits;

@@ -1,6 +1,6 @@
 //! What one replica knows of the log: written by its follower, read by every verification.
 //!
-//! Only a place to meet. The rules of each part are in its own file; how the parts are written is in
+//! It holds the parts and no rules. The rules of each part are in its own file; how the parts are written is in
 //! [`super::follower`], and how they are read in [`crate::verify::answer::verifier`].
 
 use std::sync::{
@@ -43,7 +43,7 @@ struct KnownCatalogue {
     catalogue: Arc<Catalogue>,
 }
 
-/// The meeting place.
+/// The state that the follower writes and that verifications read.
 pub(crate) struct Replica {
     pub primary: Arc<dyn Primary>,
     pub clock: Arc<dyn Clock>,

@@ -108,7 +108,7 @@ async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B) {
 // === impl DiscardPermit ===
 
 impl DiscardPermit {
-    /// Returns `None` if all permits are in use.
+    /// Takes a permit; `None` if all are in use.
     fn take() -> Option<Self> {
         let permit = Self;
         // The drop undoes the increment if it was one too many.

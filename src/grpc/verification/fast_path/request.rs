@@ -16,7 +16,7 @@ use crate::{
 /// Checks that one message may contain; a larger message is left to the slow path, which refuses it.
 const CHECKS_MAX: usize = 1_000;
 
-/// Each requirement is compared with the latest one in its slot, of so many slots, before it is parsed.
+/// The number of slots: before a requirement is parsed, it is compared with the latest one in its slot.
 const REQUIREMENT_SLOTS: usize = 64;
 /// 2^64 divided by the golden ratio, for Fibonacci hashing.
 const FIBONACCI_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;

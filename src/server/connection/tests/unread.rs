@@ -66,7 +66,7 @@ async fn of_one_peer_only_so_many_calls_wait_and_others_wait_as_before() {
     }
     let refused = tokio::time::timeout(Duration::from_millis(100), connection().reserve(LIST)).await;
     assert_eq!(refused.expect("at once").err(), Some(BudgetExhausted));
-    // A call that may run at once is none that waits, and another peer has its own.
+    // A call that may run at once does not count as waiting, and another peer has its own budget.
     assert!(connection().reserve(BATCH).await.is_ok());
     assert!(UnreadBudgets::new(1_000, other, process.clone()).reserve(LIST).await.is_ok());
     drop(all);
