@@ -1,5 +1,5 @@
 //! PostgreSQL goes away under load and comes back: cached keys verify until the lease ends, then nothing is
-//! known, then everything is again; no answer is wrong and nobody restarts the server (V1, V2).
+//! known, then everything is again; no answer is wrong and no operator restarts the server (V1, V2).
 //!
 //! `LATCHKEY_TEST_OUTAGE_SECONDS=60` makes the outages as long.
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail a test where they stand, as tests do")]
@@ -45,7 +45,7 @@ struct Seen {
     answer: Result<(Outcome, bool), Status>,
 }
 
-/// Verifies a token again and again until told to stop.
+/// Verifies a token again and again until the stop flag is set.
 struct Load {
     stop: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<Vec<Seen>>,

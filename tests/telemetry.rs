@@ -78,8 +78,8 @@ fn request(service: &str) -> Request<HealthCheckRequest> {
     request
 }
 
-/// A call to a method that nobody serves, with a secret in its path.
-async fn call_nobody(channel: &Channel) -> Code {
+/// A call to a method that no service serves, with a secret in its path.
+async fn call_unserved(channel: &Channel) -> Code {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.unwrap();
     let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckRequest>::default();
@@ -121,7 +121,7 @@ async fn spans_and_metrics_arrive_and_no_header_with_them() {
 
     client.check(request("")).await.unwrap();
     assert_eq!(client.check(request("no such service")).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(call_nobody(&channel).await, Code::Unimplemented);
+    assert_eq!(call_unserved(&channel).await, Code::Unimplemented);
     let mut watch = client.watch(request("")).await.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
     assert_eq!(metrics.rpcs_unfinished(), 0);
@@ -147,8 +147,8 @@ async fn spans_and_metrics_arrive_and_no_header_with_them() {
     let (refused, attributes) = find(&spans, CHECK, "NOT_FOUND");
     assert_ne!(refused.status.clone().unwrap_or_default().code, status::StatusCode::Error as i32);
     assert!(!attributes.contains_key("error.type"));
-    let (nobody, attributes) = find(&spans, "_OTHER", "UNIMPLEMENTED");
-    assert_eq!(nobody.status.as_ref().unwrap().code, status::StatusCode::Error as i32);
+    let (unserved, attributes) = find(&spans, "_OTHER", "UNIMPLEMENTED");
+    assert_eq!(unserved.status.as_ref().unwrap().code, status::StatusCode::Error as i32);
     assert_eq!(attributes["error.type"], "UNIMPLEMENTED");
     find(&spans, WATCH, "CANCELLED");
     assert_eq!(collector.resource()["service.name"], "latchkey");

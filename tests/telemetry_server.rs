@@ -106,7 +106,7 @@ async fn a_server_exports_its_calls_and_counts_and_no_secret() {
 const CALLS: usize = 2_000;
 const SMALLEST_BUFFER: &str = "65536";
 
-/// A server whose standard error nobody reads, at an address that it need not say.
+/// A server whose standard error no process reads, at an address that it need not say.
 async fn unread(database: &database::Database, collector: &OtlpCollector) -> (Process, Caller) {
     let token = ground::on(&database.app_url, &["bootstrap"]).secret_stdout().run(LIMIT).success();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -121,7 +121,7 @@ async fn unread(database: &database::Database, collector: &OtlpCollector) -> (Pr
 async fn call(caller: &Caller, calls: usize) {
     for _ in 0..calls {
         let call = async { caller.tokens().get_identity(GetIdentityRequest {}).await.unwrap() };
-        tokio::time::timeout(LIMIT, call).await.expect("a log that nobody reads holds no call up");
+        tokio::time::timeout(LIMIT, call).await.expect("a log that no process reads holds no call up");
     }
 }
 
@@ -133,7 +133,7 @@ fn left_out(collector: &OtlpCollector, reason: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_whose_log_nobody_reads_keeps_answering_and_stops_in_time() {
+async fn a_server_whose_log_no_process_reads_keeps_answering_and_stops_in_time() {
     let (collector, database) = (OtlpCollector::start().await, database::fresh().await);
     let (process, caller) = unread(&database, &collector).await;
     call(&caller, CALLS).await;

@@ -32,7 +32,7 @@ async fn an_old_connection_is_cut_when_its_grace_is_over_and_its_callers_come_ba
     let mut tries = 0;
     while health.check(HealthCheckRequest::default()).await.is_err() {
         tries += 1;
-        assert!(tries < 10, "nobody answers");
+        assert!(tries < 10, "no server answers");
         sleep(Duration::from_millis(100)).await;
     }
 }

@@ -238,8 +238,8 @@ async fn health_and_reflection_alone_need_no_caller() {
     );
 }
 
-/// What a key of `acme` without any permission is told.
-enum Told {
+/// What a key of `acme` without any permission is answered.
+enum Expected {
     Denied(&'static str),
     NotFound,
     Unimplemented,
@@ -248,36 +248,36 @@ enum Told {
 
 /// Every RPC with a well-formed request about `acme`.
 #[expect(clippy::needless_update, reason = "one macro for requests of one field and of many")]
-fn requests(key_id: &str) -> BTreeMap<&'static str, (Vec<u8>, Told)> {
+fn requests(key_id: &str) -> BTreeMap<&'static str, (Vec<u8>, Expected)> {
     use proto::*;
     let (account_id, key_id) = (|| ACME.to_owned(), || key_id.to_owned());
     let (team, user) = (Team { team_id: "red".into(), ..Default::default() }, well_formed_user());
     let role = Role { role_id: "owner".into(), kind: RoleKind::Base.into(), ..Default::default() };
     let account = Account { account_id: account_id(), ..Default::default() };
-    let (directory, manage) = (|| Told::Denied("system.directory"), || Told::Denied("api_keys.manage"));
+    let (directory, manage) = (|| Expected::Denied("system.directory"), || Expected::Denied("api_keys.manage"));
     macro_rules! requests {
-        ($($name:literal: $request:ident { $($field:ident: $value:expr),* } => $told:expr;)*) => {
-            [$(($name, ($request { $($field: $value,)* ..Default::default() }.encode_to_vec(), $told))),*].into()
+        ($($name:literal: $request:ident { $($field:ident: $value:expr),* } => $expected:expr;)*) => {
+            [$(($name, ($request { $($field: $value,)* ..Default::default() }.encode_to_vec(), $expected))),*].into()
         };
     }
     let edited = ApiKey { key_id: key_id(), ..key("n", &[]) };
     let check = TokenCheck { token: "x".into(), requirement: None };
     requests! {
         "ApiKeyService.CreateApiKey": CreateApiKeyRequest { account_id: account_id(), api_key: Some(key("k", &[])) } => manage();
-        "ApiKeyService.GetApiKey": GetApiKeyRequest { account_id: account_id(), key_id: key_id() } => Told::NotFound;
+        "ApiKeyService.GetApiKey": GetApiKeyRequest { account_id: account_id(), key_id: key_id() } => Expected::NotFound;
         "ApiKeyService.ListApiKeys": ListApiKeysRequest { account_id: account_id() } => manage();
-        "ApiKeyService.UpdateApiKey": UpdateApiKeyRequest { account_id: account_id(), api_key: Some(edited) } => Told::NotFound;
-        "ApiKeyService.RotateApiKey": RotateApiKeyRequest { account_id: account_id(), key_id: key_id() } => Told::NotFound;
-        "ApiKeyService.DisableApiKey": DisableApiKeyRequest { account_id: account_id(), key_id: key_id() } => Told::NotFound;
-        "ApiKeyService.EnableApiKey": EnableApiKeyRequest { account_id: account_id(), key_id: key_id() } => Told::NotFound;
-        "ApiKeyService.DeleteApiKey": DeleteApiKeyRequest { account_id: account_id(), key_id: key_id() } => Told::NotFound;
-        "TokenService.VerifyToken": VerifyTokenRequest { token: "x".into() } => Told::Denied("system.verify");
-        "TokenService.VerifyTokens": VerifyTokensRequest { checks: vec![check.clone()] } => Told::Denied("system.verify");
-        "TokenService.StreamVerifyTokens": StreamVerifyTokensRequest { checks: vec![check] } => Told::Denied("system.verify");
+        "ApiKeyService.UpdateApiKey": UpdateApiKeyRequest { account_id: account_id(), api_key: Some(edited) } => Expected::NotFound;
+        "ApiKeyService.RotateApiKey": RotateApiKeyRequest { account_id: account_id(), key_id: key_id() } => Expected::NotFound;
+        "ApiKeyService.DisableApiKey": DisableApiKeyRequest { account_id: account_id(), key_id: key_id() } => Expected::NotFound;
+        "ApiKeyService.EnableApiKey": EnableApiKeyRequest { account_id: account_id(), key_id: key_id() } => Expected::NotFound;
+        "ApiKeyService.DeleteApiKey": DeleteApiKeyRequest { account_id: account_id(), key_id: key_id() } => Expected::NotFound;
+        "TokenService.VerifyToken": VerifyTokenRequest { token: "x".into() } => Expected::Denied("system.verify");
+        "TokenService.VerifyTokens": VerifyTokensRequest { checks: vec![check.clone()] } => Expected::Denied("system.verify");
+        "TokenService.StreamVerifyTokens": StreamVerifyTokensRequest { checks: vec![check] } => Expected::Denied("system.verify");
         // The token itself is all that these two need.
-        "TokenService.GetIdentity": GetIdentityRequest {} => Told::Anything;
-        "TokenService.RevokeToken": RevokeTokenRequest {} => Told::Anything;
-        "TokenService.ReportLeakedToken": ReportLeakedTokenRequest { token: "x".into() } => Told::Unimplemented;
+        "TokenService.GetIdentity": GetIdentityRequest {} => Expected::Anything;
+        "TokenService.RevokeToken": RevokeTokenRequest {} => Expected::Anything;
+        "TokenService.ReportLeakedToken": ReportLeakedTokenRequest { token: "x".into() } => Expected::Unimplemented;
         "DirectoryService.UpsertAccount": UpsertAccountRequest { account: Some(account) } => directory();
         "DirectoryService.GetAccount": GetAccountRequest { account_id: account_id() } => manage();
         "DirectoryService.ListAccounts": ListAccountsRequest {} => directory();
@@ -299,11 +299,11 @@ fn requests(key_id: &str) -> BTreeMap<&'static str, (Vec<u8>, Told)> {
         "DirectoryService.SuspendAccount": SuspendAccountRequest { account_id: account_id() } => directory();
         "DirectoryService.ResumeAccount": ResumeAccountRequest { account_id: account_id() } => directory();
         "DirectoryService.GetCatalogue": GetCatalogueRequest {} => manage();
-        "DirectoryService.ApplyCatalogue": ApplyCatalogueRequest { catalogue: Some(Catalogue::default()) } => Told::Denied("system.operate");
+        "DirectoryService.ApplyCatalogue": ApplyCatalogueRequest { catalogue: Some(Catalogue::default()) } => Expected::Denied("system.operate");
         "EventService.ListEvents": ListEventsRequest { account_id: account_id() } => manage();
         "EventService.WatchEvents": WatchEventsRequest { account_id: account_id() } => manage();
         "EventService.VerifyEventChain": VerifyEventChainRequest { account_id: account_id() } => manage();
-        "EventService.AwaitPropagation": AwaitPropagationRequest {} => Told::Anything;
+        "EventService.AwaitPropagation": AwaitPropagationRequest {} => Expected::Anything;
     }
 }
 
@@ -316,20 +316,20 @@ fn well_formed_user() -> proto::User {
 async fn every_rpc_refuses_a_caller_without_authority() {
     let world = World::start().await;
     let other = mint(&world.user("owner"), &key("k", &[])).await.expect("a key");
-    let nobody = mint(&world.user("owner"), &key("nobody", &[])).await.expect("a key");
+    let powerless = mint(&world.user("owner"), &key("nobody", &[])).await.expect("a key");
     let mut requests = requests(other.id());
     let before = head(&world).await;
     for rpc in rpcs() {
-        let Some((bytes, told)) = requests.remove(rpc.name.as_str()) else { panic!("{} has no row above", rpc.name) };
+        let Some((bytes, expected)) = requests.remove(rpc.name.as_str()) else { panic!("no row for {}", rpc.name) };
         if rpc.name == "TokenService.RevokeToken" {
             continue;
         }
-        let result = rpc.send_as(&world.server.channel, &nobody.token, bytes).await;
-        match told {
-            Told::Denied(permission) => denied(result, permission),
-            Told::NotFound => not_found(result),
-            Told::Unimplemented => refused(result, Code::Unimplemented, "NOT_IMPLEMENTED", ""),
-            Told::Anything => result.expect("the token is all that it needs"),
+        let result = rpc.send_as(&world.server.channel, &powerless.token, bytes).await;
+        match expected {
+            Expected::Denied(permission) => denied(result, permission),
+            Expected::NotFound => not_found(result),
+            Expected::Unimplemented => refused(result, Code::Unimplemented, "NOT_IMPLEMENTED", ""),
+            Expected::Anything => result.expect("the token is all that it needs"),
         }
     }
     assert!(requests.is_empty(), "of RPCs that are not there: {:?}", requests.keys());

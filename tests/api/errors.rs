@@ -103,7 +103,7 @@ async fn a_missing_permission_is_named_with_its_team() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn absent_and_invisible_cannot_be_told_apart() {
+async fn absent_and_invisible_cannot_be_distinguished() {
     let world = World::start().await;
     let invisible = mint(&world.user("owner"), &key("k", &[])).await.expect("a key");
     let caller = world.user("red_manager");
@@ -162,8 +162,8 @@ fn assert_unavailable<T>(what: &str, result: Result<T, Status>, database: &str) 
     assert!(delay > Duration::ZERO, "{what}");
     for inside in [database, "127.0.0.1", "postgres", "latchkey_app", "connection", "SQL", "relation", "diesel", "pool"]
     {
-        let told = format!("{message} {details:?}");
-        assert!(!told.to_lowercase().contains(&inside.to_lowercase()), "{what} tells `{inside}`: {told}");
+        let text = format!("{message} {details:?}");
+        assert!(!text.to_lowercase().contains(&inside.to_lowercase()), "{what} tells `{inside}`: {text}");
     }
 }
 
@@ -226,15 +226,15 @@ async fn a_mutation_that_waits_for_a_lock_too_long_is_unavailable_and_changes_no
     let mut sql = superuser(&world.server.database.name).await;
     sql.batch_execute("BEGIN; SELECT FROM accounts WHERE account_id = 'acme' FOR UPDATE").await.expect("locked");
     assert_unavailable("a mutation", mint(&owner, &key("k", &[])).await, &world.server.database.name);
-    list(&owner).await.expect("reads wait for nobody");
+    list(&owner).await.expect("reads wait for no lock");
     sql.batch_execute("ROLLBACK").await.expect("unlocked");
     assert_eq!(head(&world).await, before);
     mint(&owner, &key("k", &[])).await.expect("a key");
 }
 
-/// While somebody holds the account's lock, who may wait for it and who is sent away before.
+/// While a transaction holds the account's lock, who may wait for it and who is sent away before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a4_nobody_waits_for_or_holds_up_an_account_beyond_its_own() {
+async fn a4_no_caller_waits_for_or_holds_up_an_account_beyond_its_own() {
     let world = World::start().await;
     let stranger =
         mint_in(&world.product.for_user(OTHER, "owner"), OTHER, &key("stranger", &["api_keys.manage"])).await;

@@ -101,7 +101,7 @@ async fn v1_a_replica_that_may_still_serve_is_waited_for_and_then_evicted() {
     assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
     let rows = sql::lines(&world.server.database, "SELECT name AS line FROM replicas").await;
     assert_eq!(rows.len(), 1, "{rows:?}");
-    // Nobody waits for it twice.
+    // No call waits for it twice.
     let started = Instant::now();
     assert!(delete(&world.user("admin"), &key_id, false).await.complete);
     assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
@@ -136,7 +136,7 @@ async fn a_server_that_stops_leaves_no_row_to_wait_for() {
     assert_eq!(rows().await, 1);
 }
 
-/// A token that nobody can have presented is in no memory: there is nothing to wait for, not even here.
+/// A token that no caller can have presented is in no memory: there is nothing to wait for, not even here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_is_good_before_any_replica_has_applied_its_event() {
     let world = World::start().await;
@@ -149,9 +149,9 @@ async fn a_new_key_is_good_before_any_replica_has_applied_its_event() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     for name in ["one", "two"] {
         let made = create(&owner, ACME, &key(name, &["incidents.view"])).await.expect("minted");
-        assert!(made.propagation.expect("told").complete);
+        assert!(made.propagation.expect("a propagation").complete);
         assert_eq!(outcome(&world.verifier, &made.token).await, Outcome::Valid);
     }
-    assert!(!held.is_finished(), "nobody waited for it");
+    assert!(!held.is_finished(), "no call waited for it");
     held.await.expect("released");
 }

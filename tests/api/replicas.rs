@@ -111,7 +111,7 @@ async fn a_replica_that_was_evicted_joins_again_by_itself() {
         store.evict_replica(row.incarnation, row.renewal_no).await.expect("evicts")
     })
     .await;
-    until("somebody new", || async { store.replicas().await.expect("rows").rows.len() == 1 }).await;
+    until("one replica", || async { store.replicas().await.expect("rows").rows.len() == 1 }).await;
     assert_ne!(store.replicas().await.expect("rows").rows[0].incarnation, first.incarnation);
     until("the lease", || async { server.running.app().verifier().has_lease() }).await;
 }

@@ -101,7 +101,7 @@ async fn v2_a_copy_that_was_made_while_every_replica_was_stopped_is_unavailable_
         tokio::time::sleep(Duration::from_millis(50)).await;
         copied = postgres.create_database(&name, Some(&original.name)).await;
     }
-    copied.expect("nobody is connected");
+    copied.expect("no client is connected");
     let copy = Database {
         app_url: postgres.app_url(&name).expect("the password is on file"),
         owner_url: postgres.owner_url(&name).expect("the password is on file"),
@@ -147,7 +147,7 @@ async fn v2_a_database_that_was_recovered_to_a_new_timeline_is_unavailable_until
     let signal = folder.join("recovery.signal");
     std::fs::write(&signal, "").expect("the folder can be written to");
     let owner = std::fs::metadata(&folder).expect("it is there");
-    // Whoever runs PostgreSQL removes the file when the recovery is over.
+    // The operator of PostgreSQL removes the file when the recovery is over.
     std::os::unix::fs::chown(&signal, Some(std::os::unix::fs::MetadataExt::uid(&owner)), None).expect("may be given");
     let mut recovering = options.clone();
     recovering.settings.push(("restore_command".into(), "false".into()));

@@ -1,4 +1,4 @@
-//! What a flood of well-formed tokens that nobody minted does to good ones: see the README beside this file.
+//! What a flood of well-formed tokens that no server minted does to good ones: see the README beside this file.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,

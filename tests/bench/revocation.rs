@@ -45,7 +45,7 @@ struct Bench {
     ground: Ground,
     /// The last one is killed, and started again.
     servers: Vec<Process>,
-    /// Somebody who may verify, at each server.
+    /// a caller who may verify, at each server.
     verifiers: Vec<Caller>,
     /// At the first server.
     operator: Caller,

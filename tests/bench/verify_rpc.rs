@@ -70,7 +70,7 @@ const TELEMETRY: [(&str, &str); 4] = [
     ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
 ];
 
-/// A `latchkey serve`, and somebody who may verify there.
+/// A `latchkey serve`, and a caller who may verify there.
 struct Served {
     process: Process,
     caller: Caller,

@@ -9,7 +9,7 @@ use latchkey::proto::{
 };
 
 use crate::{
-    clients::{ACCOUNT, Ack, Known, SIDE_ACCOUNT, Told},
+    clients::{ACCOUNT, Ack, Known, SIDE_ACCOUNT, Seen},
     model::{Model, number},
     support::{
         Caller,
@@ -39,7 +39,7 @@ impl Checker {
         self.head
     }
 
-    /// Checks everything; how many events there are that nobody was told of.
+    /// Checks everything; how many events there are that no client has been answered.
     pub async fn check(&mut self, operator: &Caller, known: &mut Known, when: &str) -> usize {
         verify_chain(operator, when).await;
         let events = self.new_events(operator).await;
@@ -90,9 +90,9 @@ impl Checker {
             }
         }
         assert!(batches.values().all(|count| *count == 3), "{when}: a batch is half there: {batches:?}");
-        let told: BTreeSet<i64> = acks.iter().flat_map(numbers).collect();
+        let seen: BTreeSet<i64> = acks.iter().flat_map(numbers).collect();
         let of_clients = events.iter().filter(|event| event.kind() != EventKind::RotatedTokenPresented);
-        let cut = of_clients.filter(|event| !told.contains(&event.revision.expect("a revision").number)).count();
+        let cut = of_clients.filter(|event| !seen.contains(&event.revision.expect("a revision").number)).count();
         let unknown = std::mem::take(&mut known.unknown);
         let most: usize = unknown.iter().map(|(_, events_max)| events_max).sum();
         assert!(cut <= most, "{when}: {cut} events that no call can have made; unanswered were {unknown:?}");
@@ -100,17 +100,17 @@ impl Checker {
     }
 
     fn check_ack(&self, ack: &Ack) {
-        for told in &ack.told {
-            match told {
-                Told::Key(key) => self.model.check_key(key),
-                Told::Team(team) => self.model.check_team(ack.account, team),
-                Told::Role(role) => self.model.check_role(ack.account, role),
-                Told::User(user) => self.model.check_user(ack.account, user),
+        for seen in &ack.seen {
+            match seen {
+                Seen::Key(key) => self.model.check_key(key),
+                Seen::Team(team) => self.model.check_team(ack.account, team),
+                Seen::Role(role) => self.model.check_role(ack.account, role),
+                Seen::User(user) => self.model.check_user(ack.account, user),
                 // The number of its keys is another call's business.
-                Told::Account(account) => {
+                Seen::Account(account) => {
                     assert_eq!(self.model.accounts[&account.account_id].number, number(&account.etag), "{account:?}")
                 }
-                Told::Gone(kind, id) => {
+                Seen::Gone(kind, id) => {
                     let id = (ack.account.to_owned(), id.clone());
                     let objects = if *kind == "team" { &self.model.teams } else { &self.model.users };
                     assert!(!objects.contains_key(&id), "{kind} {id:?} was deleted at {}", ack.number);
@@ -141,8 +141,8 @@ impl Checker {
             let shown = directory.list_users(request).await.expect("users").into_inner().users;
             users += shown.iter().inspect(|user| self.model.check_user(account, user)).count();
         }
-        let told = (self.model.keys.len(), self.model.teams.len(), self.model.roles.len(), self.model.users.len());
-        assert_eq!((keys, teams, roles, users), told, "keys, teams, roles, users: shown, and told by the log");
+        let seen = (self.model.keys.len(), self.model.teams.len(), self.model.roles.len(), self.model.users.len());
+        assert_eq!((keys, teams, roles, users), seen, "keys, teams, roles, users: shown, and told by the log");
     }
 
     async fn check_keys(&self, operator: &Caller, account: &str) -> usize {
@@ -197,13 +197,13 @@ impl Checker {
 
 /// The events that an answer is about.
 fn numbers(ack: &Ack) -> Vec<i64> {
-    let etags = ack.told.iter().map(|told| match told {
-        Told::Key(key) => number(&key.etag),
-        Told::Team(team) => number(&team.etag),
-        Told::Role(role) => number(&role.etag),
-        Told::User(user) => number(&user.etag),
-        Told::Account(account) => number(&account.etag),
-        Told::Gone(..) => ack.number,
+    let etags = ack.seen.iter().map(|seen| match seen {
+        Seen::Key(key) => number(&key.etag),
+        Seen::Team(team) => number(&team.etag),
+        Seen::Role(role) => number(&role.etag),
+        Seen::User(user) => number(&user.etag),
+        Seen::Account(account) => number(&account.etag),
+        Seen::Gone(..) => ack.number,
     });
     etags.collect()
 }

@@ -1,4 +1,4 @@
-//! Clients that change things until the server is gone, and remember what they were told.
+//! Clients that change things until the server is gone, and remember what they were answered.
 //!
 //! They do not wait for replicas: one that was killed is waited for until its lease ends, which is longer than a round.
 
@@ -22,7 +22,7 @@ const TEAM_PERMISSIONS: [&str; 4] = ["schedules.edit", "schedules.view", "workfl
 const YEAR_2100: i64 = 4_102_444_800;
 
 /// What an answer said the state was at a revision.
-pub enum Told {
+pub enum Seen {
     Key(Box<ApiKey>),
     Team(Team),
     Role(Role),
@@ -35,7 +35,7 @@ pub enum Told {
 pub struct Ack {
     pub number: i64,
     pub account: &'static str,
-    pub told: Vec<Told>,
+    pub seen: Vec<Seen>,
 }
 
 /// A token that was handed out, and the event that minted it.
@@ -51,7 +51,7 @@ pub struct Known {
     pub keys: Vec<String>,
     pub acks: Vec<Ack>,
     pub minted: Vec<Minted>,
-    /// Calls of this round whose outcome nobody was told, each with the most events that it may have appended.
+    /// Calls of this round whose outcome no client learned, each with the most events that it may have appended.
     pub unknown: Vec<(&'static str, usize)>,
     next_name: u64,
 }
@@ -63,7 +63,7 @@ pub struct Client {
     pub known: Arc<Mutex<Known>>,
 }
 
-type Answer = Result<(Option<Propagation>, Vec<Told>, Option<Minted>), Status>;
+type Answer = Result<(Option<Propagation>, Vec<Seen>, Option<Minted>), Status>;
 
 impl Client {
     /// Calls until the server does not answer any more.
@@ -72,15 +72,15 @@ impl Client {
             let (name, account, events_max, answer) = self.call().await;
             let mut known = self.known.lock().expect("no panic");
             match answer {
-                Ok((propagation, told, minted)) => {
+                Ok((propagation, seen, minted)) => {
                     let revision = propagation.and_then(|propagation| propagation.revision).expect("a revision");
-                    known.acks.push(Ack { number: revision.number, account, told });
+                    known.acks.push(Ack { number: revision.number, account, seen });
                     if let Some(minted) = minted {
                         known.keys.push(minted.key_id.clone());
                         known.minted.push(minted);
                     }
                 }
-                // Somebody else was faster: nothing was changed.
+                // Another client was faster: nothing was changed.
                 Err(status) if refused(status.code()) => {}
                 Err(_gone) => {
                     known.unknown.push((name, events_max));
@@ -96,7 +96,7 @@ impl Client {
         format!("n{}", known.next_name)
     }
 
-    /// A key that somebody was told of, mostly one of the last.
+    /// A key that a client has been answered, mostly one of the last.
     fn some_key(&mut self) -> Option<String> {
         let known = self.known.lock().expect("no panic");
         let count = known.keys.len();
@@ -139,7 +139,7 @@ impl Client {
         let request = requests::create_key(ACCOUNT, &self.content());
         let CreateApiKeyResponse { api_key, token, propagation } =
             self.caller.keys().create_api_key(request).await?.into_inner();
-        Ok(told_minted(api_key, token, propagation))
+        Ok(seen_minted(api_key, token, propagation))
     }
 
     async fn rotate(&mut self, key_id: String) -> Answer {
@@ -149,7 +149,7 @@ impl Client {
             RotateApiKeyRequest { skip_propagation_wait: true, ..requests::rotate_key(ACCOUNT, &key_id, grace_period) };
         let RotateApiKeyResponse { api_key, token, propagation } =
             self.caller.keys().rotate_api_key(request).await?.into_inner();
-        Ok(told_minted(api_key, token, propagation))
+        Ok(seen_minted(api_key, token, propagation))
     }
 
     async fn update(&mut self, key_id: String) -> Answer {
@@ -159,7 +159,7 @@ impl Client {
             UpdateApiKeyRequest { skip_propagation_wait: true, ..requests::update_key(ACCOUNT, changed, &paths) };
         let UpdateApiKeyResponse { api_key, propagation } =
             self.caller.keys().update_api_key(request).await?.into_inner();
-        Ok(told(propagation, api_key.map(Box::new).map(Told::Key)))
+        Ok(seen(propagation, api_key.map(Box::new).map(Seen::Key)))
     }
 
     async fn change_state(&mut self, key_id: String) -> Answer {
@@ -185,7 +185,7 @@ impl Client {
                 (answer.api_key, answer.propagation)
             }
         };
-        Ok(told(propagation, api_key.map(Box::new).map(Told::Key)))
+        Ok(seen(propagation, api_key.map(Box::new).map(Seen::Key)))
     }
 
     async fn upsert_user(&mut self) -> Answer {
@@ -201,7 +201,7 @@ impl Client {
         };
         let request = UpsertUserRequest { skip_propagation_wait: true, ..requests::upsert_user(ACCOUNT, user) };
         let answer = self.caller.directory().upsert_user(request).await?.into_inner();
-        Ok(told(answer.propagation, answer.user.map(Told::User)))
+        Ok(seen(answer.propagation, answer.user.map(Seen::User)))
     }
 
     /// Three at once: all or none.
@@ -214,14 +214,14 @@ impl Client {
             ..requests::upsert_teams(ACCOUNT, (0..3).map(team))
         };
         let answer = self.caller.directory().batch_upsert_teams(request).await?.into_inner();
-        Ok(told(answer.propagation, answer.teams.into_iter().map(Told::Team)))
+        Ok(seen(answer.propagation, answer.teams.into_iter().map(Seen::Team)))
     }
 
     async fn delete_team(&mut self) -> Answer {
         let team_id = self.random.one(&TEAMS).to_owned();
         let request = DeleteTeamRequest { skip_propagation_wait: true, ..requests::delete_team(ACCOUNT, &team_id) };
         let answer = self.caller.directory().delete_team(request).await?.into_inner();
-        Ok(told(answer.propagation, [Told::Gone("team", team_id)]))
+        Ok(seen(answer.propagation, [Seen::Gone("team", team_id)]))
     }
 
     async fn delete_user(&mut self) -> Answer {
@@ -233,7 +233,7 @@ impl Client {
             ..Default::default()
         };
         let answer = self.caller.directory().delete_user(request).await?.into_inner();
-        Ok(told(answer.propagation, [Told::Gone("user", user_id)]))
+        Ok(seen(answer.propagation, [Seen::Gone("user", user_id)]))
     }
 
     async fn upsert_role(&mut self) -> Answer {
@@ -251,7 +251,7 @@ impl Client {
             ..Default::default()
         };
         let answer = self.caller.directory().upsert_role(request).await?.into_inner();
-        Ok(told(answer.propagation, answer.role.map(Told::Role)))
+        Ok(seen(answer.propagation, answer.role.map(Seen::Role)))
     }
 
     async fn upsert_account(&mut self) -> Answer {
@@ -260,7 +260,7 @@ impl Client {
             ..requests::upsert_account(SIDE_ACCOUNT, &self.name())
         };
         let answer = self.caller.directory().upsert_account(request).await?.into_inner();
-        Ok(told(answer.propagation, answer.account.map(Told::Account)))
+        Ok(seen(answer.propagation, answer.account.map(Seen::Account)))
     }
 
     async fn suspend(&mut self) -> Answer {
@@ -276,7 +276,7 @@ impl Client {
             let answer = directory.resume_account(request).await?.into_inner();
             (answer.account, answer.propagation)
         };
-        Ok(told(propagation, account.map(Told::Account)))
+        Ok(seen(propagation, account.map(Seen::Account)))
     }
 }
 
@@ -284,20 +284,20 @@ fn refused(code: Code) -> bool {
     matches!(code, Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument | Code::ResourceExhausted)
 }
 
-fn told(
+fn seen(
     propagation: Option<Propagation>,
-    objects: impl IntoIterator<Item = Told>,
-) -> (Option<Propagation>, Vec<Told>, Option<Minted>) {
+    objects: impl IntoIterator<Item = Seen>,
+) -> (Option<Propagation>, Vec<Seen>, Option<Minted>) {
     (propagation, objects.into_iter().collect(), None)
 }
 
-fn told_minted(
+fn seen_minted(
     api_key: Option<ApiKey>,
     token: String,
     propagation: Option<proto::Propagation>,
-) -> (Option<Propagation>, Vec<Told>, Option<Minted>) {
+) -> (Option<Propagation>, Vec<Seen>, Option<Minted>) {
     let api_key = api_key.expect("a key");
     let number = propagation.as_ref().and_then(|propagation| propagation.revision).expect("a revision").number;
     let minted = Minted { key_id: api_key.key_id.clone(), number, token };
-    (propagation, vec![Told::Key(Box::new(api_key))], Some(minted))
+    (propagation, vec![Seen::Key(Box::new(api_key))], Some(minted))
 }

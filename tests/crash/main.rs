@@ -57,7 +57,7 @@ async fn whatever_was_answered_survives_kill_9_and_nothing_is_half_done() {
             ended.expect("a client does not panic");
         }
         (server, operator) = ground.serve(&token, LOGS).await;
-        // No client runs: nobody else needs it.
+        // No client runs: no other process needs it.
         let mut now_known = std::mem::take(&mut *known.lock().expect("no panic"));
         events_cut += checker.check(&operator, &mut now_known, &format!("after kill {kill}")).await;
         *known.lock().expect("no panic") = now_known;

@@ -75,7 +75,7 @@ fn a_waiter_that_does_not_check_again_answers_from_before_the_request() {
 }
 
 #[test]
-fn an_abandoned_flight_strands_nobody_in_any_interleaving() {
+fn an_abandoned_flight_strands_no_waiter_in_any_interleaving() {
     plant(None);
     assert!(holds(|| {
         let store = Store::new();

@@ -34,14 +34,14 @@ struct Replica {
     fence: FenceMark,
     applied: PublishedStamp,
     lease: PublishedStamp,
-    /// What PostgreSQL was told.
-    told: AtomicI64,
+    /// What PostgreSQL was sent.
+    sent: AtomicI64,
 }
 
 impl Replica {
     fn new(leased: bool) -> Arc<Self> {
         let (fence, applied) = (FenceMark::new(0), PublishedStamp::new(0));
-        Arc::new(Self { fence, applied, lease: PublishedStamp::new(i64::from(leased)), told: AtomicI64::new(0) })
+        Arc::new(Self { fence, applied, lease: PublishedStamp::new(i64::from(leased)), sent: AtomicI64::new(0) })
     }
 
     /// `Follower::apply`, then `Membership::tell`, then `Lease::renew`: revision 1 withdraws what 0 allowed.
@@ -51,12 +51,12 @@ impl Replica {
         }
         self.applied.advance(1);
         fence_before_ack();
-        self.told.store(1, Ordering::Relaxed);
+        self.sent.store(1, Ordering::Relaxed);
         self.lease.advance(1);
         self.fence.raise(1);
     }
 
-    /// `Follower::join`: nothing is told, so no fence of [`fence_before_ack`] stands before the lease.
+    /// `Follower::join`: nothing is sent, so no fence of [`fence_before_ack`] stands before the lease.
     fn join(&self, without: Without) {
         if without != Without::TheFollowersOrder {
             self.fence.raise(1);
@@ -76,10 +76,10 @@ impl Replica {
     }
 
     /// A request that was sent because the acknowledgement had been heard of: the socket acquires.
-    fn after_told(&self) -> bool {
-        let told = self.told.load(Ordering::Relaxed) == 1;
+    fn after_sent(&self) -> bool {
+        let sent = self.sent.load(Ordering::Relaxed) == 1;
         fence(Ordering::Acquire);
-        told
+        sent
     }
 }
 
@@ -101,7 +101,7 @@ fn claim(without: Without) -> bool {
     })
 }
 
-/// Whoever sees a lease that was restored sees the fences of before.
+/// A reader that sees a lease that was restored sees the fences of before.
 fn lease(without: Without) -> bool {
     prepare(without);
     holds(move || {
@@ -115,8 +115,8 @@ fn lease(without: Without) -> bool {
     })
 }
 
-/// Whoever comes after the acknowledgement is refused what it withdrew.
-fn told(without: Without) -> bool {
+/// A reader that comes after the acknowledgement is refused what it withdrew.
+fn sent(without: Without) -> bool {
     prepare(without);
     holds(move || {
         let replica = Replica::new(true);
@@ -124,14 +124,14 @@ fn told(without: Without) -> bool {
             let replica = replica.clone();
             move || replica.follow(without)
         });
-        if replica.after_told() {
+        if replica.after_sent() {
             assert_eq!(replica.answers(0, without), None, "V1: served after the acknowledgement");
         }
         follower.join().expect("no panic");
     })
 }
 
-/// `Loader::load` against all of the above: the cache may hold the old entry again, but nobody is served it.
+/// `Loader::load` against all of the above: the cache may hold the old entry again, but no reader is served it.
 fn fill(without: Without) -> bool {
     prepare(without);
     holds(move || {
@@ -151,13 +151,13 @@ fn fill(without: Without) -> bool {
                 if without == Without::TheFence {
                     *cache.lock().expect("no panic") = None;
                     fence_before_ack();
-                    replica.told.store(1, Ordering::Relaxed);
+                    replica.sent.store(1, Ordering::Relaxed);
                 } else {
                     replica.follow(without);
                 }
             }
         });
-        if replica.after_told()
+        if replica.after_sent()
             && let Some(entry) = *cache.lock().expect("no panic")
         {
             assert_ne!(replica.answers(entry, without), Some(0), "V1: served what a late fill brought");
@@ -170,7 +170,7 @@ fn fill(without: Without) -> bool {
 
 #[test]
 fn v1_holds_in_every_interleaving_of_follower_and_verification() {
-    assert!(claim(Without::Nothing) && lease(Without::Nothing) && told(Without::Nothing));
+    assert!(claim(Without::Nothing) && lease(Without::Nothing) && sent(Without::Nothing));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_lease_shows_no_fences_if_it_is_renewed_before_them() {
 
 #[test]
 fn an_acknowledgement_says_nothing_without_its_fence() {
-    assert!(!told(Without::TheOrdering(Ordering::SeqCst)));
+    assert!(!sent(Without::TheOrdering(Ordering::SeqCst)));
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn carry_out(state: &State, i: usize, rules: &Rules, next: &mut Next) {
     let mut to = *state;
     let replica = &mut to.replicas[i];
     let slot = 2 * i + usize::from(replica.incarnations.saturating_sub(1));
-    let told = replica.told;
+    let head = replica.head;
     match replica.phase {
         Phase::RegisterSent => {
             // An incarnation of before is taken for this one's.
@@ -137,17 +137,17 @@ fn carry_out(state: &State, i: usize, rules: &Rules, next: &mut Next) {
         }
         Phase::AckSent | Phase::RenewSent if state.rows[slot].state != 1 => {
             replica.phase = Phase::Gone;
-            (replica.told, replica.age) = (0, 0);
+            (replica.head, replica.age) = (0, 0);
             next.push((("replicas::acknowledge finds no row", i), to));
         }
         Phase::AckSent => {
-            (replica.phase, replica.told) = (Phase::Idle, 0);
-            (to.rows[slot].applied, to.rows[slot].lazy) = (told, told);
+            (replica.phase, replica.head) = (Phase::Idle, 0);
+            (to.rows[slot].applied, to.rows[slot].lazy) = (head, head);
             next.push((("replicas::acknowledge", i), to));
         }
         Phase::RenewSent => {
             replica.phase = Phase::RenewDone;
-            to.rows[slot].applied = told;
+            to.rows[slot].applied = head;
             to.rows[slot].renewal_no += 1;
             flush(&mut to);
             next.push((("replicas::acknowledge, renewing", i), to));
@@ -164,13 +164,13 @@ fn carry_out_late(state: &State, i: usize, next: &mut Next) {
     match (replica.late, row.state) {
         (late::NONE, _) => return,
         (late::RENEW, 1) if row.renewal_no < 3 => {
-            row.applied = replica.late_told;
+            row.applied = replica.late_head;
             row.renewal_no += 1;
         }
         (late::REGISTER, 0) => *row = Row { state: 1, ..Row::default() },
         _ => {}
     }
-    (replica.late, replica.late_slot, replica.late_told) = (late::NONE, 0, 0);
+    (replica.late, replica.late_slot, replica.late_head) = (late::NONE, 0, 0);
     flush(&mut to);
     next.push((("a late request is carried out", i), to));
 }

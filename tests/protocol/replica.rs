@@ -60,7 +60,7 @@ fn join(state: &State, i: usize, rules: &Rules, next: &mut Next) {
     let left = usize::from(state.replicas[i].incarnations.saturating_sub(1));
     let leaves = replica.phase == Phase::Joining && !reused;
     (replica.phase, replica.age) = (Phase::RegisterSent, 0);
-    replica.told = if rules.keeps(Rule::HeadAfterRegistration) { 0 } else { state.head };
+    replica.head = if rules.keeps(Rule::HeadAfterRegistration) { 0 } else { state.head };
     next.push((("Membership::register", i), to));
     if leaves && to.rows[2 * i + left].state == 1 {
         to.rows[2 * i + left] = Row::default();
@@ -74,16 +74,16 @@ fn follow(state: &State, i: usize, rules: &Rules, next: &mut Next) {
     let replica = &mut to.replicas[i];
     match replica.phase {
         Phase::Idle => {
-            (replica.phase, replica.told) = (Phase::HeadRead, state.head);
+            (replica.phase, replica.head) = (Phase::HeadRead, state.head);
             next.push((("Follower::read_head", i), to));
         }
         Phase::HeadRead => tell(state, i, rules, next),
         Phase::RenewDone if replica.lease_left == 0 && rules.keeps(Rule::CatchUpAfterLapse) => {
-            (replica.phase, replica.told) = (Phase::LateHead, state.head);
+            (replica.phase, replica.head) = (Phase::LateHead, state.head);
             next.push((("Follower::renewed: read_head", i), to));
         }
         Phase::RenewDone | Phase::LateHead => {
-            replica.fence = replica.fence.max(replica.told);
+            replica.fence = replica.fence.max(replica.head);
             lease(replica, rules);
             next.push((("Follower::renewed: Lease::renew", i), to));
         }
@@ -94,13 +94,13 @@ fn follow(state: &State, i: usize, rules: &Rules, next: &mut Next) {
         Phase::RegisterDone => {
             replica.phase = Phase::JoinHead;
             if rules.keeps(Rule::HeadAfterRegistration) {
-                replica.told = state.head;
+                replica.head = state.head;
             }
             next.push((("Follower::join: read_head", i), to));
         }
         Phase::JoinHead => {
             if rules.keeps(Rule::JoinFence) {
-                replica.fence = replica.fence.max(replica.told);
+                replica.fence = replica.fence.max(replica.head);
             }
             lease(replica, rules);
             next.push((("Follower::join: raise_all, Lease::renew", i), to));
@@ -114,7 +114,7 @@ fn tell(state: &State, i: usize, rules: &Rules, next: &mut Next) {
     let mut to = *state;
     let replica = &mut to.replicas[i];
     if rules.keeps(Rule::FenceBeforeAcknowledgement) {
-        replica.fence = replica.fence.max(replica.told);
+        replica.fence = replica.fence.max(replica.head);
     }
     let row = state.rows[2 * i + usize::from(replica.incarnations - 1)];
     replica.age = 0;
@@ -124,7 +124,7 @@ fn tell(state: &State, i: usize, rules: &Rules, next: &mut Next) {
         next.push((("Follower::apply, Membership::tell renewing", i), to));
     }
     let replica = &mut to.replicas[i];
-    if replica.told > row.applied || row.state != 1 {
+    if replica.head > row.applied || row.state != 1 {
         replica.phase = Phase::AckSent;
         next.push((("Follower::apply, Membership::tell", i), to));
     }
@@ -134,7 +134,7 @@ fn tell(state: &State, i: usize, rules: &Rules, next: &mut Next) {
 fn lease(replica: &mut Replica, rules: &Rules) {
     let passed = if rules.keeps(Rule::CountFromSend) { replica.age } else { 0 };
     replica.lease_left = replica.lease_left.max(lease_counts(rules).saturating_sub(passed));
-    (replica.phase, replica.told, replica.age) = (Phase::Idle, 0, 0);
+    (replica.phase, replica.head, replica.age) = (Phase::Idle, 0, 0);
 }
 
 /// A request or its reply is lost, or comes after `Membership::in_time` gave up.
@@ -151,7 +151,7 @@ fn lose(state: &State, i: usize, rules: &Rules, next: &mut Next) {
         _ => return,
     };
     give_up(replica);
-    (replica.phase, replica.told, replica.age) = (phase, 0, 0);
+    (replica.phase, replica.head, replica.age) = (phase, 0, 0);
     next.push((("given up", i), to));
 }
 
@@ -163,8 +163,8 @@ fn give_up(replica: &mut Replica) {
         _ => return,
     };
     if replica.late == late::NONE {
-        let told = if what == late::RENEW { replica.told } else { 0 };
-        (replica.late, replica.late_slot, replica.late_told) = (what, replica.incarnations - 1, told);
+        let head = if what == late::RENEW { replica.head } else { 0 };
+        (replica.late, replica.late_slot, replica.late_head) = (what, replica.incarnations - 1, head);
     }
 }
 
@@ -201,7 +201,7 @@ fn crash(state: &State, i: usize, rules: &Rules, next: &mut Next) {
     to.crashes += 1;
     let replica = &mut to.replicas[i];
     give_up(replica);
-    let Replica { incarnations, late, late_slot, late_told, drifted, .. } = *replica;
-    *replica = Replica { incarnations, late, late_slot, late_told, drifted, ..Replica::default() };
+    let Replica { incarnations, late, late_slot, late_head, drifted, .. } = *replica;
+    *replica = Replica { incarnations, late, late_slot, late_head, drifted, ..Replica::default() };
     next.push((("crash", i), to));
 }

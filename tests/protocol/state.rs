@@ -13,9 +13,9 @@ pub enum Phase {
     Down,
     /// Between rounds.
     Idle,
-    /// Has the head (`told`) in hand.
+    /// Has the head (`head`) in hand.
     HeadRead,
-    /// Has said `told` to the database, with or without a renewal.
+    /// Has said `head` to the database, with or without a renewal.
     AckSent,
     RenewSent,
     RenewDone,
@@ -53,7 +53,7 @@ pub mod fill {
 pub struct Replica {
     pub phase: Phase,
     /// The revision that the request or reply at hand carries.
-    pub told: u8,
+    pub head: u8,
     /// Incarnations so far; the row is that of the last.
     pub incarnations: u8,
     /// Ticks of its clock since the request at hand was sent.
@@ -70,7 +70,7 @@ pub struct Replica {
     pub held_clock: u8,
     pub late: u8,
     pub late_slot: u8,
-    pub late_told: u8,
+    pub late_head: u8,
 }
 
 /// A row of `replicas`, and since when the observer has seen its `renewal_no`.
@@ -124,7 +124,7 @@ impl Packer {
 impl Replica {
     fn pack(&self, to: &mut Packer) {
         to.put(self.phase as u8, 4);
-        to.put(self.told, 1);
+        to.put(self.head, 1);
         to.put(self.incarnations, 2);
         to.put(self.age, 2);
         to.put(self.lease_left, 2);
@@ -134,7 +134,7 @@ impl Replica {
         to.put(self.fill, 3);
         to.put(self.fill_fresh << 1 | self.held_clock, 2);
         to.put(self.late, 2);
-        to.put(self.late_slot << 1 | self.late_told, 2);
+        to.put(self.late_slot << 1 | self.late_head, 2);
     }
 }
 

@@ -95,17 +95,17 @@ impl Shared {
     }
 
     pub fn place(&self, slot: usize, channel: Option<Channel>) {
-        self.channels.lock().expect("nobody panics here")[slot] = channel;
+        self.channels.lock().expect("no holder panics")[slot] = channel;
     }
 
     pub fn caller(&self, slot: usize) -> Option<Caller> {
-        let channel = self.channels.lock().expect("nobody panics here")[slot].clone()?;
-        let token = self.verifier.lock().expect("nobody panics here").clone()?;
+        let channel = self.channels.lock().expect("no holder panics")[slot].clone()?;
+        let token = self.verifier.lock().expect("no holder panics").clone()?;
         Some(Caller { channel, token, on_behalf_of: None })
     }
 }
 
-/// A well-formed token that nobody minted.
+/// A well-formed token that no server minted.
 fn invented(dice: &mut Random) -> String {
     let mut secret = zeroize::Zeroizing::new([0; 32]);
     secret.iter_mut().for_each(|byte| *byte = dice.below(256) as u8);
@@ -113,7 +113,7 @@ fn invented(dice: &mut Random) -> String {
     PlainToken::mint(&prefix, &secret).reveal().to_owned()
 }
 
-/// Questions about every token, or about some at random, and about one that nobody minted.
+/// Questions about every token, or about some at random, and about one that no server minted.
 fn questions(model: &Model, dice: &mut Random, ask: Ask) -> Vec<(Asked, TokenCheck)> {
     let (random, min_revision) = (ask.random, ask.fresh.then_some(model.known));
     let (sent, sent_micros) = (Instant::now(), micros_now());

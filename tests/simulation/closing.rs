@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// For everybody to be back; nobody restarts them.
+/// For everybody to be back; no operator restarts them.
 const RECOVERY_MAX: Duration = Duration::from_secs(15);
 
 pub async fn close(run: &mut Run<'_>) {
@@ -76,13 +76,13 @@ pub async fn close(run: &mut Run<'_>) {
     match accounts(run, &operator).await {
         Ok(()) => {}
         Err(Unaccounted::Wrong(what)) => run.shared.model().violation(what),
-        Err(Unaccounted::NotTold(status)) => run.shared.model().violation(format!("healed: {status:?}")),
+        Err(Unaccounted::Unanswered(status)) => run.shared.model().violation(format!("healed: {status:?}")),
     }
 }
 
 /// What a key may do, as the log tells it, as it is listed, or as the model has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Told {
+struct Held {
     permissions: BTreeSet<String>,
     teams: BTreeSet<String>,
     state: String,
@@ -92,12 +92,12 @@ struct Told {
 pub enum Unaccounted {
     Wrong(String),
     /// Nobody answered; that is no violation while something is broken.
-    NotTold(Status),
+    Unanswered(Status),
 }
 
 impl From<Status> for Unaccounted {
     fn from(status: Status) -> Self {
-        Self::NotTold(status)
+        Self::Unanswered(status)
     }
 }
 
@@ -110,18 +110,18 @@ pub async fn accounts(run: &Run<'_>, operator: &Caller) -> Result<(), Unaccounte
     let request = proto::ListEventsRequest { account_id: ACME.into(), ..requests::list_events(0) };
     let replayed = replay(&operator.events().list_events(request).await?.into_inner().events);
     let listed = calls::list(operator, requests::list_keys(ACME)).await?;
-    let listed = listed.api_keys.iter().map(|key| (key.key_id.clone(), told(key))).collect();
+    let listed = listed.api_keys.iter().map(|key| (key.key_id.clone(), held(key))).collect();
     compare(run, &replayed, &listed).map_err(Unaccounted::Wrong)
 }
 
-/// What may change at any time, by a call that nobody knows the outcome of, is left out.
-fn compare(run: &Run<'_>, replayed: &BTreeMap<String, Told>, listed: &BTreeMap<String, Told>) -> Result<(), String> {
+/// What may change at any time, by a call that no client knows the outcome of, is left out.
+fn compare(run: &Run<'_>, replayed: &BTreeMap<String, Held>, listed: &BTreeMap<String, Held>) -> Result<(), String> {
     let model = run.shared.model();
     if listed.len() > model.keys.len() + run.lost_mints {
         return Err(format!("V5: {} keys were minted, {} are there", model.keys.len(), listed.len()));
     }
     let strict =
-        |told: &Told| Told { teams: told.teams.difference(&model.loose_teams).cloned().collect(), ..told.clone() };
+        |held: &Held| Held { teams: held.teams.difference(&model.loose_teams).cloned().collect(), ..held.clone() };
     for key in model.keys.iter().filter(|key| !key.murky) {
         let Some(there) = listed.get(&key.id) else { return Err(format!("V5: {} was minted and is gone", key.id)) };
         let Some(logged) = replayed.get(&key.id) else { return Err(format!("V5: {} is not in the log", key.id)) };
@@ -136,7 +136,7 @@ fn compare(run: &Run<'_>, replayed: &BTreeMap<String, Told>, listed: &BTreeMap<S
             (false, false) => "disabled",
         };
         let teams = authority.teams.difference(&model.loose_teams).cloned().collect();
-        let answered = Told { permissions: authority.permissions.clone(), teams, state: state.into() };
+        let answered = Held { permissions: authority.permissions.clone(), teams, state: state.into() };
         if there.state != state || !(key.deleted || there == answered) {
             return Err(format!("V5: {}: answered {answered:?}, stored {there:?}", key.id));
         }
@@ -144,18 +144,18 @@ fn compare(run: &Run<'_>, replayed: &BTreeMap<String, Told>, listed: &BTreeMap<S
     Ok(())
 }
 
-fn told(key: &proto::ApiKey) -> Told {
+fn held(key: &proto::ApiKey) -> Held {
     let state = match key.state() {
         ApiKeyState::Active => "active",
         ApiKeyState::Disabled => "disabled",
         _ => "deleted",
     };
     let teams = key.team_scope.iter().flat_map(|scope| scope.team_ids.iter().cloned()).collect();
-    Told { permissions: key.account_permissions.iter().cloned().collect(), teams, state: state.into() }
+    Held { permissions: key.account_permissions.iter().cloned().collect(), teams, state: state.into() }
 }
 
-fn replay(events: &[Event]) -> BTreeMap<String, Told> {
-    let mut keys: BTreeMap<String, Told> = BTreeMap::new();
+fn replay(events: &[Event]) -> BTreeMap<String, Held> {
+    let mut keys: BTreeMap<String, Held> = BTreeMap::new();
     for event in events {
         let Some(target) = &event.target else { continue };
         if target.r#type == "api_key" {

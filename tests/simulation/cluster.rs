@@ -65,7 +65,7 @@ impl Janitor {
     }
 
     fn tell(&self, sign: char, pid: u32) {
-        _ = writeln!(self.0.lock().expect("nobody panics here"), "{sign} {pid}");
+        _ = writeln!(self.0.lock().expect("no holder panics"), "{sign} {pid}");
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every fact of authority has *versions*. A version may hold from just before the change that makes it was
 //! sent until a later change that ends it was answered complete on every replica. An answer VALID is right
 //! only if, between its request's sending and its arrival, some version that allows it may have held. This
-//! one rule is V1 without faults and V2 with them: what nobody knows for sure may hold for longer, and
+//! one rule is V1 without faults and V2 with them: what no client knows for sure may hold for longer, and
 //! nothing else may.
 
 use std::{
@@ -74,7 +74,7 @@ pub struct Model {
 /// One question, and when it was sent.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// `None` for a token that nobody minted.
+    /// `None` for a token that no server minted.
     pub key: Option<(usize, usize)>,
     pub permission: &'static str,
     pub team: Option<&'static str>,
@@ -118,7 +118,7 @@ impl<T: Clone> Versions<T> {
         change(&mut self.0.last_mut().expect("there is always one").fact);
     }
 
-    /// Nobody knows whether, or when, it is committed.
+    /// No client knows whether, or when, it is committed.
     pub fn linger(&mut self) {
         self.0.last_mut().expect("there is always one").lingers = true;
     }
@@ -196,7 +196,7 @@ impl Model {
         }
         let Some((key, token)) = asked.key else {
             if outcome != Outcome::Unknown {
-                self.violation(format!("V4: {place}: {outcome:?} for a token that nobody minted"));
+                self.violation(format!("V4: {place}: {outcome:?} for a token that no server minted"));
             }
             return;
         };

@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
             run.restore_team(&operator, team).await.expect("a team");
         }
         let verifier = world::create(&operator, "system", &world::key("verifier", &["system.verify"])).await;
-        *run.shared.verifier.lock().expect("nobody panics here") = Some(verifier.expect("a key").token);
+        *run.shared.verifier.lock().expect("no holder panics") = Some(verifier.expect("a key").token);
         run
     }
 

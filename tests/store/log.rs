@@ -197,31 +197,31 @@ async fn v3_time_never_falls_behind_the_log_whatever_the_clock_does() {
     let db = fresh_database().await;
     put_account(&db.store, "acme", &[]).await;
     execute(&db.url, "UPDATE log_head SET time = clock_timestamp() + interval '1 hour'").await;
-    let told = snapshot(&db.store).await.now().await.unwrap();
+    let time = snapshot(&db.store).await.now().await.unwrap();
     let head = Primary::head(&db.store, &sent()).await.unwrap();
     let fill = db.store.fill(&[digest(1, 0)], &sent()).await.unwrap();
-    assert_eq!((head.database_time, fill.database_time), (told, told));
+    assert_eq!((head.database_time, fill.database_time), (time, time));
     let mut tx = begin(&db.store, "acme").await;
-    assert_eq!(tx.now().await.unwrap(), told);
+    assert_eq!(tx.now().await.unwrap(), time);
     tx.append(team_events("acme", 1)).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(all_events(&db.store).await.last().unwrap().event.as_ref().unwrap().time, told);
+    assert_eq!(all_events(&db.store).await.last().unwrap().event.as_ref().unwrap().time, time);
 }
 
-/// The clock is set back between what a mutation was told and its event: what it ended "now" has ended.
+/// The clock is set back between what a mutation was given and its event: what it ended "now" has ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn v3_an_event_is_never_of_before_the_time_that_its_mutation_was_told() {
+async fn v3_an_event_is_never_of_before_the_time_that_its_mutation_was_given() {
     let db = fresh_database().await;
     put_account(&db.store, "acme", &[]).await;
     execute(&db.url, "UPDATE log_head SET time = clock_timestamp() + interval '1 hour'").await;
     let mut tx = begin(&db.store, "acme").await;
-    let told = tx.now().await.unwrap();
+    let time = tx.now().await.unwrap();
     execute(&db.url, "UPDATE log_head SET time = clock_timestamp() - interval '1 hour'").await;
     tx.append(team_events("acme", 1)).await.unwrap();
     tx.commit().await.unwrap();
     let event = all_events(&db.store).await.last().unwrap().event.clone().unwrap();
-    assert_eq!(event.time, told);
-    assert_eq!(Primary::head(&db.store, &sent()).await.unwrap().database_time, told);
+    assert_eq!(event.time, time);
+    assert_eq!(Primary::head(&db.store, &sent()).await.unwrap().database_time, time);
 }
 
 /// A replica that applied the anchor's event last goes on from it.
@@ -246,6 +246,6 @@ async fn v6_the_first_event_after_the_anchor_follows_it() {
     let after = db.store.events_after(3, 10).await.unwrap();
     let links = |entries: &[LogEntry]| entries.iter().map(|e| (e.number, e.previous_hash, e.hash)).collect::<Vec<_>>();
     assert_eq!(links(&after), links(&before));
-    // Of who was further behind, nobody knows whether this is what it followed.
+    // Of who was further behind, no client knows whether this is what it followed.
     assert_ne!(db.store.events_after(2, 10).await.unwrap()[0].previous_hash, through.hash);
 }

@@ -1,4 +1,4 @@
-//! Migrations: every one up, down and up again; the privileges; what serve is told of the schema.
+//! Migrations: every one up, down and up again; the privileges; what serve learns of the schema.
 
 use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
@@ -91,7 +91,7 @@ async fn migrate_tells_its_progress_and_is_repeatable_by_several_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn serve_is_told_of_a_schema_that_is_behind_or_unknown() {
+async fn serve_detects_a_schema_that_is_behind_or_unknown() {
     let url = empty_database().await;
     let store = crate::database::store(&url, std::time::Duration::from_secs(5));
     assert!(matches!(store.schema_status().await.unwrap(), SchemaStatus::Behind(names) if names.len() >= 3));

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than a statement that waits for nobody.
+/// Longer than a statement that waits for no lock.
 const SOON: Duration = Duration::from_millis(200);
 
 /// A database that knows `p1` and `p2`, with one token under `p1`.
@@ -83,9 +83,9 @@ async fn v2_without_a_pepper_in_use_absence_is_not_known_and_presence_is() {
     assert_eq!(store_with(&db.url, TIMEOUT, &["p2"]).missing_peppers().await.unwrap(), ["p1"]);
 }
 
-/// Whoever mints has either seen the replica that registered, or is waited for by it.
+/// A replica that mints has either seen the replica that registered, or is waited for by it.
 #[tokio::test(flavor = "multi_thread")]
-async fn v2_a_replica_that_joins_waits_for_whoever_mints() {
+async fn v2_a_replica_that_joins_waits_for_a_replica_that_mints() {
     let db = with_two_peppers().await;
     let minting = store_with(&db.url, TIMEOUT, &["p2"]);
     let mut tx = begin(&minting, "acme").await;

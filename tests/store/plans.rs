@@ -164,7 +164,7 @@ async fn no_key_is_looked_up_among_all_tokens_that_ended() {
     }
 }
 
-/// Nobody ever analyses a table of one row: by default the planner takes it for two thousand, and the
+/// PostgreSQL never analyses a table of one row: by default the planner takes it for two thousand, and the
 /// product of two such tables for enough work to compile (a second, seen).
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_young_database_the_planner_expects_one_head() {

@@ -23,7 +23,7 @@ async fn v6_a_role_that_only_appends_has_no_excess() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn v6_whoever_is_or_can_become_a_superuser_or_an_owner_has_excess() {
+async fn v6_a_role_that_is_or_can_become_a_superuser_or_an_owner_has_excess() {
     let db = fresh_database().await;
     let superuser = store(&db.url, Duration::from_secs(5)).powers().await.unwrap();
     assert_eq!(superuser.excess, ["is or can become a superuser"]);
@@ -47,7 +47,7 @@ async fn v6_whoever_is_or_can_become_a_superuser_or_an_owner_has_excess() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn v6_whoever_may_change_or_delete_events_has_excess() {
+async fn v6_a_role_that_may_change_or_delete_events_has_excess() {
     let db = fresh_database().await;
     for (role, sql, word) in [
         ("powers_update", "GRANT UPDATE ON events TO $R", "UPDATE"),

@@ -26,9 +26,9 @@ pub struct Process {
     child: Child,
     lines: Receiver<String>,
     stderr: PathBuf,
-    /// Its standard error, if that is a pipe that nobody reads.
+    /// Its standard error, if that is a pipe that no process reads.
     unread: Option<ChildStderr>,
-    /// Kept while the process may write there, if nobody else keeps it.
+    /// Kept while the process may write there, if no other process keeps it.
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -209,7 +209,7 @@ impl Process {
     /// Waits for its end, which comes within the limit.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> Ended {
-        // If it is a pipe that nobody reads, it stays one until the process has ended.
+        // If it is a pipe that no process reads, it stays one until the process has ended.
         let _unread = self.unread.take();
         let mut waited = Duration::ZERO;
         let status = loop {
@@ -247,10 +247,10 @@ impl Ended {
     pub fn failure(self) -> String {
         assert!(self.status.code().is_some_and(|code| code != 0), "{}\n{}", self.status, self.stderr);
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-        let told: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with('{')).collect();
-        let told = told.join("\n");
-        assert!(!told.trim().is_empty(), "it said nothing:\n{}", self.stderr);
-        told
+        let text: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with('{')).collect();
+        let text = text.join("\n");
+        assert!(!text.trim().is_empty(), "it said nothing:\n{}", self.stderr);
+        text
     }
 }
 

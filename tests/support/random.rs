@@ -5,7 +5,7 @@ const SEED: &str = "LATCHKEY_TEST_SEED";
 
 /// Numbers that look random and are the same for a seed. Dropped by a panic, it prints the seed.
 ///
-/// The seeds of the simulation stand for histories: whoever changes this generator changes them all.
+/// The seeds of the simulation stand for histories: a change to this generator changes them all.
 #[derive(Debug)]
 pub struct Random {
     seed: u64,

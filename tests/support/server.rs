@@ -42,7 +42,7 @@ pub struct Server {
     pub operator: Caller,
 }
 
-/// Somebody who calls: a bearer token, perhaps for a user.
+/// A caller: a bearer token, perhaps for a user.
 #[derive(Clone)]
 pub struct Caller {
     pub channel: Channel,
@@ -89,7 +89,7 @@ impl Server {
         Self { running, database, channel, operator }
     }
 
-    /// Somebody with a bearer token.
+    /// A caller with a bearer token.
     pub fn caller(&self, token: &str) -> Caller {
         Caller { channel: self.channel.clone(), token: token.to_owned(), on_behalf_of: None }
     }

@@ -80,7 +80,7 @@ async fn m4_a_name_that_is_retired_on_teams_is_held_team_by_team() {
     );
     rotate(&both, made.id()).await.expect("by name on both");
     rotate(&wide, made.id()).await.expect("account-wide covers every team");
-    // A key is not moved onto another team with such a name, whoever moves it.
+    // A key is not moved onto another team with such a name, by any caller.
     let moved = update(&world.user("owner"), made.id(), &["team_scope.team_ids"], scope(&["red", "blue"], &[])).await;
     bad_field(moved, "api_key.team_scope.permissions");
     // A user holds by name what its roles name.

@@ -21,8 +21,8 @@ async fn m1_an_account_level_manager_manages_every_key_of_the_account() {
         }
     }
     let made = owned(&world, &key("k", &[])).await;
-    let nobody = as_caller(&world, &key("k", &["incidents.create"])).await;
-    for stranger in [&world.user("standard"), &nobody] {
+    let keyless = as_caller(&world, &key("k", &["incidents.create"])).await;
+    for stranger in [&world.user("standard"), &keyless] {
         not_found(get(stranger, made.id()).await);
         for (_, result) in every_change(stranger, made.id()).await {
             not_found(result);

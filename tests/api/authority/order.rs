@@ -37,8 +37,8 @@ fn stale_edit(change: ApiKey) -> ApiKey {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m8_authentication_comes_before_syntax_and_syntax_before_visibility() {
     let world = World::start().await;
-    let nobody = world.server.caller("not-a-token");
-    unauthenticated(rename(&nobody, "not-a-key").await, "BAD_CREDENTIALS");
+    let caller = world.server.caller("not-a-token");
+    unauthenticated(rename(&caller, "not-a-key").await, "BAD_CREDENTIALS");
     bad_field(rename(&world.user("standard"), "not-a-key").await, "api_key.key_id");
     let invisible = owned(&world, &key("k", &[])).await;
     let too_long = ApiKey { name: "n".repeat(201), ..Default::default() };
@@ -147,8 +147,8 @@ async fn m8_a_team_that_is_not_managed_answers_the_same_whether_or_not_it_exists
     let world = World::start().await;
     let manager = world.user("red_manager");
     let made = mint(&manager, &team_key("k", &[], &["red"], &["schedules.edit"])).await.expect("its own team");
-    // Everything that is told, with the team's name made equal.
-    let told = |result: Result<(), Status>, team: &str| {
+    // Everything that is answered, with the team's name made equal.
+    let seen = |result: Result<(), Status>, team: &str| {
         let status = result.expect_err("refused");
         let info = status.get_error_details().error_info().cloned().expect("every error carries ErrorInfo");
         let mut metadata: Vec<_> =
@@ -163,7 +163,7 @@ async fn m8_a_team_that_is_not_managed_answers_the_same_whether_or_not_it_exists
         let request =
             latchkey::proto::ListApiKeysRequest { account_id: ACME.into(), team_id: team.into(), ..Default::default() };
         let listed = manager.keys().list_api_keys(request).await.map(drop);
-        answers.push([created, moved, listed].map(|result| told(result, team)));
+        answers.push([created, moved, listed].map(|result| seen(result, team)));
     }
     assert_eq!(answers[0], answers[1]);
     assert!(answers[0].iter().all(|(code, ..)| *code == Code::PermissionDenied), "{answers:?}");

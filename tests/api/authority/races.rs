@@ -10,7 +10,7 @@ use latchkey::proto::{Event, EventKind, SuspendAccountRequest, UserState};
 
 use super::*;
 
-/// Mutations by `count` tasks of the same caller until told to stop; how many succeeded.
+/// Mutations by `count` tasks of the same caller until the stop flag is set; how many succeeded.
 fn mutate_on(
     caller: &Caller,
     count: usize,

@@ -15,9 +15,9 @@ async fn m6_a_key_cannot_edit_enable_or_extend_itself() {
     forbidden(update(&own, made.id(), &["account_permissions"], narrower.clone()).await, "M6");
     forbidden(update(&own, made.id(), &["expire_time"], later.clone()).await, "M6");
     forbidden(enable(&own, made.id()).await, "M6");
-    rename(&other, made.id()).await.expect("somebody else");
-    update(&other, made.id(), &["expire_time"], later).await.expect("somebody else");
-    update(&other, made.id(), &["account_permissions"], narrower).await.expect("somebody else");
+    rename(&other, made.id()).await.expect("another caller");
+    update(&other, made.id(), &["expire_time"], later).await.expect("another caller");
+    update(&other, made.id(), &["account_permissions"], narrower).await.expect("another caller");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Keys that nobody can have.
+//! Keys that no caller can have.
 
 use latchkey::proto::{
     ApiKey, CreateApiKeyRequest, ListApiKeysRequest, RotateApiKeyRequest, TeamScope, UpdateApiKeyRequest,

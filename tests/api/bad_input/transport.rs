@@ -62,7 +62,7 @@ async fn a6_repeated_headers_are_refused_by_every_rpc() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn headers_that_are_not_ascii_or_very_long_are_nobody() {
+async fn headers_that_are_not_ascii_or_very_long_are_no_credentials() {
     let world = World::start().await;
     let client = || latchkey::proto::token_service_client::TokenServiceClient::new(world.server.channel.clone());
     for value in [&b"Bearer \xff\xfe\xfd"[..], b"Bearer \xc3\xa9", &[b"Bearer ".as_slice(), &[b'x'; 4_000]].concat()] {

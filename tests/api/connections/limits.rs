@@ -76,13 +76,13 @@ async fn a_connection_without_a_call_is_asked_to_end() {
         }
     };
     timeout(Duration::from_secs(15), all).await.expect("it is closed");
-    assert!(goodbye, "its client is told first");
+    assert!(goodbye, "its client is sent GOAWAY first");
     // Its callers come back; one call may have been on its way to the old one.
     is_served(&server).await;
     let mut tries = 0;
     while server.operator.tokens().get_identity(GetIdentityRequest {}).await.is_err() {
         tries += 1;
-        assert!(tries < 10, "nobody answers");
+        assert!(tries < 10, "no server answers");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Cancelled calls harm nobody but a flooder.
+//! Cancelled calls harm no client but a flooder.
 
 use latchkey::proto::{ListApiKeysRequest, VerifyTokenRequest};
 

@@ -158,7 +158,7 @@ async fn a5_a_role_in_use_cannot_be_deleted() {
     }
     put_user(directory, user("u", "owner")).await.expect("without them");
     for unused in ["base", "custom", "team"] {
-        delete_role(directory, unused, "").await.expect("nobody has it");
+        delete_role(directory, unused, "").await.expect("no user has it");
         not_found(get_role(directory, unused).await);
         not_found(delete_role(directory, unused, "").await);
     }
@@ -181,7 +181,7 @@ async fn a5_a_roles_kind_is_immutable_and_team_roles_hold_only_team_scopable_per
     bad_field(put_role(directory, both).await, "role.permissions");
     bad_field(put_role(directory, role("x", RoleKind::Base, &["no.such"])).await, "role.permissions");
     // Once its users are gone and it is deleted, its id is free for any kind.
-    delete_role(directory, "r", "").await.expect("nobody has it");
+    delete_role(directory, "r", "").await.expect("no user has it");
     put_role(directory, role("r", RoleKind::Team, &[])).await.expect("a new role");
 }
 

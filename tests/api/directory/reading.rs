@@ -16,7 +16,7 @@ async fn an_accounts_own_managers_read_its_directory_and_no_other() {
     let owner = world.user("owner");
     let manager = mint(&owner, &key("m", &["api_keys.manage"])).await.expect("a key");
     let team_manager = mint(&owner, &team_key("m", &[], &["red"], &["api_keys.manage"])).await.expect("a key");
-    let nobody = mint(&owner, &key("k", &["settings.manage"])).await.expect("a key");
+    let reader = mint(&owner, &key("k", &["settings.manage"])).await.expect("a key");
     let callers = [&manager, &team_manager].map(|made| world.server.caller(&made.token));
     for reader in [&callers[0], &callers[1], &world.directory, &world.server.operator] {
         get_account(reader, ACME).await.expect("an account");
@@ -41,11 +41,11 @@ async fn an_accounts_own_managers_read_its_directory_and_no_other() {
         denied(delete_team(reader, "red", "").await, "system.directory");
         not_found(put_account(reader, account(OTHER, "mine")).await);
     }
-    let nobody = world.server.caller(&nobody.token);
-    denied(get_account(&nobody, ACME).await, "api_keys.manage");
-    denied(list_teams(&nobody, ACME, 0, "").await, "api_keys.manage");
-    denied(nobody.directory().get_catalogue(GetCatalogueRequest {}).await, "api_keys.manage");
-    not_found(get_account(&nobody, OTHER).await);
+    let reader = world.server.caller(&reader.token);
+    denied(get_account(&reader, ACME).await, "api_keys.manage");
+    denied(list_teams(&reader, ACME, 0, "").await, "api_keys.manage");
+    denied(reader.directory().get_catalogue(GetCatalogueRequest {}).await, "api_keys.manage");
+    not_found(get_account(&reader, OTHER).await);
     not_found(get_account(&world.verifier, ACME).await);
 }
 
@@ -79,10 +79,10 @@ async fn lists_page_in_order_of_id_and_show_each_object_once() {
     bad_field(directory.directory().list_roles(roles).await, "page_token");
     bad_field(list_teams(directory, ACME, -1, "").await, "page_size");
     // And carries no authority.
-    denied(list_teams(&world.server.caller(&nobody(&world).await), ACME, 0, &next).await, "api_keys.manage");
+    denied(list_teams(&world.server.caller(&reader(&world).await), ACME, 0, &next).await, "api_keys.manage");
 }
 
-async fn nobody(world: &World) -> String {
+async fn reader(world: &World) -> String {
     mint(&world.user("owner"), &key("k", &[])).await.expect("a key").token
 }
 

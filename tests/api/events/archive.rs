@@ -95,8 +95,8 @@ async fn v6_what_is_archived_verifies_in_its_file_and_the_rest_from_its_anchor_w
     let scratch = scratch();
     let (first, second) = (scratch.path().join("first.jsonl"), scratch.path().join("second.jsonl"));
     let n = last / 2;
-    let told = archive(&world, n + 1, &first).success();
-    assert!(told.contains(&format!("the events 1 to {n} in")), "{told}");
+    let text = archive(&world, n + 1, &first).success();
+    assert!(text.contains(&format!("the events 1 to {n} in")), "{text}");
     assert_eq!(rows(&world).await, "0 0 0", "with everything of theirs");
 
     for start in [0, 1, n, n + 1] {
@@ -121,8 +121,8 @@ async fn v6_what_is_archived_verifies_in_its_file_and_the_rest_from_its_anchor_w
     acknowledged(&world, last + 2).await;
 
     // All but the last five, whatever is asked for; the head stays a place to go on from.
-    let told = archive(&world, last + 100, &second).success();
-    assert!(told.contains("the last 5 events stay") && told.contains(&format!("{} to {}", n + 1, last - 3)), "{told}");
+    let text = archive(&world, last + 100, &second).success();
+    assert!(text.contains("the last 5 events stay") && text.contains(&format!("{} to {}", n + 1, last - 3)), "{text}");
     assert!(verify_files(&world, &[&second, &first]).success().contains(&format!("one chain from 1 to {}", last - 3)));
     let report = verify_from(&world, 0).await;
     assert!(report.valid && report.verified_events == 5, "{report:?}");
@@ -134,7 +134,7 @@ async fn v6_what_is_archived_verifies_in_its_file_and_the_rest_from_its_anchor_w
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn v6_who_goes_on_from_before_the_archives_end_is_told_where_the_log_begins() {
+async fn v6_who_goes_on_from_before_the_archives_end_learns_where_the_log_begins() {
     let (world, last) = long_world().await;
     let n = last / 2;
     let page = ListEventsRequest { page_size: 1, ..Default::default() };
@@ -203,7 +203,7 @@ async fn v6_whatever_is_changed_in_an_archive_is_found() {
         lines.join("\n")
     };
     let renumbered = lines[2].replacen("\"number\":6", "\"number\":7", 1);
-    for (tampered, told) in [
+    for (tampered, text) in [
         (with(2, &changed), "line 3: event 6"),
         (with(2, &renumbered), "event 6"),
         (with(2, "{}"), "line 3 cannot be read"),
@@ -216,7 +216,7 @@ async fn v6_whatever_is_changed_in_an_archive_is_found() {
     ] {
         std::fs::write(all[1], &tampered).expect("written");
         let failed = verify_files(&world, &all).failure();
-        assert!(failed.contains(told), "{told} is not in {failed}");
+        assert!(failed.contains(text), "{text} is not in {failed}");
     }
     std::fs::write(all[1], &whole).expect("written");
     verify_files(&world, &all).success();
@@ -244,8 +244,8 @@ async fn v6_only_the_owner_archives_and_nothing_that_a_replica_needs() {
     let refused = run(&database.app_url, &before).failure();
     assert!(refused.contains("latchkey_app") && refused.contains("owner"), "{refused}");
     // By default the last thousand stay, and nothing here is a day old.
-    let told = run(&database.owner_url, &before[..6]).success();
-    assert!(told.contains("the last 1000 events stay") && told.contains("nothing to archive"), "{told}");
+    let text = run(&database.owner_url, &before[..6]).success();
+    assert!(text.contains("the last 1000 events stay") && text.contains("nothing to archive"), "{text}");
     let old = ["events", "archive", "--older-than-days", "1", "--output", path, "--keep-events", "5"];
     assert!(run(&database.owner_url, &old).success().contains("nothing to archive"));
     run(&database.owner_url, &["events", "archive", "--output", path]).failure();
@@ -257,8 +257,8 @@ async fn v6_only_the_owner_archives_and_nothing_that_a_replica_needs() {
     let behind = "INSERT INTO replicas (incarnation, applied_epoch, applied_number, lease_ms, stale_max_ms, pepper_ids, name) \
                   VALUES (gen_random_uuid(), 1, 4, 86400000, 0, ARRAY['test'], 'behind')";
     sql::run(database, behind).await;
-    let told = archive(&world, last, &output).success();
-    assert!(told.contains("no more than event 4") && told.contains("the events 1 to 3 in"), "{told}");
+    let text = archive(&world, last, &output).success();
+    assert!(text.contains("no more than event 4") && text.contains("the events 1 to 3 in"), "{text}");
     sql::run(database, "DELETE FROM replicas WHERE name = 'behind'").await;
 
     // An event that was changed is not archived, and nothing is left behind.

@@ -86,7 +86,7 @@ async fn rare_events_are_found_in_pages_that_look_at_a_bounded_number_of_events(
 
 /// M8: not even that there is much to look at.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn m8_nothing_is_told_of_a_key_of_another_account() {
+async fn m8_nothing_is_shown_of_a_key_of_another_account() {
     let (world, busy) = world().await;
     let unknown = KeyId::from_uuid(uuid::Uuid::nil()).to_string();
     let request = |key: &str, kinds: Vec<i32>| ListEventsRequest {

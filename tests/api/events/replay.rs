@@ -11,7 +11,7 @@ use crate::{
 
 /// What a key may do, as the log tells it or as it is listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Told {
+struct Held {
     name: String,
     account_permissions: BTreeSet<String>,
     team_ids: BTreeSet<String>,
@@ -21,7 +21,7 @@ struct Told {
     token_hint: String,
 }
 
-impl Told {
+impl Held {
     fn of(key: &ApiKey) -> Self {
         let scope = key.team_scope.clone().unwrap_or_default();
         let micros =
@@ -72,8 +72,8 @@ impl Told {
     }
 }
 
-fn replayed(events: &[Event]) -> BTreeMap<String, Told> {
-    let mut keys: BTreeMap<String, Told> = BTreeMap::new();
+fn replayed(events: &[Event]) -> BTreeMap<String, Held> {
+    let mut keys: BTreeMap<String, Held> = BTreeMap::new();
     for event in events.iter().filter(|event| event.account_id == ACME) {
         let target = event.target.as_ref().expect("a target");
         if target.r#type == "api_key" {
@@ -147,7 +147,7 @@ async fn v5_replaying_the_log_reproduces_every_key() {
             one_change(&world, &mut dice, &mut ids).await;
         }
         let listed = list(&world.user("owner")).await.expect("a list");
-        let listed: BTreeMap<_, _> = listed.iter().map(|key| (key.key_id.clone(), Told::of(key))).collect();
+        let listed: BTreeMap<_, _> = listed.iter().map(|key| (key.key_id.clone(), Held::of(key))).collect();
         assert_eq!(replayed(&events_after(&world, 0).await), listed, "seed {seed}");
         let states: BTreeSet<_> = listed.values().map(|key| key.state.as_str()).collect();
         assert!(listed.len() > 10 && states.len() == 3, "seed {seed} is dull: {states:?}");

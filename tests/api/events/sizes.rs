@@ -37,7 +37,7 @@ async fn a_change_that_one_event_cannot_hold_is_several_that_each_reader_takes()
     assert!(events.iter().all(|event| event.target == events[0].target && event.actor == events[0].actor));
     let changed = |event: &Event| event.changes.iter().map(|change| change.added.len()).sum::<usize>();
     assert!(events.iter().map(changed).sum::<usize>() > 200, "together they say all of it");
-    // Whoever waits for what the call answered has waited for every part; it is the object's etag, too.
+    // A caller that waits for what the call answered has waited for every part; it is the object's etag, too.
     let last = applied.propagation.expect("a propagation").revision.expect("a revision");
     assert_eq!(last.number, before + i64::try_from(events.len()).unwrap());
     let etag = applied.catalogue.expect("a catalogue").etag;

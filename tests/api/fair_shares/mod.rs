@@ -80,9 +80,9 @@ fn exceeded<T>(result: Result<T, Status>) -> (String, String) {
     assert!(details.retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{status:?}");
     let info = details.error_info().expect("every error carries ErrorInfo");
     assert_eq!(info.reason, "SHARE_EXCEEDED", "{status:?}");
-    let told = |name: &str| info.metadata.get(name).cloned().unwrap_or_default();
-    assert!(status.message().contains(&told("bound")), "{status:?}");
-    (told("bound"), told("limit"))
+    let named = |name: &str| info.metadata.get(name).cloned().unwrap_or_default();
+    assert!(status.message().contains(&named("bound")), "{status:?}");
+    (named("bound"), named("limit"))
 }
 
 /// The same caller on a connection of its own.

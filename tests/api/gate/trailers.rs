@@ -1,4 +1,4 @@
-//! Trailers of a request are nobody's metadata: a proxy that filters headers would be walked around.
+//! Trailers of a request are not metadata of the call: a proxy that filters headers would be walked around.
 
 use latchkey::proto::{
     GetIdentityRequest, GetIdentityResponse, StreamVerifyTokensRequest, StreamVerifyTokensResponse, TokenCheck,
@@ -36,8 +36,8 @@ async fn a_call_acts_as_its_headers_said_whatever_its_trailers_say() {
         raw.send(request(path, &world.product.token, vec![data(), trailers(&others[1..2])])).await.message();
     assert_eq!((identity.account_id.as_str(), identity.user_id.as_str()), ("system", ""));
     // And none at all is still none.
-    let nobody = raw.send(request(path, "", vec![data(), trailers(&others)])).await;
-    nobody.refused(Code::Unauthenticated, "BAD_CREDENTIALS", "");
+    let answer = raw.send(request(path, "", vec![data(), trailers(&others)])).await;
+    answer.refused(Code::Unauthenticated, "BAD_CREDENTIALS", "");
     // What is refused for a header is not for a trailer.
     let question = VerifyTokenRequest { token: own.token.clone(), ..Default::default() };
     let steps = vec![Step::Data(frame(&question.encode_to_vec())), trailers(&others)];

@@ -227,7 +227,7 @@ async fn k8_a_token_presented_after_its_end_is_recorded_once_an_hour_however_oft
         let kinds = kinds_of(&world, &id).await;
         kinds.iter().filter(|kind| **kind == Kind::RotatedTokenPresented).count()
     };
-    assert_eq!(presented().await, 0, "nobody presented it");
+    assert_eq!(presented().await, 0, "no caller presented it");
     for _ in 0..20 {
         assert_eq!(outcomes(&world, [&first]).await, [Outcome::Rotated]);
     }

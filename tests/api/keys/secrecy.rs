@@ -1,4 +1,4 @@
-//! K4, K5: a token is shown once; a key outlives whoever made it.
+//! K4, K5: a token is shown once; a key outlives the user who made it.
 
 use latchkey::proto::{
     ApiKey, DeleteUserRequest, GetIdentityRequest, ListApiKeysRequest, ListEventsRequest, UserState,

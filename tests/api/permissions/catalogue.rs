@@ -126,7 +126,7 @@ async fn p1_losing_team_scopable_is_refused_while_a_key_holds_it_on_a_team() {
     assert_refused(lose().await, Code::FailedPrecondition, "IN_USE", "heartbeats.ping");
     // A deleted key is gone; one that holds it account-wide is no obstacle.
     delete(&owner, ACME, &key_id).await.unwrap();
-    lose().await.expect("nobody holds it on a team");
+    lose().await.expect("no user holds it on a team");
     assert_eq!(world.outcome(&on_account.token, "heartbeats.ping", &["red"]).await, Outcome::Valid);
     let refused = create(&owner, ACME, &team_key("k", &[], &["red"], &["heartbeats.ping"])).await;
     assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD", "api_key.team_scope.permissions");

@@ -7,7 +7,7 @@ use crate::support::{Server, World, calls::*, world::*};
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A well-formed token that nobody minted: the format written down a second time, bit by bit.
+/// A well-formed token that no server minted: the format written down a second time, bit by bit.
 fn forged(prefix: &str, secret: char) -> String {
     let body = format!("{prefix}_{}", secret.to_string().repeat(43));
     let mut crc = !0u32;

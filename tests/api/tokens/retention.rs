@@ -98,7 +98,7 @@ async fn t3_an_expired_or_disabled_keys_token_is_not_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn k3_whoever_creates_and_deletes_without_end_is_refused_a_key_until_old_ones_are_erased() {
+async fn k3_a_caller_that_creates_and_deletes_without_end_is_refused_a_key_until_old_ones_are_erased() {
     let few = |flags: latchkey::settings::Flags| {
         flags.with("deleted_api_keys_per_account_max", "2").with("ended_token_retention_days", "10")
     };

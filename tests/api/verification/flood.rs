@@ -1,6 +1,6 @@
-//! A flood of well-formed tokens that nobody minted: it is turned away before it costs the database much, and what is
-//! turned away is never called UNKNOWN, for nobody knows (V2). And a flood of tokens that have ended, of which a tenant can
-//! make any number: the same, and they leave few events behind (K8).
+//! A flood of well-formed tokens that no server minted: it is turned away before it costs the database much, and what is
+//! turned away is never called UNKNOWN, since that was not read (V2). And a flood of tokens that have ended, of which a
+//! tenant can make any number: the same, and they leave few events behind (K8).
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const AT_ONCE: u64 = 2_000;
 const A_SECOND: u64 = 500;
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The n-th batch of tokens that nobody minted.
+/// The n-th batch of tokens that no server minted.
 fn invented_batch(batch: u64) -> Vec<TokenCheck> {
     let numbers = batch * BATCH..(batch + 1) * BATCH;
     numbers.map(|number| TokenCheck { token: invented(number), requirement: None }).collect()
@@ -90,7 +90,7 @@ async fn v2_a_flood_of_unknown_tokens_is_turned_away_and_leaves_good_ones_alone(
     }
 }
 
-/// The tokens that so many rotations of a key ended. Nobody has presented them yet.
+/// The tokens that so many rotations of a key ended. No caller has presented them yet.
 async fn ended(owner: &Caller, account: &str, rotations: usize) -> Vec<String> {
     let mut minted = mint_in(owner, account, &key("k", &[])).await.unwrap();
     let mut ended = Vec::new();

@@ -20,7 +20,7 @@ async fn patient_world() -> World {
 /// the answer that withdrew it, even before it is given back.
 type Withdrawn = Arc<AtomicUsize>;
 
-/// Asks without pause until told to stop: how many answers were VALID. A question sent when the
+/// Asks without pause until the stop flag is set: how many answers were VALID. A question sent when the
 /// permission was withdrawn, and answered before it was given back, must not be.
 fn asker(
     verifier: &Caller,

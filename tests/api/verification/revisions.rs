@@ -78,7 +78,7 @@ async fn a_min_revision_that_is_met_is_answered_and_a_future_one_is_unavailable(
 
     for future in [Revision { number: own.number + 1_000, ..own }, Revision { epoch: own.epoch + 1, number: 0 }] {
         let asked = Instant::now();
-        let status = verify(&world.verifier, &minted.token, Some(future)).await.expect_err("nobody knows");
+        let status = verify(&world.verifier, &minted.token, Some(future)).await.expect_err("no replica knows");
         assert!(status.get_error_details().retry_info().is_some_and(|info| info.retry_delay.is_some()), "{status:?}");
         assert_refused(Err::<(), _>(status), Code::Unavailable, "REVISION_NOT_REACHED", "");
         assert!(asked.elapsed().as_secs() < 5);

@@ -54,7 +54,7 @@ async fn a_caller_without_a_deadline_is_answered_soon_after_the_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_min_revision_that_is_not_reached_is_told_before_the_deadline_and_to_be_retried() {
+async fn a_min_revision_that_is_not_reached_is_refused_before_the_deadline_and_to_be_retried() {
     let world = World::start().await;
     let request = |how: How| {
         how.request(VerifyTokenRequest {

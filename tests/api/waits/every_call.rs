@@ -237,10 +237,10 @@ fn the_table_has_every_call_that_tells_a_propagation() {
         .map(|message| format!(".latchkey.v1.{}", message.name()))
         .collect();
     let methods = own.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
-    let told: BTreeSet<_> =
+    let rows: BTreeSet<_> =
         methods.filter(|method| telling.contains(method.output_type())).map(|method| method.name()).collect();
     let listed = CALLS.iter().map(|(call, _)| call.split(' ').next().expect("a name"));
-    assert_eq!(listed.chain(OTHERS.iter().copied()).collect::<BTreeSet<_>>(), told);
+    assert_eq!(listed.chain(OTHERS.iter().copied()).collect::<BTreeSet<_>>(), rows);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,7 +280,7 @@ async fn a_call_that_is_not_to_wait_is_answered_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_only_validates_waits_for_nobody_and_is_not_complete() {
+async fn what_only_validates_waits_for_no_replica_and_is_not_complete() {
     let world = World::start().await;
     add_dead_replica(&world, FOR_EVER_MS, 0).await;
     let head = head(&world).await;

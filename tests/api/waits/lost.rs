@@ -29,7 +29,7 @@ async fn a_server_says_in_its_row_how_long_it_may_serve() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_replica_is_evicted_although_nobody_revokes_anything() {
+async fn a_lost_replica_is_evicted_although_no_caller_revokes_anything() {
     let server = Server::start_with(|flags| flags.with("lease_ms", "1000")).await;
     let world = World::on(server).await;
     add_dead_replica(&world, 1_000, 0).await;

@@ -137,7 +137,7 @@ async fn who_may_not_read_events_opens_no_watch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backlog_that_still_waits_is_not_told_after_the_end_of_authority() {
+async fn a_backlog_that_still_waits_is_not_sent_after_the_end_of_authority() {
     let world = World::start().await;
     teams(&world, ACME, "many", 1_000).await;
     let minted = create(&world.user("owner"), ACME, &key("manager", &["api_keys.manage"])).await.unwrap();

@@ -39,14 +39,14 @@ async fn a_quiet_accounts_watcher_hears_a_heartbeat_with_the_head_on_an_idle_log
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let told = tokio::select! {
-            told = heartbeat(&mut watch) => told,
+        let head = tokio::select! {
+            head = heartbeat(&mut watch) => head,
             () = writing => unreachable!(),
         };
-        assert!(told > start, "{told}");
-        // All up to a heartbeat's head was told: it is a place to resume after.
+        assert!(head > start, "{head}");
+        // All up to a heartbeat's head was sent: it is a place to resume after.
         let minted = create(&world.user("owner"), ACME, &key("ours", &[])).await.unwrap();
-        let mut resumed = Watch::open(&world.user("owner"), ACME, at(told)).await.expect("open");
+        let mut resumed = Watch::open(&world.user("owner"), ACME, at(head)).await.expect("open");
         let event = resumed.event().await.expect("open");
         assert_eq!(event.target.expect("a target").id, minted.api_key.unwrap().key_id);
     };

@@ -41,7 +41,7 @@ fn mint(number: u64) -> PlainToken {
     PlainToken::mint(&Prefix::parse("token_prefix", "lk").expect("a prefix"), &secret)
 }
 
-/// A token that nobody minted.
+/// A token that no server minted.
 pub fn invented() -> String {
     mint(u64::MAX).reveal().to_owned()
 }

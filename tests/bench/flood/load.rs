@@ -23,7 +23,7 @@ pub struct Good {
     requests: Vec<VerifyTokenRequest>,
 }
 
-/// Tokens that nobody minted, each once, evenly spread.
+/// Tokens that no server minted, each once, evenly spread.
 pub struct Flood {
     caller: Caller,
     requests: Vec<VerifyTokensRequest>,

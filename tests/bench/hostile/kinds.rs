@@ -23,7 +23,7 @@ const VERIFY: &str = "/latchkey.v1.TokenService/VerifyToken";
 const BODIES: &str = "/latchkey.v1.DirectoryService/BatchUpsertUsers";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const WINDOW: u32 = 65_535;
-/// What flow control lets a client send of a body that nobody takes, in frames.
+/// What flow control lets a client send of a body that the server does not take, in frames.
 const BODY_FRAMES: usize = 15;
 /// Calls that are cancelled at once, and how often: four thousand a second in all.
 const CANCELS: usize = 20;

@@ -26,8 +26,8 @@ pub struct Target {
 
 /// What it calls itself, if it is installed.
 pub fn version() -> Option<String> {
-    let told = Command::new("h2load").arg("--version").output().ok()?;
-    Some(String::from_utf8_lossy(&told.stdout).trim().to_owned())
+    let text = Command::new("h2load").arg("--version").output().ok()?;
+    Some(String::from_utf8_lossy(&text.stdout).trim().to_owned())
 }
 
 impl H2load {
@@ -49,16 +49,16 @@ impl H2load {
             .arg(format!("http://{}{}", target.address, target.path))
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stdout);
+        let text = String::from_utf8_lossy(&output.stdout);
         let line = |start: &str| {
-            let line = told.lines().find(|line| line.starts_with(start));
-            line.unwrap_or_else(|| panic!("no `{start}` in\n{told}{}", String::from_utf8_lossy(&output.stderr)))
+            let line = text.lines().find(|line| line.starts_with(start));
+            line.unwrap_or_else(|| panic!("no `{start}` in\n{text}{}", String::from_utf8_lossy(&output.stderr)))
         };
-        assert_eq!(before(line("requests:"), " succeeded"), requests.to_string(), "{told}");
-        assert_eq!(before(line("status codes:"), " 2xx"), requests.to_string(), "{told}");
+        assert_eq!(before(line("requests:"), " succeeded"), requests.to_string(), "{text}");
+        assert_eq!(before(line("status codes:"), " 2xx"), requests.to_string(), "{text}");
         // gRPC's errors are 200 to HTTP, but come without a message.
         let bytes = requests * (frame(&[]).len() + target.answer_bytes);
-        assert_eq!(before(line("traffic:"), ") data"), bytes.to_string(), "{told}");
+        assert_eq!(before(line("traffic:"), ") data"), bytes.to_string(), "{text}");
         before(line("finished in"), " req/s").parse().unwrap()
     }
 }

@@ -25,7 +25,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Makes them, as somebody who may do anything.
+    /// Makes them, as a caller who may do anything.
     pub async fn make(operator: &Caller) -> Self {
         apply_example_catalogue(operator).await;
         let account = Account { account_id: ACME.into(), display_name: ACME.into(), ..Default::default() };

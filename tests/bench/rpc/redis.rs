@@ -21,9 +21,9 @@ pub struct Redis {
 /// What it calls itself, if it and its benchmark are installed.
 pub fn version() -> Option<String> {
     Command::new("redis-benchmark").arg("--version").output().ok()?;
-    let told = Command::new("redis-server").arg("--version").output().ok()?;
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    told.split_whitespace().find_map(|word| word.strip_prefix("v=")).map(str::to_owned)
+    let text = Command::new("redis-server").arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    text.split_whitespace().find_map(|word| word.strip_prefix("v=")).map(str::to_owned)
 }
 
 impl Redis {
@@ -69,9 +69,9 @@ impl Redis {
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         // `"GET","588235.31",…`
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        let rate = told.lines().last().and_then(|line| line.split(',').nth(1));
-        rate.and_then(|rate| rate.trim_matches('"').parse().ok()).unwrap_or_else(|| panic!("no rate in {told}"))
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rate = text.lines().last().and_then(|line| line.split(',').nth(1));
+        rate.and_then(|rate| rate.trim_matches('"').parse().ok()).unwrap_or_else(|| panic!("no rate in {text}"))
     }
 
     /// One short command, and its answer of one line.

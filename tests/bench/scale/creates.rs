@@ -26,7 +26,7 @@ struct Pgbench {
     transactions: usize,
 }
 
-/// A copy of a database that nobody is connected to, for transactions that are in no server's history.
+/// A copy of a database that no client is connected to, for transactions that are in no server's history.
 pub async fn equal_database(ground: &Ground, of: &Database) -> Database {
     let name = "equal";
     let clone = async {
@@ -35,7 +35,7 @@ pub async fn equal_database(ground: &Ground, of: &Database) -> Database {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(CLONE_LIMIT, clone).await.expect("nobody is connected");
+    tokio::time::timeout(CLONE_LIMIT, clone).await.expect("no client is connected");
     Database {
         name: name.into(),
         app_url: ground.postgres.app_url(name).unwrap(),

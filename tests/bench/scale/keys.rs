@@ -133,7 +133,7 @@ pub fn key_id(number: u64) -> String {
     KeyId::from_uuid(Uuid::from_u128(KEY_ID_BASE | u128::from(number))).to_string()
 }
 
-/// The token of a number; beyond the count of keys one that nobody minted.
+/// The token of a number; beyond the count of keys one that no server minted.
 pub fn token(number: u64) -> PlainToken {
     let secret = Zeroizing::new(*blake3::hash(&number.to_le_bytes()).as_bytes());
     PlainToken::mint(&Prefix::parse("token_prefix", "lk").unwrap(), &secret)

@@ -181,7 +181,7 @@ pub fn unauthenticated<T>(result: Result<T, Status>, reason: &str) {
     refused(result, Code::Unauthenticated, reason, "");
 }
 
-/// A token of the right shape that nobody minted.
+/// A token of the right shape that no server minted.
 pub fn unknown_token() -> String {
     invented(0)
 }
