@@ -7,21 +7,32 @@ use crate::{
     sources::Library,
 };
 
-/// Reads the steps of all walks: `path/of/file.rs` and a function of it.
-fn steps() -> Vec<(String, String)> {
+/// A walk: the figures of its heading, and its steps, each a file of `src` and a function of it.
+struct Walk {
+    figures: Vec<usize>,
+    steps: Vec<(String, String)>,
+}
+
+fn walks() -> Vec<Walk> {
     let page = read("src/DESIGN.md");
-    let walks = page.split("\n## ").find(|part| part.starts_with("Walks")).expect("the page has its walks");
-    let rows = walks.lines().filter(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit()));
-    let cells = rows.filter_map(|row| {
-        let mut quoted = row.split('`').skip(1).step_by(2);
-        Some((quoted.next()?.to_owned(), quoted.next()?.to_owned()))
-    });
-    cells.collect()
+    let part = page.split("\n## ").find(|part| part.starts_with("Walks")).expect("the page has its walks");
+    let walk = |text: &str| {
+        let (heading, steps) = text.split_once("\n\n").expect("steps below a heading");
+        let digits = heading.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok());
+        let rows = steps.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+        let step = |row: &str| {
+            let mut quoted = row.split('`').skip(1).step_by(2).map(str::to_owned);
+            Some((quoted.next()?, quoted.next()?))
+        };
+        Walk { figures: digits.collect(), steps: rows.filter_map(step).collect() }
+    };
+    part.split("\n**").skip(1).map(walk).collect()
 }
 
 #[test]
 fn every_function_of_a_walk_exists() {
-    let (library, steps) = (Library::parse(), steps());
+    let library = Library::parse();
+    let steps: Vec<_> = walks().into_iter().flat_map(|walk| walk.steps).collect();
     assert!(steps.len() > 30, "the walks were read: {}", steps.len());
     let mut missing = Vec::new();
     for (file, function) in &steps {
@@ -35,25 +46,11 @@ fn every_function_of_a_walk_exists() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// Splits the page's walks: each with its heading's figures and the files of its steps.
-fn walks() -> Vec<(Vec<usize>, Vec<String>)> {
-    let page = read("src/DESIGN.md");
-    let part = page.split("\n## ").find(|part| part.starts_with("Walks")).expect("the page has its walks");
-    let walk = |text: &str| {
-        let (heading, steps) = text.split_once("\n\n").expect("steps below a heading");
-        let digits = heading.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok());
-        let rows = steps.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
-        let files = rows.filter_map(|row| row.split('`').nth(1)).map(str::to_owned);
-        (digits.collect(), files.collect())
-    };
-    part.split("\n**").skip(1).map(walk).collect()
-}
-
 #[test]
 fn every_walk_says_how_many_rooms_it_visits_and_how_many_files_are_in_them() {
-    for (figures, files) in walks() {
-        let rooms: BTreeSet<_> = files.iter().map(|file| file.rsplit_once('/').expect("in a room").0).collect();
+    for Walk { figures, steps } in walks() {
+        let rooms: BTreeSet<_> = steps.iter().map(|(file, _)| file.rsplit_once('/').expect("in a room").0).collect();
         let in_room = |room: &&str| entries(&root().join("src").join(room)).filter(|path| path.is_file()).count();
-        assert_eq!(figures[..2], [rooms.len(), rooms.iter().map(in_room).sum()], "{files:?}");
+        assert_eq!(figures[..2], [rooms.len(), rooms.iter().map(in_room).sum()], "{steps:?}");
     }
 }
